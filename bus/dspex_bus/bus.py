@@ -1,0 +1,301 @@
+"""What the rest of dspex asks of a message bus: the seam between deciding and I/O.
+
+Two implementations pass one conformance suite: ``NatsBus`` (the real thing) and ``MemoryBus`` (for unit tests).
+All callbacks run on the event loop and must be short: they decide and hand over; they never wait for work.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .streams import BucketSpec, StreamSpec
+
+Headers = Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Message:
+    """A message as it came. ``reply`` is '' where no answer is expected."""
+
+    subject: str
+    data: bytes
+    reply: str = ""
+    headers: Headers | None = None
+
+
+@dataclass(slots=True)
+class StoredMessage:
+    """A message a stream holds. ``time_ms`` is when it was stored, milliseconds since the epoch."""
+
+    subject: str
+    data: bytes
+    headers: Headers | None
+    sequence: int
+    time_ms: int
+
+
+@dataclass(slots=True, frozen=True)
+class Stored:
+    """``created`` is False where the slot was filled already; ``sequence`` is then 0: read the slot to see by what."""
+
+    sequence: int
+    created: bool = True
+
+
+OnMessage = Callable[[Message], Awaitable[None]]
+OnStoredMessage = Callable[[StoredMessage], Awaitable[None]]
+OnStored = Callable[["Stored | Exception"], None]
+
+
+class Delivery(ABC):
+    """A stored task in the hands of one worker. ``deliveries`` is 1 the first time."""
+
+    __slots__ = ("data", "deliveries", "headers", "subject")
+    subject: str
+    data: bytes
+    headers: Headers | None
+    deliveries: int
+
+    @abstractmethod
+    async def ack(self) -> None:
+        """Done: the stream may forget it. Not confirmed by the server."""
+
+    @abstractmethod
+    async def nak(self, delay_s: float = 0.0) -> None:
+        """Give it back, to be delivered again after ``delay_s`` seconds."""
+
+    @abstractmethod
+    async def in_progress(self) -> None:
+        """Still at it: the ack wait starts anew."""
+
+
+OnDelivery = Callable[[Delivery], Awaitable[None]]
+
+
+class Subscription(ABC):
+    @abstractmethod
+    async def close(self) -> None:
+        """No callback starts after this returns. Safe to call twice."""
+
+
+class Reader(Subscription):
+    """An ordered, gap-free, ack-none reader of a stream. ``start`` is the stream's last sequence when it opened:
+    what is at or below it must be read with :meth:`Bus.history`."""
+
+    start: int
+
+
+class Consumer(Subscription):
+    """A worker's share of a pool's durable pull consumer."""
+
+    @abstractmethod
+    async def want(self, count: int) -> None:
+        """Deliver ``count`` more tasks, whenever they come. Requests are kept standing and renewed by the bus; a
+        reconnect or a lost consumer is mended without the caller's help."""
+
+    @abstractmethod
+    async def pause(self) -> None:
+        """Want nothing any more; tasks already delivered can still be acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    value: bytes
+    revision: int
+
+
+class KeyValue(ABC):
+    """Keys are dotted tokens. Compare-and-swap by revision; no history, no delete markers."""
+
+    @abstractmethod
+    async def get(self, key: str) -> Entry | None: ...
+
+    @abstractmethod
+    async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
+        """The new revision. ``ttl_s`` (at least 1 s, only in buckets made with ``ttl``) makes the key vanish."""
+
+    @abstractmethod
+    async def create(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
+        """Like ``put``; Conflict if the key is there."""
+
+    @abstractmethod
+    async def update(self, key: str, value: bytes, revision: int, *, ttl_s: float | None = None) -> int:
+        """Like ``put``; Conflict unless the key is still at ``revision``."""
+
+    @abstractmethod
+    async def delete(self, key: str) -> None:
+        """Erase the key, leaving nothing. Absent keys are fine."""
+
+    @abstractmethod
+    async def keys(self, pattern: str = ">") -> list[str]:
+        """Keys that match a subject pattern, sorted."""
+
+
+class ObjectStore(ABC):
+    @abstractmethod
+    async def put(self, name: str, data: bytes) -> str:
+        """Store, replacing; the content's digest, ``sha256:<hex>``."""
+
+    @abstractmethod
+    async def get(self, name: str) -> bytes | None:
+        """The content, its digest checked; None where there is none."""
+
+    @abstractmethod
+    async def delete(self, name: str) -> None: ...
+
+
+class Request(ABC):
+    """A request to an endpoint we serve."""
+
+    __slots__ = ("data", "headers", "reply", "subject")
+    subject: str
+    data: bytes
+    headers: Headers | None
+    reply: str
+
+    @abstractmethod
+    async def respond(self, data: bytes, headers: Headers | None = None) -> None: ...
+
+    @abstractmethod
+    async def respond_error(self, status: int, description: str, data: bytes, headers: Headers | None = None) -> None:
+        """With the NATS service headers ``Nats-Service-Error-Code`` and ``Nats-Service-Error``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """``handle`` must return at once (hand over to a task): endpoints of a service share one read loop."""
+
+    name: str
+    subject: str
+    handle: Callable[[Request], Awaitable[None]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSpec:
+    """Visible to ``$SRV.PING/INFO/STATS``. Replicas of one ``name`` share its endpoints through ``queue``."""
+
+    name: str
+    version: str
+    description: str
+    endpoints: Sequence[Endpoint]
+    queue: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class Bus(ABC):
+    """Entered with ``async with``. Every wait is bounded; lost connections are mended in the background."""
+
+    name: str
+
+    @property
+    @abstractmethod
+    def connected(self) -> bool: ...
+
+    @property
+    @abstractmethod
+    def max_payload(self) -> int:
+        """Bytes a message may have, headers included. More raises PayloadTooLarge."""
+
+    @abstractmethod
+    def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Called after every return of a lost connection (the server may have been restarted in between)."""
+
+    # --- said, not stored ---
+
+    @abstractmethod
+    async def publish(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
+    ) -> None: ...
+
+    @abstractmethod
+    async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
+        """Callbacks run one at a time per subscription. With ``queue``, one subscriber of the group gets each message."""
+
+    @abstractmethod
+    async def request(
+        self, subject: str, data: bytes = b"", *, headers: Headers | None = None, timeout_s: float = 5.0
+    ) -> Message:
+        """The first answer. Raises Unavailable (code ``no_responders``) at once where nobody listens, DeadlineExceeded,
+        or Disconnected as soon as the connection is lost. An error answer is an answer: the caller looks at its headers."""
+
+    @abstractmethod
+    async def serve(self, service: ServiceSpec) -> Subscription: ...
+
+    # --- stored ---
+
+    @abstractmethod
+    async def prepare(self, streams: Sequence[StreamSpec], buckets: Sequence[BucketSpec]) -> None:
+        """Make what is absent, migrate what differs, keep what is there. Idempotent and safe to run at the same time
+        from several processes."""
+
+    @abstractmethod
+    async def store(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        headers: Headers | None = None,
+        once: bool = False,
+        then: OnStored | None = None,
+    ) -> None:
+        """Publish into the stream of ``subject`` and call ``then`` with the result when the server has answered.
+
+        With ``once`` the subject is a create-once slot, and the message is published again on silence or reconnection
+        until the server answers. Without it, silence is reported as DeadlineExceeded. Returns when the message is
+        handed to the connection, not when stored."""
+
+    async def store_and_wait(
+        self, subject: str, data: bytes, *, headers: Headers | None = None, once: bool = False, timeout_s: float = 5.0
+    ) -> Stored:
+        """Like :meth:`store`, but waits for the result; raises what went wrong."""
+        from ._waiting import store_and_wait
+
+        return await store_and_wait(self, subject, data, headers=headers, once=once, timeout_s=timeout_s)
+
+    @abstractmethod
+    async def last(self, stream: str, subject: str) -> StoredMessage | None:
+        """The newest message on exactly ``subject``: what a slot holds."""
+
+    @abstractmethod
+    def history(self, stream: str, subject: str, *, after: int = 0) -> AsyncIterator[StoredMessage]:
+        """What the stream holds now on a subject or pattern, with a sequence above ``after``, oldest first."""
+
+    @abstractmethod
+    async def read(
+        self, stream: str, subjects: Sequence[str], callback: OnStoredMessage, *, after: int | None = None
+    ) -> Reader:
+        """Follow a stream: with ``after`` from the sequence following it, else from what comes next."""
+
+    @abstractmethod
+    async def consume(
+        self,
+        stream: str,
+        durable: str,
+        subject: str,
+        callback: OnDelivery,
+        *,
+        ack_wait_s: float = 15.0,
+    ) -> Consumer:
+        """Join (and make if absent) the shared durable consumer of ``subject``. Nothing comes before ``want``."""
+
+    @abstractmethod
+    async def purge(self, stream: str, subject: str) -> int:
+        """Remove every message on a subject or pattern; how many."""
+
+    @abstractmethod
+    async def stream_info(self, stream: str) -> dict[str, Any]:
+        """``messages``, ``bytes``, ``last_sequence``, ``consumers``, ``storage``, ``metadata``; NotFound if absent."""
+
+    @abstractmethod
+    async def consumer_info(self, stream: str, durable: str) -> dict[str, int]:
+        """``pending`` (stored, not delivered), ``ack_pending``, ``redelivered``, ``waiting``; NotFound if absent."""
+
+    @abstractmethod
+    def key_value(self, bucket: str) -> KeyValue: ...
+
+    @abstractmethod
+    def objects(self, bucket: str) -> ObjectStore: ...

@@ -1,0 +1,66 @@
+"""The streams and buckets dspex keeps, as data. ``Bus.prepare`` makes or migrates them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .subjects import DEAD, EVENT, JOURNAL, TASK
+
+EVENTS = "DSPEX_EVENTS"
+TASKS = "DSPEX_TASKS"
+DEAD_LETTERS = "DSPEX_DEAD"
+
+LIVE = "dspex_live"
+PIPELINES = "dspex_pipelines"
+CACHE = "dspex_cache"
+OBJECTS = "dspex_objects"
+
+DEFAULT_PARTITIONS = 16
+PARTITIONS_KEY = "dspex-partitions"
+
+Storage = Literal["file", "memory"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSpec:
+    """``republish`` is (source, destination): the server says on the destination what it stored."""
+
+    name: str
+    subjects: tuple[str, ...]
+    storage: Storage = "file"
+    work_queue: bool = False
+    republish: tuple[str, str] | None = None
+    replicas: int = 1
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketSpec:
+    name: str
+    storage: Storage = "file"
+    ttl: bool = False
+    replicas: int = 1
+
+
+def streams(*, partitions: int = DEFAULT_PARTITIONS, tasks: Storage = "memory", replicas: int = 1) -> list[StreamSpec]:
+    """Tasks can be derived from the journal, so they may live in memory: one disk write a step."""
+    return [
+        StreamSpec(
+            name=EVENTS,
+            subjects=(f"{JOURNAL}.>",),
+            republish=(f"{JOURNAL}.>", f"{EVENT}.>"),
+            replicas=replicas,
+            metadata={PARTITIONS_KEY: str(partitions)},
+        ),
+        StreamSpec(name=TASKS, subjects=(f"{TASK}.>",), storage=tasks, work_queue=True, replicas=replicas),
+        StreamSpec(name=DEAD_LETTERS, subjects=(f"{DEAD}.>",), replicas=replicas),
+    ]
+
+
+def buckets(*, replicas: int = 1) -> list[BucketSpec]:
+    return [
+        BucketSpec(name=LIVE, replicas=replicas),
+        BucketSpec(name=PIPELINES, replicas=replicas),
+        BucketSpec(name=CACHE, ttl=True, replicas=replicas),
+    ]

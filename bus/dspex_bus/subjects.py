@@ -1,0 +1,196 @@
+"""The one place where a subject string is built or split.
+
+``dspex.v1.<family>.<…>.<ids>``: fixed words first, ids last. Every id is checked for dots, wildcards
+and blanks, because one unchecked id widens a subscription.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import NamedTuple
+
+from .errors import InvalidName
+
+ROOT = "dspex.v1"
+DEFAULT_LANE = "normal"
+INLINE = "inline"
+"""The reserved pipeline name under which a run brings its own definition."""
+
+JOURNAL = f"{ROOT}.journal"
+EVENT = f"{ROOT}.event"
+TASK = f"{ROOT}.task"
+DEAD = f"{ROOT}.dead"
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DOTTED = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}")
+
+
+def token(value: str, what: str) -> str:
+    """``value`` if it can be one subject token, else InvalidName saying what is wrong with which name."""
+    if _TOKEN.fullmatch(value):
+        return value
+    raise InvalidName(
+        f"{what} {value!r} cannot be used: 1 to 64 letters, digits, '_' or '-'", details={"what": what, "value": value}
+    )
+
+
+def dotted(value: str, what: str) -> str:
+    """Like :func:`token` for names that may have dots, such as a handler's (``dspy.ChainOfThought``)."""
+    if _DOTTED.fullmatch(value):
+        return value
+    raise InvalidName(
+        f"{what} {value!r} cannot be used: letters, digits, '_' or '-', in up to 8 parts joined by dots",
+        details={"what": what, "value": value},
+    )
+
+
+def partition_of(session: str, partitions: int) -> int:
+    """CRC-32 of the session id modulo the partition count: any language can compute it."""
+    return zlib.crc32(session.encode()) % partitions
+
+
+# --- the journal: what is stored about a session -------------------------------------------------
+
+
+def journal(partition: int, session: str, *rest: str) -> str:
+    return ".".join((JOURNAL, str(partition), session, *rest))
+
+
+def accepted(partition: int, session: str) -> str:
+    return f"{JOURNAL}.{partition}.{session}.accepted"
+
+
+def outcome(partition: int, session: str, pool: str, node: str, attempt: int) -> str:
+    """The slot that holds the one outcome of an attempt, whoever writes it."""
+    return f"{JOURNAL}.{partition}.{session}.step.{pool}.{node}.{attempt}"
+
+
+def cancel_request(partition: int, session: str) -> str:
+    return f"{JOURNAL}.{partition}.{session}.cancel"
+
+
+def end(partition: int, session: str) -> str:
+    return f"{JOURNAL}.{partition}.{session}.end"
+
+
+def session_journal(partition: int, session: str) -> str:
+    """Everything stored about one session."""
+    return f"{JOURNAL}.{partition}.{session}.>"
+
+
+def session_events(session: str, partition: int | str = "*") -> str:
+    """What a client subscribes to for one session's events, live."""
+    return f"{EVENT}.{partition}.{session}.>"
+
+
+class JournalSubject(NamedTuple):
+    """``kind`` is ``accepted``, ``step``, ``cancel`` or ``end``; the last three fields are for ``step``."""
+
+    partition: int
+    session: str
+    kind: str
+    pool: str = ""
+    node: str = ""
+    attempt: int = 0
+
+
+def split_journal(subject: str) -> JournalSubject:
+    """Split a journal subject, or the event subject that mirrors it."""
+    parts = subject.split(".")
+    if len(parts) == 9:
+        return JournalSubject(int(parts[3]), parts[4], parts[5], parts[6], parts[7], int(parts[8]))
+    return JournalSubject(int(parts[3]), parts[4], parts[5])
+
+
+# --- tasks ---------------------------------------------------------------------------------------
+
+
+def task(pool: str, lane: str, session: str, node: str, attempt: int) -> str:
+    return f"{TASK}.{pool}.{lane}.{session}.{node}.{attempt}"
+
+
+def lane_tasks(pool: str, lane: str = DEFAULT_LANE) -> str:
+    """The filter of the pool's shared consumer for one lane."""
+    return f"{TASK}.{pool}.{lane}.>"
+
+
+def session_tasks(session: str) -> str:
+    return f"{TASK}.*.*.{session}.>"
+
+
+class TaskSubject(NamedTuple):
+    pool: str
+    lane: str
+    session: str
+    node: str
+    attempt: int
+
+
+def split_task(subject: str) -> TaskSubject:
+    parts = subject.split(".")
+    return TaskSubject(parts[3], parts[4], parts[5], parts[6], int(parts[7]))
+
+
+def now(pool: str, operation: str) -> str:
+    """Core request/reply to a pool, outside every stream; ``operation`` may have dots."""
+    return f"{ROOT}.now.{pool}.{operation}"
+
+
+# --- what is said and not stored -------------------------------------------------------------------
+
+
+def presence(pool: str, worker: str) -> str:
+    return f"{ROOT}.presence.{pool}.{worker}"
+
+
+PRESENCE = f"{ROOT}.presence.>"
+ROLL_CALL = f"{ROOT}.rollcall"
+"""Published by whoever wants every worker to announce itself at once."""
+
+
+def cancelled(session: str) -> str:
+    """Tells workers at once that a session's attempts are abandoned."""
+    return f"{ROOT}.cancelled.{session}"
+
+
+CANCELLED = f"{ROOT}.cancelled.*"
+
+
+def progress(session: str, node: str, attempt: int) -> str:
+    return f"{ROOT}.progress.{session}.{node}.{attempt}"
+
+
+def session_progress(session: str) -> str:
+    return f"{ROOT}.progress.{session}.>"
+
+
+def dead(pool: str, session: str, node: str, attempt: int) -> str:
+    return f"{DEAD}.{pool}.{session}.{node}.{attempt}"
+
+
+# --- what clients ask ------------------------------------------------------------------------------
+
+
+def run(pipeline: str) -> str:
+    return f"{ROOT}.run.{token(pipeline, 'pipeline')}"
+
+
+def submit(pipeline: str) -> str:
+    return f"{ROOT}.submit.{token(pipeline, 'pipeline')}"
+
+
+def call(operation: str) -> str:
+    return f"{ROOT}.call.{dotted(operation, 'operation')}"
+
+
+def pipeline(verb: str) -> str:
+    return f"{ROOT}.pipeline.{verb}"
+
+
+def session(verb: str) -> str:
+    return f"{ROOT}.session.{verb}"
+
+
+def pools(verb: str) -> str:
+    return f"{ROOT}.pools.{verb}"

@@ -1,0 +1,198 @@
+"""What clients send and get.
+
+JSON by default; ``Content-Type: application/msgpack`` selects msgpack, and the reply follows.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from .definition import Implementation, PipelineDefinition, Seconds
+from .journal import EndStatus, ErrorInfo, JournalEvent, Usage
+from .plan import Plan
+from .presence import PoolStatus
+
+Status = Literal["running", "succeeded", "failed", "cancelled", "timed_out"]
+SessionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``run`` and ``submit``. ``definition`` only on the pipeline name ``inline``. ``session`` is the client's own id for
+    the session, if it wants one. ``durability: none`` (``run`` only) keeps the run out of every stream."""
+
+    input: dict[str, Any] = field(default_factory=dict)
+    definition: PipelineDefinition | None = None
+    session: SessionId | None = None
+    timeout_s: Seconds | None = None
+    durability: Literal["stored", "none"] = "stored"
+
+
+class Submitted(Struct, frozen=True, kw_only=True):
+    """Accepted means stored. ``events`` is the subject to subscribe to; ``sequence`` is that of the first event."""
+
+    session: str
+    partition: int
+    sequence: int
+    events: str
+
+
+class RunResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    session: str
+    status: EndStatus
+    output: dict[str, Any] | None = None
+    error: ErrorInfo | None = None
+
+
+class CallRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One operation, unstored. ``with`` holds its constants (signature, template, model…), ``inputs`` its fields."""
+
+    with_: dict[str, Any] = field(name="with", default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    implementation: Implementation = "auto"
+    pool: str | None = None
+    timeout_s: Seconds | None = None
+
+
+class CallReply(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``implementation``, ``handler``, ``pool`` and ``worker`` say what ran."""
+
+    outputs: dict[str, Any]
+    implementation: Literal["native", "dspy"]
+    handler: str
+    pool: str
+    worker: str = ""
+    duration_us: int = 0
+    usage: Usage | None = None
+
+
+class SessionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``session.get``."""
+
+    session: SessionId
+
+
+class ResultRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``session.result``: waits up to ``wait_s`` seconds for the end, then answers ``deadline_exceeded``."""
+
+    session: SessionId
+    wait_s: Annotated[float, Meta(ge=0, le=3600)] = 0
+
+
+class CancelRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``session.cancel``. The reply is the session's state once the request is stored."""
+
+    session: SessionId
+    reason: str = ""
+
+
+class EventsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``session.events``: events with a sequence greater than ``after``, oldest first."""
+
+    session: SessionId
+    after: Annotated[int, Meta(ge=0)] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 256
+
+
+class StoredEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``sequence`` orders all events and is where to resume; ``time_ms`` is when it was stored."""
+
+    sequence: int
+    time_ms: int
+    event: JournalEvent
+    pool: str = ""
+    node: str = ""
+    attempt: int = 0
+
+
+class EventPage(Struct, frozen=True, kw_only=True):
+    """``ended``: the last event of the session is in this page or before it."""
+
+    session: str
+    events: tuple[StoredEvent, ...]
+    next_after: int
+    ended: bool
+
+
+class StepReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one node of the plan went, its last attempt. ``status`` is ``pending`` before it starts."""
+
+    node: str
+    name: str
+    kind: Literal["task", "sequence", "parallel"]
+    status: Literal["pending", "running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "lost"]
+    implementation: Literal["native", "dspy", ""] = ""
+    handler: str = ""
+    pool: str = ""
+    worker: str = ""
+    attempt: int = 0
+    started_ms: int = 0
+    duration_us: int = 0
+    error: ErrorInfo | None = None
+    usage: Usage | None = None
+
+
+class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    session: str
+    pipeline: str
+    digest: str
+    status: Status
+    accepted_ms: int
+    ended_ms: int = 0
+    deadline_ms: int = 0
+    cancel_requested: bool = False
+    input: dict[str, Any] = field(default_factory=dict)
+    output: dict[str, Any] | None = None
+    error: ErrorInfo | None = None
+    plan: Plan | None = None
+    steps: tuple[StepReport, ...] = ()
+
+
+class SessionListRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``session.list``: live sessions, and with ``ended`` those kept after their end, newest first."""
+
+    ended: bool = True
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+
+
+class SessionSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    session: str
+    pipeline: str
+    status: Status
+    accepted_ms: int
+    ended_ms: int = 0
+
+
+class SessionList(Struct, frozen=True, kw_only=True):
+    sessions: tuple[SessionSummary, ...]
+
+
+class PipelineRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``pipeline.get`` and ``pipeline.delete``; ``version`` is a digest, the newest without it."""
+
+    name: str
+    version: str | None = None
+
+
+class PipelinePut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``pipeline.put``."""
+
+    definition: PipelineDefinition
+
+
+class PipelineView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    name: str
+    version: str
+    stored_ms: int
+    definition: PipelineDefinition | None = None
+
+
+class PipelineList(Struct, frozen=True, kw_only=True):
+    pipelines: tuple[PipelineView, ...]
+
+
+class PoolList(Struct, frozen=True, kw_only=True):
+    """For ``pools.list`` (the request is empty)."""
+
+    pools: tuple[PoolStatus, ...]

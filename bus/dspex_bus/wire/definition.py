@@ -1,0 +1,62 @@
+"""What users write: a pipeline and its steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+Implementation = Literal["auto", "native", "dspy"]
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Attempt n+1 starts ``initial_s * factor**(n-1)`` seconds after attempt n failed, at most ``max_s``, with jitter.
+
+    Only errors marked retryable are tried again, or, where ``codes`` is given, only those codes.
+    """
+
+    attempts: Annotated[int, Meta(ge=1, le=100)] = 3
+    initial_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.2
+    factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
+    max_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.2
+    codes: tuple[str, ...] | None = None
+
+
+class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One step. Exactly one of ``native``, ``module``, ``call``, ``parallel`` and ``sequence`` says its kind.
+
+    ``with`` holds constants; every other field the step reads comes from the run's context by name, or from
+    the dotted path that ``inputs`` gives for it (``{"query": "question"}``, ``{"text": "parts.0.text"}``).
+    Its outputs are merged into the context by name, under the names that ``outputs`` gives, or, with
+    ``save_as``, as one object under that name.
+    """
+
+    native: str | None = None
+    module: str | None = None
+    call: str | None = None
+    parallel: tuple[StepDefinition, ...] | None = None
+    sequence: tuple[StepDefinition, ...] | None = None
+
+    name: str | None = None
+    with_: dict[str, Any] = field(name="with", default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    save_as: str | None = None
+    pool: str | None = None
+    implementation: Implementation = "auto"
+    timeout_s: Seconds | None = None
+    retry: RetryPolicy | None = None
+    on_error: Literal["fail", "collect"] = "fail"
+
+
+class PipelineDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``output`` names the context fields a run answers with; without it, the last step's outputs."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    steps: Annotated[tuple[StepDefinition, ...], Meta(min_length=1)]
+    description: str = ""
+    output: tuple[str, ...] | None = None
+    timeout_s: Seconds | None = None
+    retry: RetryPolicy | None = None

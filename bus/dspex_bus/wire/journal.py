@@ -1,0 +1,99 @@
+"""What the journal holds: a session is the fold of these events, in the order stored.
+
+The tag is the event's type, also sent as the ``ce-type`` header with ``dspex.`` before it. Times on the
+wire are milliseconds since the Unix epoch; durations of steps are microseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from .plan import Plan
+
+EndStatus = Literal["succeeded", "failed", "cancelled", "timed_out"]
+
+
+class ErrorInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error as it travels: a stable ``code``, a message a person can act on, JSON-friendly details."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the step's LM calls used."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    model: str = ""
+
+
+class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.accepted"):
+    """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit."""
+
+    session: str
+    plan: Plan
+    input: dict[str, Any]
+    deadline_ms: int
+    reply: str = ""
+    reply_content: str = "application/json"
+
+
+class StepSucceeded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.succeeded"):
+    outputs: dict[str, Any]
+    worker: str = ""
+    started_ms: int = 0
+    duration_us: int = 0
+    usage: Usage | None = None
+
+
+class StepFailed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.failed"):
+    """``retry_after_ms``: the callee asked not to be tried again before that many milliseconds."""
+
+    error: ErrorInfo
+    worker: str = ""
+    started_ms: int = 0
+    duration_us: int = 0
+    retry_after_ms: int = 0
+    usage: Usage | None = None
+
+
+class StepTimedOut(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.timed_out"):
+    error: ErrorInfo
+    worker: str = ""
+    started_ms: int = 0
+    duration_us: int = 0
+
+
+class StepCancelled(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.cancelled"):
+    reason: str = ""
+
+
+class StepLost(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.lost"):
+    """The attempt was delivered ``deliveries`` times and no worker lived to tell its outcome."""
+
+    error: ErrorInfo
+    deliveries: int = 0
+
+
+class CancelRequested(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.cancel_requested"
+):
+    reason: str = ""
+
+
+class SessionEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.ended"):
+    """``output`` is there when ``status`` is ``succeeded``, else ``error``."""
+
+    status: EndStatus
+    output: dict[str, Any] | None = None
+    error: ErrorInfo | None = None
+
+
+StepOutcome = StepSucceeded | StepFailed | StepTimedOut | StepCancelled | StepLost
+JournalEvent = SessionAccepted | StepOutcome | CancelRequested | SessionEnded

@@ -1,0 +1,51 @@
+"""Who is there: workers announce themselves every second, and at once when called."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+
+class HandlerInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``reads``: ``fields`` — the names in ``required`` and ``optional``; ``signature`` — the input fields of the
+    signature in the step's ``signature`` option; ``any`` — the whole context. ``outputs`` is None where it cannot be known ahead
+    (for ``signature``: the signature's output fields)."""
+
+    name: str
+    implementation: Literal["native", "dspy"] = "native"
+    reads: Literal["fields", "signature", "any"] = "fields"
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    outputs: tuple[str, ...] | None = None
+    summary: str = ""
+    schema: dict[str, Any] = field(default_factory=dict)
+
+
+class WorkerPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``state`` is ``leaving`` in a worker's last announcement. ``memory_bytes`` is resident memory."""
+
+    worker: str
+    pool: str
+    host: str = ""
+    pid: int = 0
+    started_ms: int = 0
+    slots: int = 1
+    busy: int = 0
+    done: int = 0
+    memory_bytes: int = 0
+    model: str = ""
+    state: Literal["ready", "draining", "leaving"] = "ready"
+    handlers: tuple[HandlerInfo, ...] = ()
+
+
+class PoolStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``queued`` counts stored tasks not yet delivered; ``running`` those delivered and not yet acknowledged."""
+
+    pool: str
+    workers: tuple[WorkerPresence, ...] = ()
+    slots: int = 0
+    busy: int = 0
+    queued: int = 0
+    running: int = 0
+    redelivered: int = 0

@@ -1,0 +1,33 @@
+"""What a worker is sent."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+
+class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One attempt of one step. Pool, session, node and attempt are in the subject of a stored task, and repeated here
+    for the unstored ones (``dspex.v1.now.>``). ``options`` are the step's constants, ``inputs`` its
+    fields of the context. ``timeout_ms`` runs from delivery; past ``deadline_ms`` (since the epoch) the attempt must not start."""
+
+    session: str
+    node: str
+    attempt: int
+    partition: int
+    handler: str
+    implementation: Literal["native", "dspy"] = "native"
+    options: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    timeout_ms: int
+    deadline_ms: int
+
+
+class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Said on ``dspex.v1.progress.<session>.<node>.<attempt>``, not stored: the attempt runs, and how far it is."""
+
+    worker: str
+    started_ms: int
+    note: str = ""
+    fraction: float | None = None
