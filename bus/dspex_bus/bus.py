@@ -213,14 +213,16 @@ class Bus(ABC):
 
     @abstractmethod
     async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
-        """Callbacks run one at a time per subscription. With ``queue``, one subscriber of the group gets each message."""
+        """Callbacks run one at a time per subscription. With ``queue``, each message goes to one
+        subscriber of the group."""
 
     @abstractmethod
     async def request(
         self, subject: str, data: bytes = b"", *, headers: Headers | None = None, timeout_s: float = 5.0
     ) -> Message:
         """The first answer. Raises Unavailable (code ``no_responders``) at once where nobody listens, DeadlineExceeded,
-        or Disconnected as soon as the connection is lost. An error answer is an answer: the caller looks at its headers."""
+        or Disconnected as soon as the connection is lost. An error answer is an answer: the caller
+        looks at its headers."""
 
     @abstractmethod
     async def serve(self, service: ServiceSpec) -> Subscription: ...

@@ -19,8 +19,11 @@ SessionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """For ``run`` and ``submit``. ``definition`` only on the pipeline name ``inline``. ``session`` is the client's own id for
-    the session, if it wants one. ``durability: none`` (``run`` only) keeps the run out of every stream."""
+    """For ``run`` and ``submit``. ``definition`` only on the pipeline name ``inline``.
+
+    ``session`` is the client's own id for the session, if it wants one. ``durability: none`` (``run`` only) keeps the
+    run out of every stream.
+    """
 
     input: dict[str, Any] = field(default_factory=dict)
     definition: PipelineDefinition | None = None

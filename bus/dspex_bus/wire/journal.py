@@ -46,6 +46,7 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 class StepSucceeded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.succeeded"):
     outputs: dict[str, Any]
+    cached: bool = False
     worker: str = ""
     started_ms: int = 0
     duration_us: int = 0

@@ -14,7 +14,8 @@ from .definition import RetryPolicy
 
 class TaskNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="task"):
     """One step on one pool. ``reads`` maps each field the step is sent to the dotted context path it comes from;
-    those in ``optional`` are left out when the context lacks them. ``writes`` renames outputs."""
+    those in ``optional`` are left out when the context lacks them. With ``reads_all`` it is sent the whole context.
+    ``writes`` renames outputs. ``cache_ms`` 0: no cache."""
 
     id: str
     name: str
@@ -24,9 +25,11 @@ class TaskNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field=
     options: dict[str, Any] = field(default_factory=dict)
     reads: dict[str, str] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
+    reads_all: bool = False
     writes: dict[str, str] = field(default_factory=dict)
     save_as: str | None = None
     timeout_ms: int
+    cache_ms: int = 0
     retry: RetryPolicy
 
 

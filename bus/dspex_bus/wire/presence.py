@@ -8,9 +8,12 @@ from msgspec import Struct, field
 
 
 class HandlerInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``reads``: ``fields`` — the names in ``required`` and ``optional``; ``signature`` — the input fields of the
-    signature in the step's ``signature`` option; ``any`` — the whole context. ``outputs`` is None where it cannot be known ahead
-    (for ``signature``: the signature's output fields)."""
+    """What a worker can run.
+
+    ``reads``: ``fields`` is the names in ``required`` and ``optional``; ``signature`` the input fields of the signature in
+    the step's ``signature`` option; ``any`` the whole context. ``outputs`` is None where it cannot be known ahead (for
+    ``signature`` it is the signature's output fields). ``schema`` is the JSON Schema of its input.
+    """
 
     name: str
     implementation: Literal["native", "dspy"] = "native"

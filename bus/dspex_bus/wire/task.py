@@ -10,7 +10,8 @@ from msgspec import Struct, field
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt of one step. Pool, session, node and attempt are in the subject of a stored task, and repeated here
     for the unstored ones (``dspex.v1.now.>``). ``options`` are the step's constants, ``inputs`` its
-    fields of the context. ``timeout_ms`` runs from delivery; past ``deadline_ms`` (since the epoch) the attempt must not start."""
+    fields of the context. ``timeout_ms`` runs from delivery; past ``deadline_ms`` (since the epoch) the attempt must
+    not start."""
 
     session: str
     node: str
@@ -21,6 +22,7 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     options: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
     timeout_ms: int
+    cache_ms: int = 0
     deadline_ms: int
 
 
