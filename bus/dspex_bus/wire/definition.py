@@ -30,8 +30,8 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``with`` holds constants; every other field the step reads comes from the run's context by name, or from
     the dotted path that ``inputs`` gives for it (``{"query": "question"}``, ``{"text": "parts.0.text"}``).
     Its outputs are merged into the context by name, under the names that ``outputs`` gives, or, with
-    ``save_as``, as one object under that name. With ``cache_s`` its outputs are kept that many seconds, keyed by handler,
-    constants and inputs: an equal step within that time is answered without running.
+    ``save_as``, as one object under that name. With ``cache_s`` its outputs are kept that many seconds, keyed by
+    handler, constants and inputs: an equal step within that time is answered without running.
     """
 
     native: str | None = None
