@@ -1,0 +1,258 @@
+"""The client: what a program asks of a running dspex system."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dspex_bus import Bus, subjects
+from dspex_bus.errors import Disconnected, NoRouter, RunFailed, Unavailable
+from dspex_bus.signatures import Signature, parse_signature
+from dspex_bus.wire import (
+    CallReply,
+    CallRequest,
+    ErrorInfo,
+    Implementation,
+    PipelineDefinition,
+    PipelineList,
+    PipelinePut,
+    PipelineRequest,
+    PipelineView,
+    PoolList,
+    RunRequest,
+    RunResult,
+    SessionList,
+    SessionListRequest,
+    StoredEvent,
+    Submitted,
+    decode,
+    encode,
+    error_from,
+    error_info,
+)
+
+from .predictions import Prediction, Predictor
+from .sessions import Session
+
+if TYPE_CHECKING:
+    from dspex_bus import Message
+
+T = TypeVar("T")
+
+Pipeline = PipelineDefinition | str
+"""A definition, or the name of a stored one."""
+
+DEFAULT_TIMEOUT_S = 60.0
+_MARGIN_S = 5.0
+"""How much longer a client waits than it allows the work to take, so that the system's own answer comes first."""
+
+
+@asynccontextmanager
+async def connect(server: str | None = None, *, name: str = "dspex-client", **options: Any) -> AsyncIterator[Client]:
+    """A client of the system behind ``server`` (default: the environment's ``DSPEX_SERVER``, else
+    ``nats://127.0.0.1:4222``). ``options`` go to the connection: user, password, credentials, TLS.
+
+        async with dspex.connect() as dx:
+            print((await dx.predict("question -> answer", question="What is a pool?")).answer)
+    """
+    from ._connecting import open_bus
+
+    async with open_bus(server, name=name, **options) as bus:
+        yield Client(bus)
+
+
+class Client:
+    """Operations, runs, sessions, pipelines and pools, over one connection. Safe to use from many tasks at once."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+
+    # --- operations: one answer, nothing stored ---
+
+    def signature(self, spec: str, instructions: str | None = None) -> Signature:
+        """The signature that ``spec`` spells out. Parsed here: it costs microseconds and no message."""
+        return parse_signature(spec, instructions)
+
+    async def compile_signature(self, spec: str, **options: Any) -> Prediction:
+        """The signature's fields, JSON Schemas and digest, as any client in any language gets them."""
+        return await self.call("compile_signature", constants={"spec": spec}, **options)
+
+    async def predict(
+        self,
+        signature: Signature | str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        implementation: Implementation = "auto",
+        config: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+        **fields: Any,
+    ) -> Prediction:
+        """The signature's outputs for ``inputs`` (a mapping, or keywords). ``config``: model, temperature, max_tokens, demos."""
+        constants = {**_signed(signature), **(config or {})}
+        values = {**(inputs or {}), **fields}
+        return await self.call(
+            "predict", inputs=values, constants=constants, implementation=implementation, timeout_s=timeout_s
+        )
+
+    def predictor(
+        self, kind: str, signature: Signature | str, *, implementation: Implementation = "auto", **config: Any
+    ) -> Predictor:
+        """An operation bound to a signature. ``kind``: ``predict``, ``chain_of_thought``, ``react``, or any handler's name."""
+        return Predictor(self, kind, {**_signed(signature), **config}, implementation)
+
+    def chain_of_thought(self, signature: Signature | str, **config: Any) -> Predictor:
+        """A predictor that reasons before it answers; its outputs have a ``reasoning`` field."""
+        return self.predictor("chain_of_thought", signature, **config)
+
+    def react(self, signature: Signature | str, tools: Sequence[Any], **config: Any) -> Predictor:
+        """A predictor that uses tools, which are handlers on the bus: their names, or mappings with ``name``, ``handler``
+        and the constants ``with``."""
+        return self.predictor("react", signature, tools=list(tools), **config)
+
+    async def call(
+        self,
+        operation: str,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        implementation: Implementation = "auto",
+        pool: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """One operation, or any handler by name. The execution router picks the implementation; the answer says which."""
+        request = CallRequest(
+            with_=dict(constants or {}),
+            inputs=dict(inputs or {}),
+            implementation=implementation,
+            pool=pool,
+            timeout_s=timeout_s,
+        )
+        wait = (timeout_s or DEFAULT_TIMEOUT_S) + _MARGIN_S
+        return Prediction(await self._ask(subjects.call(operation), request, CallReply, wait))
+
+    # --- runs: durable sessions ---
+
+    async def run(
+        self,
+        pipeline: Pipeline,
+        input: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 600.0,
+        session: str | None = None,
+        durability: str = "stored",
+    ) -> RunResult:
+        """Run to the end and answer with the result. Raises RunFailed (its ``code`` says why, ``details`` has the session)
+        when the run ended without success. ``durability="none"`` keeps it out of every stream: faster, not recoverable."""
+        durable = durability != "none"
+        session = session or (secrets.token_hex(12) if durable else None)
+        name, request = _request(pipeline, input, timeout_s, session, durability)
+        try:
+            result = await self._ask(subjects.run(name), request, RunResult, timeout_s + _MARGIN_S)
+        except Disconnected:
+            if not durable:
+                raise
+            # The answer went with the connection, the session did not: the same id again is the same session.
+            handle = await self.submit(pipeline, input, timeout_s=timeout_s, session=session)
+            result = await handle.result(timeout_s=timeout_s + _MARGIN_S)
+        if result.status != "succeeded":
+            raise _run_failed(result)
+        return result
+
+    async def submit(
+        self,
+        pipeline: Pipeline,
+        input: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        session: str | None = None,
+    ) -> Session:
+        """Start a run and come back at once. When this returns, the session is stored and will end, whatever is killed."""
+        name, request = _request(pipeline, input, timeout_s, session, "stored")
+        submitted = await self._ask(subjects.submit(name), request, Submitted)
+        return Session(self, submitted.session)
+
+    async def stream(
+        self, pipeline: Pipeline, input: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> AsyncIterator[StoredEvent]:
+        """Start a run and yield its events as they are stored, up to and with the end."""
+        handle = await self.submit(pipeline, input, timeout_s=timeout_s)
+        async for event in handle.events():
+            yield event
+
+    def session(self, id: str) -> Session:
+        """A handle on a session started anywhere."""
+        return Session(self, subjects.token(id, "session"))
+
+    async def sessions(self, *, ended: bool = True, limit: int = 50) -> SessionList:
+        return await self.ask("session", "list", SessionListRequest(ended=ended, limit=limit), SessionList)
+
+    # --- pipelines and pools ---
+
+    async def put_pipeline(self, definition: PipelineDefinition) -> PipelineView:
+        """Store a definition under its name; the newest version is what new runs of that name use."""
+        return await self.ask("pipeline", "put", PipelinePut(definition=definition), PipelineView)
+
+    async def get_pipeline(self, name: str, version: str | None = None) -> PipelineView:
+        return await self.ask("pipeline", "get", PipelineRequest(name=name, version=version), PipelineView)
+
+    async def pipelines(self) -> PipelineList:
+        return await self.ask("pipeline", "list", None, PipelineList)
+
+    async def delete_pipeline(self, name: str) -> None:
+        await self.ask("pipeline", "delete", PipelineRequest(name=name), PipelineView)
+
+    async def pools(self) -> PoolList:
+        """Every pool's workers, slots and queue, live."""
+        return await self.ask("pools", "list", None, PoolList)
+
+    async def ask(self, family: str, verb: str, request: Any, reply: type[T], *, timeout_s: float = 10.0) -> T:
+        """One request to the router's ``dspex.v1.<family>.<verb>``."""
+        return await self._ask(f"{subjects.ROOT}.{family}.{verb}", request, reply, timeout_s)
+
+    async def _ask(self, subject: str, request: Any, reply: type[T], timeout_s: float = 10.0) -> T:
+        data = b"" if request is None else encode(request)
+        try:
+            answer = await self.bus.request(subject, data, timeout_s=timeout_s)
+        except Unavailable as error:
+            if error.code != "no_responders":
+                raise
+            raise NoRouter("no router answers on this server; start one: dspex up, or dspex router") from error
+        _raise_error(answer)
+        return decode(reply, answer.data, subject=subject)
+
+
+def _signed(signature: Signature | str) -> dict[str, Any]:
+    if isinstance(signature, str):
+        return {"signature": signature}
+    constants = {"signature": signature.text}
+    if signature.instructions:
+        constants["instructions"] = signature.instructions
+    return constants
+
+
+def _request(
+    pipeline: Pipeline, input: Mapping[str, Any] | None, timeout_s: float | None, session: str | None, durability: str
+) -> tuple[str, RunRequest]:
+    inline = isinstance(pipeline, PipelineDefinition)
+    request = RunRequest(
+        input=dict(input or {}),
+        definition=pipeline if isinstance(pipeline, PipelineDefinition) else None,
+        session=session,
+        timeout_s=timeout_s,
+        durability="none" if durability == "none" else "stored",
+    )
+    return (subjects.INLINE if inline else str(pipeline)), request
+
+
+def _raise_error(answer: Message) -> None:
+    if answer.headers and "Nats-Service-Error-Code" in answer.headers:
+        raise error_from(decode(ErrorInfo, answer.data, subject=answer.subject))
+
+
+def _run_failed(result: RunResult) -> RunFailed:
+    error = result.error or error_info(RunFailed(f"the run ended {result.status}"))
+    return RunFailed(
+        error.message, code=error.code, details={"session": result.session, "status": result.status, **error.details}
+    )

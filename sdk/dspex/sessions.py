@@ -1,0 +1,107 @@
+"""A handle on one durable session: its events, its result, its cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from dspex_bus import subjects
+from dspex_bus.errors import DeadlineExceeded
+from dspex_bus.wire import (
+    CancelRequest,
+    EventPage,
+    EventsRequest,
+    ResultRequest,
+    RunResult,
+    SessionEnded,
+    SessionRequest,
+    SessionView,
+    StoredEvent,
+)
+
+from ._feed import Feed
+
+if TYPE_CHECKING:
+    from .client import Client
+
+_QUIET_S = 2.0
+"""After that long without a live event the journal is asked: what was missed during a reconnect is found then."""
+
+_POLL_S = 30.0
+
+
+class Session:
+    """One run, wherever its steps are. ``id`` is all that is needed to come back to it from another process."""
+
+    def __init__(self, client: Client, id: str) -> None:
+        self._client = client
+        self.id = id
+
+    async def view(self) -> SessionView:
+        """Status, plan and a report for every step, as they are now."""
+        return await self._client.ask("session", "get", SessionRequest(session=self.id), SessionView)
+
+    async def result(self, *, timeout_s: float = 3600.0) -> RunResult:
+        """How the session ended, waiting for it. Raises DeadlineExceeded after ``timeout_s``; does not raise for a
+        session that failed: look at ``status``."""
+        with anyio.move_on_after(timeout_s):
+            while True:
+                wait = min(_POLL_S, timeout_s)
+                try:
+                    return await self._client.ask(
+                        "session", "result", ResultRequest(session=self.id, wait_s=wait), RunResult, timeout_s=wait + 5
+                    )
+                except DeadlineExceeded:
+                    continue
+        raise DeadlineExceeded(f"session {self.id} has not ended within {timeout_s:g} s; it goes on")
+
+    async def cancel(self, reason: str = "") -> SessionView:
+        """Ask for the end: queued steps never start, running ones are told. Safe to repeat."""
+        return await self._client.ask("session", "cancel", CancelRequest(session=self.id, reason=reason), SessionView)
+
+    async def page(self, after: int = 0, limit: int = 256) -> EventPage:
+        """Stored events with a sequence above ``after``."""
+        request = EventsRequest(session=self.id, after=after, limit=limit)
+        return await self._client.ask("session", "events", request, EventPage)
+
+    async def events(self, *, after: int = 0) -> AsyncIterator[StoredEvent]:
+        """Every event with a sequence above ``after``, those stored already and then live, up to and with the end.
+
+        Nothing is skipped or repeated across reconnects. To resume later, pass the last ``sequence`` seen.
+        """
+        async with self._live() as feed:
+            ended = False
+            while not ended:
+                if feed.behind:
+                    feed.behind = False
+                    async for event in self._stored(after):
+                        after, ended = event.sequence, isinstance(event.event, SessionEnded)
+                        yield event
+                else:
+                    live = await feed.next(_QUIET_S)
+                    if live is not None and live.sequence > after:
+                        after, ended = live.sequence, isinstance(live.event, SessionEnded)
+                        yield live
+
+    async def _stored(self, after: int) -> AsyncIterator[StoredEvent]:
+        while True:
+            page = await self.page(after)
+            for event in page.events:
+                yield event
+            if page.next_after == after or not page.events:
+                return
+            after = page.next_after
+
+    @asynccontextmanager
+    async def _live(self) -> AsyncIterator[Feed]:
+        feed = Feed()
+        self._client.bus.on_reconnect(feed.on_reconnect)
+        subscription = await self._client.bus.subscribe(subjects.session_events(self.id), feed.on_message)
+        try:
+            yield feed
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await subscription.close()
