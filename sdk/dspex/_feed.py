@@ -14,8 +14,8 @@ _CAPACITY = 1024
 
 
 class Feed:
-    """A bounded buffer between the bus and one consumer. ``behind`` is True when events may have been missed (at the start,
-    after a reconnect, when the consumer was slower than the buffer): the journal is read then."""
+    """A bounded buffer between the bus and one consumer. ``behind`` is True when events may have been missed (at the
+    start, after a reconnect, when the consumer was slower than the buffer): the journal is read then."""
 
     def __init__(self) -> None:
         self.behind = True

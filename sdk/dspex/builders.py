@@ -41,8 +41,8 @@ def native(handler: str, /, **options: Any) -> StepDefinition:
 
 
 def module(path: str, /, **options: Any) -> StepDefinition:
-    """A step that a DSPy module runs: ``module("dspy.ChainOfThought", signature="question -> answer")``, or a module of your
-    own by import path, ``module("mypackage.programs:MultiHop")``, offered by the pool that serves it."""
+    """A step that a DSPy module runs: ``module("dspy.ChainOfThought", signature="question -> answer")``, or a module
+    of your own by import path, ``module("mypackage.programs:MultiHop")``, offered by the pool that serves it."""
     return _step({"module": path}, options)
 
 
@@ -59,8 +59,8 @@ def parallel(
     save_as: str | None = None,
     on_error: Literal["fail", "collect"] = "fail",
 ) -> StepDefinition:
-    """Branches that start together. Their outputs are merged by field name (two branches that write one field are refused);
-    with ``save_as`` the context gets every branch's outcome as a list, in the order written."""
+    """Branches that start together. Their outputs are merged by field name (two branches that write one field are
+    refused); with ``save_as`` the context gets every branch's outcome as a list, in the order written."""
     return StepDefinition(parallel=tuple(branches), name=name, save_as=save_as, on_error=on_error)
 
 

@@ -89,7 +89,8 @@ class Client:
         timeout_s: float | None = None,
         **fields: Any,
     ) -> Prediction:
-        """The signature's outputs for ``inputs`` (a mapping, or keywords). ``config``: model, temperature, max_tokens, demos."""
+        """The signature's outputs for ``inputs`` (a mapping, or keywords). ``config``: model, temperature,
+        max_tokens, demos."""
         constants = {**_signed(signature), **(config or {})}
         values = {**(inputs or {}), **fields}
         return await self.call(
@@ -99,7 +100,8 @@ class Client:
     def predictor(
         self, kind: str, signature: Signature | str, *, implementation: Implementation = "auto", **config: Any
     ) -> Predictor:
-        """An operation bound to a signature. ``kind``: ``predict``, ``chain_of_thought``, ``react``, or any handler's name."""
+        """An operation bound to a signature. ``kind``: ``predict``, ``chain_of_thought``, ``react``, or any
+        handler's name."""
         return Predictor(self, kind, {**_signed(signature), **config}, implementation)
 
     def chain_of_thought(self, signature: Signature | str, **config: Any) -> Predictor:
@@ -107,8 +109,8 @@ class Client:
         return self.predictor("chain_of_thought", signature, **config)
 
     def react(self, signature: Signature | str, tools: Sequence[Any], **config: Any) -> Predictor:
-        """A predictor that uses tools, which are handlers on the bus: their names, or mappings with ``name``, ``handler``
-        and the constants ``with``."""
+        """A predictor that uses tools, which are handlers on the bus: their names, or mappings with ``name``,
+        ``handler`` and the constants ``with``."""
         return self.predictor("react", signature, tools=list(tools), **config)
 
     async def call(
@@ -121,7 +123,8 @@ class Client:
         pool: str | None = None,
         timeout_s: float | None = None,
     ) -> Prediction:
-        """One operation, or any handler by name. The execution router picks the implementation; the answer says which."""
+        """One operation, or any handler by name. The execution router picks the implementation; the answer says
+        which."""
         request = CallRequest(
             with_=dict(constants or {}),
             inputs=dict(inputs or {}),
@@ -143,8 +146,9 @@ class Client:
         session: str | None = None,
         durability: str = "stored",
     ) -> RunResult:
-        """Run to the end and answer with the result. Raises RunFailed (its ``code`` says why, ``details`` has the session)
-        when the run ended without success. ``durability="none"`` keeps it out of every stream: faster, not recoverable."""
+        """Run to the end and answer with the result. Raises RunFailed (its ``code`` says why, ``details`` has the
+        session) when the run ended without success. ``durability="none"`` keeps it out of every stream: faster, not
+        recoverable."""
         durable = durability != "none"
         session = session or (secrets.token_hex(12) if durable else None)
         name, request = _request(pipeline, input, timeout_s, session, durability)
@@ -168,7 +172,8 @@ class Client:
         timeout_s: float | None = None,
         session: str | None = None,
     ) -> Session:
-        """Start a run and come back at once. When this returns, the session is stored and will end, whatever is killed."""
+        """Start a run and come back at once. When this returns, the session is stored and will end, whatever is
+        killed."""
         name, request = _request(pipeline, input, timeout_s, session, "stored")
         submitted = await self._ask(subjects.submit(name), request, Submitted)
         return Session(self, submitted.session)

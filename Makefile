@@ -1,0 +1,61 @@
+# Everything runs in .venv, which the first target that needs it makes. `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+NPM := $(shell command -v npm 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-containers lint types imports package check bench docs clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"dspex needs Python 3.11 to 3.13; {sys.executable} is {v.major}.{v.minor}. Name another: make PYTHON=python3.12 ...")'
+	@echo "setting up .venv (a minute or two, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]' --group dev
+	@touch $@
+
+tests/javascript/node_modules/ready: tests/javascript/package.json
+	@cd tests/javascript && npm install --silent --no-package-lock --no-audit --no-fund
+	@touch $@
+
+setup: .venv/ready $(if $(NPM),tests/javascript/node_modules/ready) ## set up .venv (and the JavaScript client's packages, where npm is)
+
+demo: .venv/ready ## run the research assistant on an embedded server
+	@$(BIN)/dspex demo
+
+test: setup ## the default tests: under five minutes on two cores
+	$(BIN)/python -m pytest
+
+test-slow: setup ## the longer ones
+	$(BIN)/python -m pytest -m "slow and not containers"
+
+test-containers: setup ## the tests that need a container engine
+	$(BIN)/python -m pytest -m containers
+
+lint: .venv/ready ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready ## mypy, strict
+	$(BIN)/mypy
+
+imports: .venv/ready ## the import rules
+	$(BIN)/lint-imports
+
+package: .venv/ready ## build the sdist, from it the wheel, and compare the wheel's files with git's
+	$(BIN)/python .ci/package.py
+
+check: test lint types imports package ## all of the above that need no engine
+
+bench: setup ## the benchmarks, quickly
+	$(BIN)/python benchmarks/steps.py --quick
+	$(BIN)/python benchmarks/native_vs_dspy.py --quick
+
+docs: .venv/ready ## write again what is generated from the code
+	$(BIN)/python docs/generate.py
+
+clean: ## remove what was made, .venv included
+	rm -rf .venv dist build tests/javascript/node_modules .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,142 @@
+"""Write the parts of the docs that are made from the code: the messages in protocol.md, and the pipeline's JSON Schema.
+
+    python docs/generate.py            write them
+    python docs/generate.py --check    fail, naming the file, if one is not what the code says
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from dspex_bus import wire
+
+DOCS = Path(__file__).parent
+MARKER = "<!-- generated from the wire types by docs/generate.py: edit those, then run `make docs` -->\n"
+
+SECTIONS = {
+    "Requests and replies": [
+        wire.RunRequest,
+        wire.RunResult,
+        wire.Submitted,
+        wire.CallRequest,
+        wire.CallReply,
+        wire.SessionRequest,
+        wire.SessionView,
+        wire.StepReport,
+        wire.SessionListRequest,
+        wire.SessionList,
+        wire.SessionSummary,
+        wire.ResultRequest,
+        wire.EventsRequest,
+        wire.EventPage,
+        wire.StoredEvent,
+        wire.CancelRequest,
+        wire.PipelinePut,
+        wire.PipelineRequest,
+        wire.PipelineView,
+        wire.PipelineList,
+        wire.PoolList,
+        wire.PoolStatus,
+        wire.WorkerPresence,
+        wire.HandlerInfo,
+        wire.ErrorInfo,
+        wire.Usage,
+        wire.Progress,
+    ],
+    "Definitions": [wire.PipelineDefinition, wire.StepDefinition, wire.RetryPolicy],
+    "Events": [
+        wire.SessionAccepted,
+        wire.StepSucceeded,
+        wire.StepFailed,
+        wire.StepTimedOut,
+        wire.StepCancelled,
+        wire.StepLost,
+        wire.CancelRequested,
+        wire.SessionEnded,
+    ],
+    "Plans": [wire.Plan, wire.SequenceNode, wire.ParallelNode, wire.TaskNode],
+}
+
+
+def messages() -> str:
+    kinds = [kind for section in SECTIONS.values() for kind in section]
+    _, schemas = msgspec.json.schema_components(kinds, ref_template="#{name}")
+    parts = []
+    for title, section in SECTIONS.items():
+        parts.append(f"## {title}\n")
+        parts += [_message(kind, schemas[kind.__name__]) for kind in section]
+    return "\n".join(parts)
+
+
+def _message(kind: Any, schema: dict[str, Any]) -> str:
+    lines = [f"### {kind.__name__}\n", inspect.cleandoc(_own_doc(kind)) + "\n" if _own_doc(kind) else ""]
+    lines.append("| field | type | |\n|---|---|---|")
+    required = schema.get("required", [])
+    for name, field in schema["properties"].items():
+        lines.append(f"| `{name}` | {_type(field)} | {_presence(name, field, required)} |")
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _own_doc(kind: Any) -> str:
+    return kind.__dict__.get("__doc__") or ""
+
+
+def _presence(name: str, field: dict[str, Any], required: list[str]) -> str:
+    if name in required:
+        return "required"
+    default = field.get("default")
+    return "" if default in (None, [], {}, "") else f"default `{json.dumps(default)}`"
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        name = field["$ref"].removeprefix("#")
+        return f"[{name}](#{name.lower()})"
+    if "enum" in field:
+        return " or ".join(f"`{json.dumps(value)}`" for value in field["enum"])
+    if "anyOf" in field:
+        return " or ".join(_type(option) for option in field["anyOf"])
+    if field.get("type") == "array":
+        items = field.get("items", {})
+        return f"list of {_type(items)}" if items else "list"
+    if field.get("type") == "object":
+        values = field.get("additionalProperties")
+        return f"object of {_type(values)}" if isinstance(values, dict) and values else "object"
+    return str(field.get("type", "any"))
+
+
+def pipeline_schema() -> str:
+    schema = msgspec.json.schema(wire.PipelineDefinition)
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "dspex pipeline", **schema}
+    step = schema["$defs"]["StepDefinition"]
+    step["oneOf"] = [{"required": [kind]} for kind in ("native", "module", "call", "parallel", "sequence")]
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def generated() -> dict[Path, str]:
+    protocol = DOCS / "protocol.md"
+    prose = protocol.read_text("utf-8").partition(MARKER)[0]
+    return {
+        protocol: f"{prose}{MARKER}\n{messages()}",
+        DOCS / "pipeline.schema.json": pipeline_schema(),
+    }
+
+
+def main() -> None:
+    stale = {path: text for path, text in generated().items() if not path.exists() or path.read_text("utf-8") != text}
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path.name} is not what the code says; run: make docs")
+        sys.exit(1 if stale else 0)
+    for path, text in stale.items():
+        path.write_text(text, "utf-8")
+        print(f"wrote {path.name}")
+
+
+if __name__ == "__main__":
+    main()
