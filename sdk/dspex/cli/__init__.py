@@ -1,0 +1,100 @@
+"""The ``dspex`` command. Each subcommand's module is imported only when it is used, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "demo": "dspex.cli.demo:demo",
+    "up": "dspex.cli.up:up",
+    "serve": "dspex.cli.up:serve",
+    "run": "dspex.cli.run:run",
+    "call": "dspex.cli.run:call",
+    "watch": "dspex.cli.run:watch",
+    "cancel": "dspex.cli.run:cancel",
+    "sessions": "dspex.cli.show:sessions",
+    "pools": "dspex.cli.show:pools",
+    "doctor": "dspex.cli.doctor:doctor",
+    "router": "dspex.cli.up:router",
+    "pool": "dspex.cli.up:pool",
+    "offline-lm": "dspex.cli.up:offline_lm",
+}
+
+
+class Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dspex")
+def cli() -> None:
+    """Pipelines of LM programs on a message bus.
+
+    \b
+    Start here:
+      dspex demo                 the research assistant, on an embedded server
+      dspex up                   server, router and pools on this machine
+      dspex run PIPELINE.yaml    run a pipeline and watch it
+      dspex doctor               what this machine has and what it lacks
+
+    The server is --server, else the environment's DSPEX_SERVER, else nats://127.0.0.1:4222.
+    """
+
+
+def main() -> None:
+    """Errors on standard error with what to do, or, where ``--json`` is asked for, as an object on standard output.
+
+    Exit codes: 0 done, 1 it failed, 2 the command line is wrong, 130 interrupted."""
+    from dspex_bus.errors import DspexError
+
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except DspexError as error:
+        _report(error)
+        sys.exit(1)
+    except BaseExceptionGroup as group:
+        leaf = _leaf(group)
+        if isinstance(leaf, KeyboardInterrupt):
+            sys.exit(130)
+        if not isinstance(leaf, DspexError):
+            raise
+        _report(leaf)
+        sys.exit(1)
+
+
+def _leaf(group: BaseExceptionGroup[Any]) -> BaseException:
+    """The first error in a task group's bundle: the rest are its consequences."""
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _report(error: Any) -> None:
+    if "--json" in sys.argv:
+        document = {
+            "code": error.code,
+            "message": error.message,
+            "retryable": error.retryable,
+            "details": error.details,
+        }
+        print(json.dumps({"error": document}, default=str))
+    else:
+        click.secho(f"error: {error.message}", fg="red", err=True)
+        click.echo(f"code:  {error.code}{' (trying again may help)' if error.retryable else ''}", err=True)

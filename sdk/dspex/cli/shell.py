@@ -1,0 +1,116 @@
+"""What the commands share: running a coroutine, the server option, and where output goes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import click
+import msgspec
+from rich.console import Console
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def live() -> bool:
+    """Progress is drawn in a terminal, and printed line by line elsewhere."""
+    return out.is_terminal
+
+
+def server_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--server", envvar="DSPEX_SERVER", metavar="URL", help="NATS server, default nats://127.0.0.1:4222."
+    )(command)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")(command)
+
+
+def asynchronous(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a command's coroutine; SIGTERM ends it like Ctrl-C, with everything it started cleaned up."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> None:
+        anyio.run(_until_told, functools.partial(function, *args, **kwargs), backend_options=_loop())
+
+    return command
+
+
+async def _until_told(function: Callable[[], Awaitable[None]]) -> None:
+    async with anyio.create_task_group() as group:
+        told: list[int] = []
+
+        async def listen() -> None:
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for received in signals:
+                    told.append(received)
+                    group.cancel_scope.cancel()
+
+        group.start_soon(listen)
+        await function()
+        group.cancel_scope.cancel()
+    if told and told[0] == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def _loop() -> dict[str, Any]:
+    try:
+        import uvloop
+    except ImportError:
+        return {}
+    return {"loop_factory": uvloop.new_event_loop}
+
+
+def print_json(value: Any) -> None:
+    """One JSON document, indented in a terminal and on one line elsewhere."""
+    encoded = msgspec.json.encode(value)
+    if sys.stdout.isatty():
+        encoded = msgspec.json.format(encoded, indent=2)
+    click.echo(encoded.decode())
+
+
+def parse_inputs(pairs: tuple[str, ...], document: str | None) -> dict[str, Any]:
+    """``field=value`` pairs over a JSON object. A value that is JSON is taken as JSON, else as text; ``-`` reads
+    standard input and ``@file`` a file."""
+    values: dict[str, Any] = _object(document) if document else {}
+    for pair in pairs:
+        field, separator, text = pair.partition("=")
+        if not separator:
+            raise click.UsageError(f"{pair!r} is not field=value")
+        values[field] = _value(text)
+    return values
+
+
+def _object(document: str) -> dict[str, Any]:
+    text = _read(document) if document == "-" or document.startswith("@") else document
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise click.UsageError(f"the input is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise click.UsageError('the input must be a JSON object, such as {"question": "…"}')
+    return value
+
+
+def _read(source: str) -> str:
+    if source == "-":
+        return sys.stdin.read()
+    try:
+        with open(source[1:], encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"cannot read {source[1:]}: {error}") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
