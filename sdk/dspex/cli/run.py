@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from dspex_bus.wire import PipelineDefinition, SessionAccepted
+from dspex_bus.wire import PipelineDefinition
 
-from ..client import Client, connect
+from ..client import connect
 from ..loading import load_pipeline
 from .drawing import tree
 from .shell import asynchronous, json_option, live, out, parse_inputs, print_json, server_option
