@@ -1,4 +1,5 @@
-"""Build the sdist and from it the wheel, and fail unless the wheel holds exactly the packages' files that git tracks."""
+"""Build the sdist and from it the wheel, and fail unless the wheel holds exactly the packages' files that git
+tracks."""
 
 from __future__ import annotations
 

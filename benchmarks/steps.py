@@ -1,0 +1,170 @@
+"""What a step costs: no-op native steps, unfused, against the floors of the same run (see floor.py).
+
+One server, one router process, one worker process. Sequential runs of ten steps; 64 runs in flight; fan-outs of 64
+and 256 with a join. Machines are noisy: look at the ratios.
+
+    python benchmarks/steps.py [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import nats
+from floor import PAYLOAD, CoreFloor, JournalFloor
+from timing import arguments, milliseconds, report, run_loop, seconds_each, seconds_in_flight
+
+import dspex
+from dspex_bus import EmbeddedServer
+
+HERE = Path(__file__).parent
+STEPS = 10
+IN_FLIGHT = 64
+NOTES = {
+    "core_floor_ms_per_step": "raw core request/reply, one in flight",
+    "ephemeral_ms_per_step": "durability: none",
+    "journal_floor_ms_per_step": "bare task and outcome in create-once slots, one in flight",
+    "durable_ms_per_step": "a session, one in flight",
+    "durable_over_journal_floor_p50": "target 2 or less",
+    "ephemeral_over_core_floor_p50": "target 2 or less",
+    "durable_steps_per_s": f"{IN_FLIGHT} sessions in flight",
+    "durable_throughput_over_floor": "1 is the bare protocol",
+    "fanout64_over_floor": "64 branches and a join, time over the bare protocol's",
+    "fanout256_over_floor": "256 branches and a join",
+}
+
+
+@contextlib.asynccontextmanager
+async def process(*command: str) -> AsyncIterator[None]:
+    """A process of ours, there until the block ends."""
+    child = await asyncio.create_subprocess_exec(*command, cwd=HERE, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            await asyncio.wait_for(child.wait(), 10)
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+
+
+def sequential() -> dspex.PipelineDefinition:
+    return dspex.pipeline([dspex.native("bench.noop") for _ in range(STEPS)], name="sequential")
+
+
+def fan_out(width: int) -> dspex.PipelineDefinition:
+    branch = dspex.native("bench.noop")
+    return dspex.pipeline([dspex.parallel([branch] * width, save_as="results")], name=f"fanout{width}")
+
+
+class Product:
+    """dspex as its users run it."""
+
+    def __init__(self, client: dspex.Client) -> None:
+        self._client = client
+
+    async def prepare(self) -> None:
+        for definition in (sequential(), fan_out(64), fan_out(256)):
+            await self._client.put_pipeline(definition)
+        await self._client.run("sequential", PAYLOAD, timeout_s=60)
+
+    async def run(self, durability: str) -> None:
+        result = await self._client.run("sequential", PAYLOAD, durability=durability)
+        assert result.output is not None
+        assert result.output["count"] == STEPS
+
+    async def fan_out(self, width: int) -> None:
+        result = await self._client.run(f"fanout{width}", PAYLOAD)
+        assert result.output is not None
+        assert len(result.output["results"]) == width
+
+
+async def measure(quick: bool) -> dict[str, float]:
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(EmbeddedServer())
+        url = server.url
+        command = (sys.executable, "-m", "dspex")
+        await stack.enter_async_context(process(*command, "router", "--server", url))
+        serve = ("serve", "handlers:handlers", "--pool", "bench", "--size", "1", "--slots", "256", "--server", url)
+        await stack.enter_async_context(process(*command, *serve))
+        await stack.enter_async_context(process(sys.executable, "floor.py", url))
+        raw = await nats.connect(url)
+        stack.push_async_callback(raw.close)
+        core, journal = CoreFloor(raw), JournalFloor(raw, tasks="memory")
+        await journal.start()
+        product = Product(await stack.enter_async_context(dspex.connect(url)))
+        await _answering(core)
+        await product.prepare()
+        return await _figures(core, journal, product, quick)
+
+
+async def _answering(core: CoreFloor) -> None:
+    """Until the floor's worker is there."""
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(nats.errors.NoRespondersError):
+                return await core.run(1)
+
+
+async def _figures(core: CoreFloor, journal: JournalFloor, product: Product, quick: bool) -> dict[str, float]:
+    rounds, runs, fans = (60, 600, 12) if quick else (300, 3000, 40)
+    sequential = {
+        "core_floor": lambda: core.run(STEPS),
+        "ephemeral": lambda: product.run("none"),
+        "journal_floor": lambda: journal.run(STEPS),
+        "durable": lambda: product.run("stored"),
+    }
+    for work in sequential.values():
+        await seconds_each(20, work)
+    figures: dict[str, float] = {}
+    # Taken in turns, so that what else the machine does falls on floor and product alike.
+    taken = await _in_turns(sequential, rounds)
+    for name, times in taken.items():
+        figures[f"{name}_ms_per_step"] = milliseconds(times) / STEPS
+    figures["durable_over_journal_floor_p50"] = figures["durable_ms_per_step"] / figures["journal_floor_ms_per_step"]
+    figures["ephemeral_over_core_floor_p50"] = figures["ephemeral_ms_per_step"] / figures["core_floor_ms_per_step"]
+
+    rates: dict[str, list[float]] = {"journal_floor": [], "durable": []}
+    for _ in range(3):
+        for name, rate in rates.items():
+            rate.append(runs / 3 * STEPS / await seconds_in_flight(runs // 3, IN_FLIGHT, sequential[name]))
+    figures["journal_floor_steps_per_s"] = statistics.median(rates["journal_floor"])
+    figures["durable_steps_per_s"] = statistics.median(rates["durable"])
+    figures["durable_throughput_over_floor"] = figures["durable_steps_per_s"] / figures["journal_floor_steps_per_s"]
+
+    for width in (64, 256):
+        fan = await _in_turns({"floor": _fan(journal, width), "durable": _fan(product, width)}, fans)
+        figures[f"fanout{width}_floor_ms"] = milliseconds(fan["floor"])
+        figures[f"fanout{width}_ms"] = milliseconds(fan["durable"])
+        figures[f"fanout{width}_over_floor"] = figures[f"fanout{width}_ms"] / figures[f"fanout{width}_floor_ms"]
+    return figures
+
+
+def _fan(target: Any, width: int) -> Any:
+    return lambda: target.fan_out(width)
+
+
+async def _in_turns(works: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            taken[name] += await seconds_each(1, work)
+    return taken
+
+
+def main() -> None:
+    options = arguments(__doc__ or "")
+    report(run_loop(measure(options.quick)), options.json, NOTES)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What the benchmarks share: timing, a table, one flat JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def arguments(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: ends within a minute")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there, one flat object")
+    return parser.parse_args()
+
+
+def run_loop(main: Coroutine[Any, Any, Any]) -> Any:
+    """On uvloop where that is installed, as dspex's own processes do, so that floor and product stand on the same
+    loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def seconds_each(count: int, work: Callable[[], Awaitable[Any]]) -> list[float]:
+    """How long each of ``count`` calls took, one after the other."""
+    taken = []
+    for _ in range(count):
+        start = time.perf_counter()
+        await work()
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+async def seconds_in_flight(count: int, in_flight: int, work: Callable[[], Awaitable[Any]]) -> float:
+    """How long ``count`` calls took with ``in_flight`` of them at a time."""
+    gate = asyncio.Semaphore(in_flight)
+
+    async def one() -> None:
+        async with gate:
+            await work()
+
+    start = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(one())
+    return time.perf_counter() - start
+
+
+def milliseconds(taken: list[float]) -> float:
+    return statistics.median(taken) * 1e3
+
+
+def report(figures: Mapping[str, float], file: Path | None, notes: Mapping[str, str]) -> None:
+    width = max(len(name) for name in figures)
+    for name, value in figures.items():
+        print(f"{name:<{width}}  {value:>12,.3f}  {notes.get(name, '')}".rstrip())
+    if file is not None:
+        file.write_text(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=2) + "\n")
