@@ -1,0 +1,53 @@
+// A client of dspex with nothing but a NATS library: written from docs/protocol.md.
+//
+//   node client.mjs SERVER submit '{"definition": …, "input": …}'    prints the reply, then each event
+//   node client.mjs SERVER resume SESSION AFTER                      prints each event after AFTER, then the result
+//
+// Every line printed is a JSON object.
+import { connect } from "@nats-io/transport-node";
+
+const [server, verb, ...rest] = process.argv.slice(2);
+const connection = await connect({ servers: server, name: "javascript-client" });
+
+const print = (value) => process.stdout.write(JSON.stringify(value) + "\n");
+
+async function ask(subject, body, timeout = 10_000) {
+  const reply = await connection.request(subject, JSON.stringify(body), { timeout });
+  const code = reply.headers?.get("Nats-Service-Error-Code");
+  if (code) throw new Error(`${subject}: ${code} ${reply.string()}`);
+  return reply.json();
+}
+
+// Subscribe first, then read what is stored, then go on live: nothing is missed and nothing comes twice.
+async function* events(session, after) {
+  const live = connection.subscribe(`dspex.v1.event.*.${session}.>`);
+  try {
+    for (let page; page === undefined || page.events.length > 0; after = page.next_after) {
+      page = await ask("dspex.v1.session.events", { session, after });
+      for (const { sequence, event } of page.events) yield { sequence, event };
+      if (page.ended) return;
+    }
+    for await (const message of live) {
+      const sequence = Number(message.headers.get("Nats-Sequence"));
+      if (sequence <= after) continue;
+      after = sequence;
+      const event = message.json();
+      yield { sequence, event };
+      if (event.type === "session.ended") return;
+    }
+  } finally {
+    live.unsubscribe();
+  }
+}
+
+let session, after;
+if (verb === "submit") {
+  const submitted = await ask("dspex.v1.submit.inline", JSON.parse(rest[0]));
+  print({ submitted });
+  [session, after] = [submitted.session, 0];
+} else {
+  [session, after] = [rest[0], Number(rest[1])];
+}
+for await (const { sequence, event } of events(session, after)) print({ sequence, type: event.type });
+print({ result: await ask("dspex.v1.session.result", { session, wait_s: 5 }) });
+await connection.drain();
