@@ -1,0 +1,26 @@
+"""The session core: pure decisions, ``decide(state, event) -> (state, commands)``."""
+
+from .commands import Command, Dispatch, Finish, RecordEnd, RecordOutcome, SetTimer, TellCancelled
+from .events import DeadlinePassed, Event, Recorded, RetryDue, Timer
+from .session import decide, resume
+from .state import Session
+from .view import view
+
+__all__ = [
+    "Command",
+    "DeadlinePassed",
+    "Dispatch",
+    "Event",
+    "Finish",
+    "RecordEnd",
+    "RecordOutcome",
+    "Recorded",
+    "RetryDue",
+    "Session",
+    "SetTimer",
+    "TellCancelled",
+    "Timer",
+    "decide",
+    "resume",
+    "view",
+]
