@@ -15,7 +15,7 @@ from .words import sentences, terms
 _PASSAGE_SHARE = 0.3  # how much a sentence gains from the rest of its passage
 _PAIR_BONUS = 0.5
 _REFERENCE_SHARE = 0.7  # how much of the sentence before counts for one that starts with a pronoun
-_KEPT = 0.6  # a further sentence must score this share of the best
+_KEPT = 0.7  # a further sentence must score this share of the best
 _COMFORTABLE = 40  # words; longer sentences pay for their length
 _REFERS_BACK = re.compile(r"(?:It|Its|They|Their|This|These|That|He|His|She|Her|Both)\b")
 

@@ -31,8 +31,7 @@ def answer(material: Material) -> str:
     if not material.evidence and (result := sums.solve(material.question)) is not None:
         return str(result)
     if material.evidence:
-        found = " ".join(one.sentence for one in material.evidence)
-        return short_span(material) if material.wants_short else found
+        return short_span(material) if material.wants_short else _joined([one.sentence for one in material.evidence])
     if not material.passages:
         about = ", ".join(keywords(material.question)) or "this"
         return f"Nothing was given to answer from about {about}; the offline LM only extracts from given text."
@@ -53,7 +52,12 @@ def short_span(material: Material) -> str:
 
 def summary(material: Material) -> str:
     given = material.passages or [Passage(material.everything)]
-    return " ".join(central(given, limit=2 if material.wants_short else 3))
+    return _joined(central(given, limit=2 if material.wants_short else 3))
+
+
+def _joined(found: list[str]) -> str:
+    """Sentences as one text; list items and table rows get the full stop they lack."""
+    return " ".join(one if one.endswith((".", "!", "?", ":")) or len(found) == 1 else f"{one}." for one in found)
 
 
 def reasoning(material: Material) -> str:

@@ -29,6 +29,8 @@ _PART = re.compile(r"[^\W_]+")
 _ABBREVIATION = re.compile(r"\b(e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|Ms|St|No|Fig)\.$")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[`*]?[^\W_])")
 _FENCE = re.compile(r"^\s*(```|~~~).*?^\s*\1[^\n]*$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^\s*#{1,6}\s[^\n]*$", re.MULTILINE)
+_EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}|_{1,3})(?=\S)([^*_\n]+?)(?<=\S)\1(?![\w*])")
 _BLOCK_START = re.compile(r"^\s*(?:#{1,6}\s|[-*+]\s|\d+[.)]\s|>|\|)")
 _MARKER = re.compile(r"^\s*(?:#{1,6}\s+|[-*+]\s+|\d+[.)]\s+|>\s*)")
 _TABLE_RULE = re.compile(r"^\s*\|?[\s:|-]+\|?\s*$")
@@ -82,9 +84,9 @@ def _without_leading_stop_words(phrase: str) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of prose or Markdown; headings, list items and table rows stand alone, fenced code is left out."""
+    """The sentences of prose or Markdown; list items and rows stand alone, headings and fenced code are left out."""
     found: list[str] = []
-    for block in _blocks(_FENCE.sub("", text)):
+    for block in _blocks(_HEADING.sub("\n", _FENCE.sub("\n", text))) or _blocks(text):
         start = 0
         for end in _SENTENCE_END.finditer(block):
             piece = block[start : end.start()]
@@ -104,7 +106,7 @@ def _blocks(text: str) -> list[str]:
             fresh = True
             continue
         begins = _BLOCK_START.match(line)
-        piece = _MARKER.sub("", line).strip().strip("|").strip()
+        piece = _EMPHASIS.sub(r"\2", _MARKER.sub("", line)).strip().strip("|").strip()
         if fresh or begins:
             blocks.append(piece)
         else:
