@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from dspex_bus import wire
 
 DOCS = Path(__file__).parent

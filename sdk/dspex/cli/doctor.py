@@ -1,0 +1,116 @@
+"""``doctor``: what this machine has, what the system behind the server has, and what to do about the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import anyio
+import click
+
+from dspex_bus.errors import DspexError
+
+from .shell import asynchronous, json_option, out, print_json, server_option
+
+_MARKS = {"ok": "[green]✓[/]", "missing": "[yellow]–[/]", "failed": "[red]✗[/]"}
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    status: Literal["ok", "missing", "failed"]
+    found: str
+
+
+@click.command(short_help="Check this machine and the system behind the server.")
+@click.option("--require", multiple=True, metavar="PART", help="Fail unless PART answers: router, or pool:NAME.")
+@click.option("--timeout", type=float, default=5.0, show_default=True, help="Seconds to wait for the server.")
+@server_option
+@json_option
+@asynchronous
+async def doctor(require: tuple[str, ...], timeout: float, server: str | None, as_json: bool) -> None:
+    """Say what is here, what answers, and what to do about what does not.
+
+    With --require it is a health check: only the parts named are asked, and the exit code is 1 unless all of them
+    answer. """
+    checks = [] if require else machine()
+    checks += await system(server, require, timeout)
+    if as_json:
+        print_json([check.__dict__ for check in checks])
+    else:
+        for check in checks:
+            out.print(f"{_MARKS[check.status]} {check.name:<14} {check.found}", soft_wrap=True)
+    if any(check.status == "failed" for check in checks):
+        sys.exit(1)
+
+
+def machine() -> list[Check]:
+    """What is installed and configured here."""
+    return [_python(), _nats_server(), _package("dspy", "dspy"), _package("search", "sklearn"), _model()]
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("python", "ok" if sys.version_info >= (3, 11) else "failed", f"{version}; dspex needs 3.11 or newer")
+
+
+def _nats_server() -> Check:
+    from dspex_bus.server import find_server
+
+    try:
+        return Check("nats-server", "ok", str(find_server()))
+    except DspexError as error:
+        return Check("nats-server", "missing", error.message)
+
+
+def _package(extra: str, module: str) -> Check:
+    if importlib.util.find_spec(module) is None:
+        return Check(extra, "missing", f"not installed; pip install 'dspex[{extra}]'")
+    name = {"sklearn": "scikit-learn"}.get(module, module)
+    return Check(extra, "ok", f"{name} {importlib.metadata.version(name)}")
+
+
+def _model() -> Check:
+    from dspex_services.lm import LMConfig
+
+    config = LMConfig.from_environment(os.environ)
+    if config is None:
+        return Check("model", "missing", "none configured: the offline LM is used; set DSPEX_MODEL and its key")
+    return Check("model", "ok", config.model + (f" at {config.base_url}" if config.base_url else ""))
+
+
+async def system(server: str | None, require: tuple[str, ...], timeout: float) -> list[Check]:
+    """What answers behind the server. Where nothing is required an absent server is no failure."""
+    from .._connecting import server_url
+    from ..client import connect
+
+    absent: Literal["failed", "missing"] = "failed" if require else "missing"
+    try:
+        with anyio.fail_after(timeout):
+            async with connect(server, name="dspex-doctor", connect_timeout_s=timeout) as client:
+                checks = [Check("server", "ok", server_url(server))]
+                return checks + await _parts(client, require)
+    except (DspexError, TimeoutError) as error:
+        message = error.message if isinstance(error, DspexError) else f"no answer within {timeout:g} s"
+        return [Check("server", absent, f"{server_url(server)}: {message}")]
+
+
+async def _parts(client: Any, require: tuple[str, ...]) -> list[Check]:
+    try:
+        pools = {pool.pool: pool for pool in (await client.pools()).pools}
+    except DspexError as error:
+        return [Check("router", "failed", error.message)]
+    checks = [Check("router", "ok", "answers")]
+    for name in sorted(set(pools) | {part.removeprefix("pool:") for part in require if part.startswith("pool:")}):
+        if require and f"pool:{name}" not in require:
+            continue
+        workers = pools[name].workers if name in pools else ()
+        found = f"{len(workers)} workers" if workers else f"no live worker; start one: dspex pool {name}"
+        checks.append(Check(f"pool {name}", "ok" if workers else "failed", found))
+    if not pools and not require:
+        checks.append(Check("pools", "missing", "none; start some: dspex up, or dspex pool native"))
+    return checks
