@@ -17,11 +17,11 @@ help: ## what can be made
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]' --group dev
 	@touch $@
 
-tests/javascript/node_modules/ready: tests/javascript/package.json
-	@cd tests/javascript && npm install --silent --no-package-lock --no-audit --no-fund
+examples/javascript/node_modules/ready: examples/javascript/package.json
+	@cd examples/javascript && npm install --silent --no-package-lock --no-audit --no-fund
 	@touch $@
 
-setup: .venv/ready $(if $(NPM),tests/javascript/node_modules/ready) ## set up .venv (and the JavaScript client's packages, where npm is)
+setup: .venv/ready $(if $(NPM),examples/javascript/node_modules/ready) ## set up .venv (and the JavaScript client's packages, where npm is)
 
 demo: .venv/ready ## run the research assistant on an embedded server
 	@$(BIN)/dspex demo
@@ -58,4 +58,4 @@ docs: .venv/ready ## write again what is generated from the code
 	$(BIN)/python docs/generate.py
 
 clean: ## remove what was made, .venv included
-	rm -rf .venv dist build tests/javascript/node_modules .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist build examples/javascript/node_modules .pytest_cache .mypy_cache .ruff_cache

@@ -1,5 +1,5 @@
-// A client of dspex with nothing but a NATS library: written from docs/protocol.md.
-//
+// Scenario: a client in JavaScript that submits a run, streams its events and resumes after a disconnect, with no Python on
+// its side. Needs a running system (dspex up) and, once, npm install in this folder. Written from docs/protocol.md.
 //   node client.mjs SERVER submit '{"definition": …, "input": …}'    prints the reply, then each event
 //   node client.mjs SERVER resume SESSION AFTER                      prints each event after AFTER, then the result
 //
