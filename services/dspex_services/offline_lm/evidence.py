@@ -16,7 +16,8 @@ _PASSAGE_SHARE = 0.3  # how much a sentence gains from the rest of its passage
 _PAIR_BONUS = 0.5
 _REFERENCE_SHARE = 0.7  # how much of the sentence before counts for one that starts with a pronoun
 _KEPT = 0.7  # a further sentence must score this share of the best
-_COMFORTABLE = 40  # words; longer sentences pay for their length
+_FRAGMENT, _FRAGMENT_SHARE = 3, 0.4
+_COMFORTABLE = 50  # words; longer sentences pay for their length
 _REFERS_BACK = re.compile(r"(?:It|Its|They|Their|This|These|That|He|His|She|Her|Both)\b")
 
 
@@ -63,10 +64,18 @@ class _Scorer:
         score = self._worth(matched) + _PAIR_BONUS * len(self._pairs & set(pairwise(own)))
         score += _REFERENCE_SHARE * self._worth(set(terms(before)) - matched)
         score += _PASSAGE_SHARE * self._worth(around)
-        return score * _COMFORTABLE / max(_COMFORTABLE, len(own)) * (1.0 if len(own) > 2 else 0.4), matched
+        return score * _fitness(sentence), matched
 
     def _worth(self, present: Set[str]) -> float:
         return sum(self._weight[term] for term in self._wanted if term in present)
+
+
+def _fitness(sentence: str) -> float:
+    """Fragments such as table cells answer little; a long sentence says much besides the answer."""
+    length = len(sentence.split())
+    if length <= _FRAGMENT and not sentence.endswith((".", "!")):
+        return _FRAGMENT_SHARE
+    return _COMFORTABLE / max(_COMFORTABLE, length)
 
 
 def best(question: str, given: Sequence[Passage], limit: int = 3) -> list[Evidence]:

@@ -87,12 +87,13 @@ def _coverage(material: Material) -> float:
 
 
 def _choice(options: list[Any], material: Material) -> Any:
-    """The option whose words the text uses most; then mood words, for options such as positive and negative."""
-    counts = Counter(terms(material.everything))
+    """The option whose words the text uses most, the question above all; mood words settle positive and negative."""
+    told = [material.everything, *[material.question] * 2, *(one.sentence for one in material.evidence)]
+    counts = Counter(terms("\n".join(told)))
 
     def closeness(option: Any) -> float:
         own = set(terms(str(option).replace("_", " ")))
-        return sum(min(counts[term], 3) for term in own) / (len(own) or 1) + _mood(str(option).lower(), counts)
+        return sum(min(counts[term], 5) for term in own) / (len(own) or 1) + _mood(str(option).lower(), counts)
 
     return max(options, key=closeness)
 
