@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from . import agent, texts
 from .fields import value_for
+from .layout import render
 from .material import Material
-from .prompt import OutputField, Prompt, Style, read_prompt
+from .prompt import OutputField, Prompt, read_prompt
 
 MODEL = "offline-extractive"
 
@@ -22,9 +22,9 @@ def answer(messages: Sequence[Mapping[str, Any]], response_format: Mapping[str, 
     if not prompt.outputs:
         return texts.answer(material)
     if agent.is_turn(prompt):
-        return _render(prompt.style, prompt.outputs, agent.turn(material))
+        return render(prompt.style, prompt.outputs, agent.turn(material))
     values = {field.name: value_for(field, material) for field in prompt.outputs}
-    return _render("json" if prompt.style == "plain" else prompt.style, prompt.outputs, values)
+    return render("json" if prompt.style == "plain" else prompt.style, prompt.outputs, values)
 
 
 def _shaped(prompt: Prompt, response_format: Mapping[str, Any]) -> Prompt:
@@ -35,18 +35,3 @@ def _shaped(prompt: Prompt, response_format: Mapping[str, Any]) -> Prompt:
     shared = {"$defs": schema.get("$defs", {})}
     parts = schema.get("properties") or {"answer": {"type": "string"}}
     return replace(prompt, outputs=tuple(OutputField(name, {**part, **shared}) for name, part in parts.items()))
-
-
-def _render(style: Style, fields: Sequence[OutputField], values: Mapping[str, Any]) -> str:
-    if style == "json":
-        return json.dumps({field.name: values[field.name] for field in fields}, ensure_ascii=False)
-    if style == "xml":
-        return "\n\n".join(f"<{field.name}>\n{_text(values[field.name])}\n</{field.name}>" for field in fields)
-    sections = [f"[[ ## {field.name} ## ]]\n{_text(values[field.name])}" for field in fields]
-    return "\n\n".join([*sections, "[[ ## completed ## ]]"])
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)

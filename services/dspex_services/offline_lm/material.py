@@ -18,6 +18,7 @@ _OBSERVATION = re.compile(r"^\[\[ ## observation_\d+ ## \]\]\n(.*?)(?=^\[\[ ## \
 _SHORT_WANTED = re.compile(
     r"\b(?:short|brief|concise|factoid|few words|one word|single word|\d+ (?:-|to|or) \d+ words)\b", re.IGNORECASE
 )
+_FIELD_MARKS = re.compile(r'\[\[ ## \w+ ## \]\]|</?\w+>|"\w+": ')
 _SHORT_WORDS = 6
 
 
@@ -89,9 +90,11 @@ def _observed(text: str) -> str:
 
 
 def _answers_are_short(examples: tuple[str, ...]) -> bool:
-    """Of each example the last section is what a metric looks at."""
-    lengths = []
-    for example in examples:
-        parts = [part.strip() for part in re.split(r"\[\[ ## \w+ ## \]\]", example) if part.strip()]
-        lengths.append(len(parts[-1].split()) if parts else 0)
+    """Of each example the last value is what a metric looks at."""
+    lengths = [len(_last_value(example).split()) for example in examples]
     return bool(lengths) and max(lengths) <= _SHORT_WORDS
+
+
+def _last_value(example: str) -> str:
+    found = [part for part in _FIELD_MARKS.split(example) if part.strip(' \n{}",:')]
+    return found[-1] if found else ""
