@@ -115,6 +115,11 @@ def lane_tasks(pool: str, lane: str = DEFAULT_LANE) -> str:
     return f"{TASK}.{pool}.{lane}.>"
 
 
+def durable(pool: str, lane: str = DEFAULT_LANE) -> str:
+    """The name of the pool's shared consumer for one lane."""
+    return f"{pool}_{lane}"
+
+
 def session_tasks(session: str) -> str:
     return f"{TASK}.*.*.{session}.>"
 

@@ -24,6 +24,7 @@ from .api import (
     Submitted,
 )
 from .codec import (
+    CONTENT_TYPE,
     JSON,
     MSGPACK,
     content_type,
@@ -55,11 +56,13 @@ from .journal import (
 )
 from .plan import Node, ParallelNode, Plan, SequenceNode, TaskNode
 from .presence import HandlerInfo, PoolStatus, WorkerPresence
-from .task import Progress, Task
+from .task import RESENT, Progress, Task
 
 __all__ = [
+    "CONTENT_TYPE",
     "JSON",
     "MSGPACK",
+    "RESENT",
     "CallReply",
     "CallRequest",
     "CancelRequest",

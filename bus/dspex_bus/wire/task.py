@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+RESENT = "Dspex-Resent"
+"""Header (value ``1``) of a task that may have been run before: its outcome's slot is read first."""
+
 
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt of one step. Pool, session, node and attempt are in the subject of a stored task, and repeated here
