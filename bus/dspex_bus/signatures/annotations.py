@@ -1,0 +1,59 @@
+"""Types as Python annotations: what a worker hands to DSPy, so that DSPy's own parser never sees a signature string."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import typing
+import uuid
+from collections.abc import Callable
+from typing import Any, assert_never
+
+from .types import AnyOf, Array, Choice, FixedTuple, Foreign, Mapping, Scalar, Type
+
+_SCALARS: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "Any": Any,
+    "None": type(None),
+    "datetime.date": datetime.date,
+    "datetime.datetime": datetime.datetime,
+    "datetime.time": datetime.time,
+    "datetime.timedelta": datetime.timedelta,
+    "decimal.Decimal": decimal.Decimal,
+    "uuid.UUID": uuid.UUID,
+}
+_ARRAYS: dict[str, Any] = {"list": list, "set": set, "frozenset": frozenset, "tuple": tuple}
+
+
+def annotation(kind: Type, foreign: Callable[[str], Any]) -> Any:
+    """The annotation DSPy's parser would make of ``str(kind)``. ``foreign`` gives the class for a name such as
+    ``dspy.Image``; it is called only for the names in ``names.DSPY_TYPES``."""
+
+    def of(part: Type) -> Any:
+        return annotation(part, foreign)
+
+    match kind:
+        case Scalar(name=name):
+            return _SCALARS[name]
+        case Array(kind=name, item=None):
+            return _ARRAYS[name]
+        case Array(kind="tuple", item=item) if item is not None:
+            return tuple[of(item), ...]
+        case Array(kind=name, item=item) if item is not None:
+            return _ARRAYS[name][of(item)]
+        case FixedTuple(items=items):
+            return _ARRAYS["tuple"][tuple(map(of, items))]
+        case Mapping(key=key, value=value):
+            return dict if key is None or value is None else dict[of(key), of(value)]  # type: ignore[misc]
+        case Choice(values=values):
+            return typing.Literal[values]
+        case AnyOf(members=members):
+            return typing.Union[tuple(map(of, members))]  # noqa: UP007
+        case Foreign(name=name):
+            return foreign(name)
+        case Array():
+            raise AssertionError("an Array has an item or it has none")
+    assert_never(kind)

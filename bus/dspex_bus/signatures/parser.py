@@ -1,0 +1,279 @@
+"""Signature strings to fields, by recursive descent.
+
+    signature   = fields "->" fields
+    fields      = field { "," field } [ "," ]
+    field       = name [ ":" type ] [ string ]
+    type        = atom { "|" atom }
+    atom        = name [ "[" arguments "]" ]
+
+What DSPy's parser accepts and then drops or changes in silence (defaults, starred names, names given twice, an empty
+side, ``a: None``) is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import keyword
+import unicodedata
+from typing import NoReturn
+
+from .errors import SignatureError
+from .names import BARE, CONTAINERS, why_unknown
+from .tokens import locate, tokenise, unquote
+from .types import NONE, STR, Array, FixedTuple, Mapping, Type, choice, hashable, union
+
+MAX_LENGTH = 65_536
+"""Characters in a signature string."""
+MAX_DEPTH = 32
+"""Brackets inside brackets in one type."""
+
+RESERVED = frozenset(
+    {"fields", "signature", "instructions", "input_fields", "output_fields", "model_config", "model_fields"}
+    | {"model_dump", "model_dump_json", "model_validate", "model_validate_json", "model_validate_strings"}
+)
+"""Names DSPy cannot use for a field."""
+
+_CONSTANTS: dict[str, bool | None] = {"True": True, "False": False, "None": None}
+
+_EXAMPLE = "for example: question -> answer"
+
+ParsedField = tuple[str, Type, "str | None", bool]
+"""Name, type, description, and whether the type was written."""
+
+
+def parse_fields(text: str) -> tuple[list[ParsedField], list[ParsedField]]:
+    """The input fields and the output fields of a signature string, or SignatureError."""
+    if len(text) > MAX_LENGTH:
+        raise SignatureError(f"a signature has at most {MAX_LENGTH} characters, this has {len(text)}", text=text)
+    return _Parser(text).signature()
+
+
+class _Parser:
+    __slots__ = ("at", "depth", "text", "words")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.words = tokenise(text)
+        self.at = 0
+        self.depth = 0
+
+    def signature(self) -> tuple[list[ParsedField], list[ParsedField]]:
+        seen: set[str] = set()
+        inputs = self.fields("input", seen)
+        if self.words[self.at] != "->":
+            self.fail_at_separator("input")
+        self.at += 1
+        outputs = self.fields("output", seen)
+        if self.words[self.at]:
+            self.fail_at_separator("output")
+        return inputs, outputs
+
+    def fields(self, side: str, seen: set[str]) -> list[ParsedField]:
+        words = self.words
+        found: list[ParsedField] = []
+        while True:
+            word = words[self.at]
+            if not (word.isidentifier() and word.isascii() and word[0] != "_") or word in RESERVED:
+                if word in ("->", "") and found:
+                    break  # after a trailing comma
+                word = self.checked_name(side)
+            if word in seen or keyword.iskeyword(word):
+                self.fail_name(word)
+            seen.add(word)
+            self.at += 1
+            found.append(self.rest_of_field(word))
+            if words[self.at] != ",":
+                break
+            self.at += 1
+        return found
+
+    def rest_of_field(self, name: str) -> ParsedField:
+        words = self.words
+        kind: Type = STR
+        typed = words[self.at] == ":"
+        if typed:
+            self.at += 1
+            start = self.at
+            kind = self.type()
+            if kind == NONE:
+                self.fail("a field that can only be None says nothing", start, "write X | None for an optional field")
+        description = None
+        if words[self.at][:1] in ("'", '"') and words[self.at]:
+            description = self.string() or None
+        return name, kind, description, typed
+
+    # --- types -----------------------------------------------------------------------------------
+
+    def type(self) -> Type:
+        first = self.atom()
+        if self.words[self.at] != "|":
+            return first
+        members = [first]
+        while self.words[self.at] == "|":
+            self.at += 1
+            members.append(self.atom())
+        return union(members)
+
+    def atom(self) -> Type:
+        at = self.at
+        word = self.words[at]
+        self.at = at + 1
+        if self.words[at + 1] != "[":
+            found = BARE.get(word)
+            return found if found is not None else self.fail_type(at)
+        name = CONTAINERS.get(word)
+        if name is None:
+            return self.fail_brackets(at)
+        self.at = at + 2
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            self.fail(f"types are nested more than {MAX_DEPTH} deep", at)
+        made = self.literal() if name == "Literal" else self.generic(name, at)
+        self.depth -= 1
+        return made
+
+    def generic(self, name: str, at: int) -> Type:
+        arguments: list[Type] = []
+        open_ended = False
+        while True:
+            if self.words[self.at] == "..." and name == "tuple" and len(arguments) == 1:
+                open_ended = True
+                self.at += 1
+            else:
+                arguments.append(self.type())
+            if self.words[self.at] != "," or self.words[self.at + 1] == "]":
+                break
+            self.at += 1
+        if self.words[self.at] == ",":
+            self.at += 1
+        self.close(at + 1)
+        return self.build(name, arguments, open_ended, at)
+
+    def build(self, name: str, arguments: list[Type], open_ended: bool, at: int) -> Type:
+        count = len(arguments)
+        if name == "Union":
+            return union(arguments)
+        if name == "tuple":
+            if open_ended and count > 1:
+                self.fail("'...' can only follow the one type of a tuple", at)
+            return Array("tuple", arguments[0]) if open_ended else FixedTuple(tuple(arguments))
+        if count != (2 if name == "dict" else 1):
+            wanted = "two types, of its keys and its values" if name == "dict" else "one type"
+            self.fail(f"{name} takes {wanted}, not {count}", at)
+        if name == "Optional":
+            return union([arguments[0], NONE])
+        if name in ("dict", "set", "frozenset") and not hashable(arguments[0]):
+            what = "a key" if name == "dict" else "a member of a set"
+            self.fail(f"{arguments[0]} cannot be {what}: its values have no hash", at + 2)
+        return Mapping(arguments[0], arguments[1]) if name == "dict" else Array(name, arguments[0])
+
+    def literal(self) -> Type:
+        opened = self.at - 1
+        values: list[str | int | bool | None] = []
+        while True:
+            values.append(self.constant())
+            if self.words[self.at] != "," or self.words[self.at + 1] == "]":
+                break
+            self.at += 1
+        if self.words[self.at] == ",":
+            self.at += 1
+        self.close(opened)
+        return choice(tuple(values))
+
+    def constant(self) -> str | int | bool | None:
+        word = self.words[self.at]
+        if word[:1] in ("'", '"') and word:
+            return self.string()
+        if word in _CONSTANTS:
+            self.at += 1
+            return _CONSTANTS[word]
+        if word.removeprefix("-").isdecimal() and word.isascii():
+            self.at += 1
+            return int(word)
+        suggestion = f"put it in quotes: '{word}'" if word.isidentifier() else None
+        return self.fail("Literal takes strings in quotes, whole numbers, True, False or None", self.at, suggestion)
+
+    def close(self, opened: int) -> None:
+        if self.words[self.at] != "]":
+            if not self.words[self.at]:
+                self.fail("this bracket is never closed", opened)
+            self.fail(f"expected ',' or ']', found {self.words[self.at]!r}", self.at)
+        self.at += 1
+
+    def string(self) -> str:
+        word = self.words[self.at]
+        if len(word) < 2:
+            self.fail("this quote is never closed", self.at, "write \\' for a quote inside a text in quotes")
+        try:
+            value = unquote(word)
+        except (ValueError, OverflowError) as error:
+            self.fail(f"this text cannot be read: {error}", self.at, "write \\\\ for a backslash")
+        self.at += 1
+        return value
+
+    # --- what is wrong ---------------------------------------------------------------------------
+
+    def fail(self, reason: str, at: int, suggestion: str | None = None) -> NoReturn:
+        position, length = locate(self.text, at)
+        raise SignatureError(reason, text=self.text, position=position, length=length, suggestion=suggestion)
+
+    def checked_name(self, side: str) -> str:
+        """The word as a field's name, normalised as Python does; fails when it cannot be one."""
+        word = self.words[self.at]
+        if word in ("->", "") and side == "input" and "->" not in self.words:
+            self.fail("a signature needs '->' between its inputs and its outputs", self.at, _EXAMPLE)
+        if word in ("->", ""):
+            self.fail(f"a signature needs at least one {side} field", self.at)
+        if word in ("*", "**", "/"):
+            self.fail(f"{word!r} has no meaning in a signature", self.at, "list each field by its name")
+        if word == ",":
+            self.fail("a field's name is missing before this comma", self.at)
+        name = unicodedata.normalize("NFKC", word)
+        if not name.isidentifier():
+            self.fail(
+                f"{word!r} cannot name a field", self.at, "use letters, digits and '_', not starting with a digit"
+            )
+        if name.startswith("_"):
+            self.fail("a field's name cannot start with '_'", self.at)
+        if name in RESERVED:
+            self.fail(f"{name!r} is reserved and cannot name a field", self.at, f"for example {name}_text")
+        return name
+
+    def fail_name(self, name: str) -> NoReturn:
+        if keyword.iskeyword(name):
+            self.fail(f"{name!r} is a Python keyword and cannot name a field", self.at, f"for example {name}_text")
+        self.fail(f"the field {name!r} is given twice", self.at, "inputs and outputs need names of their own")
+
+    def fail_type(self, at: int) -> NoReturn:
+        word = self.words[at]
+        if word in ("", ",", "->", "]", "|", "["):
+            found = repr(word) if word else "the end"
+            self.fail(f"a type is missing here, found {found}", at)
+        if word[0] in "'\"":
+            self.fail(
+                "a type is a name, not a text in quotes", at, "a description comes after the type: name: str 'text'"
+            )
+        if word == "...":
+            self.fail("'...' can only follow the one type of a tuple", at, "for example tuple[int, ...]")
+        if not word.replace(".", "").isidentifier():
+            self.fail(f"{word!r} is not a type", at)
+        reason, suggestion = why_unknown(word)
+        self.fail(reason, at, suggestion)
+
+    def fail_brackets(self, at: int) -> NoReturn:
+        word = self.words[at]
+        if word in BARE:
+            self.fail(f"{word} takes no types in brackets", at + 1)
+        self.fail_type(at)
+
+    def fail_at_separator(self, side: str) -> NoReturn:
+        word = self.words[self.at]
+        if not word:
+            self.fail("a signature needs '->' between its inputs and its outputs", self.at, _EXAMPLE)
+        if word == "->":
+            self.fail("a signature has one '->'; this is a second one", self.at, "separate fields with commas")
+        if word == "=":
+            self.fail("a field cannot have a default here", self.at, "make it optional: name: str | None")
+        if word == "]":
+            self.fail("this bracket was never opened", self.at)
+        missing = "a comma, a colon or '->'" if side == "input" else "a comma, a colon or the end"
+        self.fail(f"expected {missing}, found {word!r}", self.at)
