@@ -139,7 +139,9 @@ class SyncLMClient:
         self._runner.close()
 
     def complete(self, request: LMRequest, *, timeout_s: float | None = None) -> LMReply:
-        return self._runner.run(self._client.complete(request, timeout_s=timeout_s))
+        # Runner.run would also swap signal handlers around each call: a fifth of its cost. What an interrupt leaves
+        # behind is cancelled when the runner closes.
+        return self._runner.get_loop().run_until_complete(self._client.complete(request, timeout_s=timeout_s))
 
 
 def _base_url(config: LMConfig, wire: Wire) -> str:
