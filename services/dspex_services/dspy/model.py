@@ -1,0 +1,83 @@
+"""The language model of a DSPy request: from the worker's environment, never from a message."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+import dspy
+
+from dspex_bus.wire import Usage
+
+from ..errors import StepError
+from ..lm import LMConfig
+
+# DSPy would choose LiteLLM, which costs seconds and hundreds of megabytes, when it sees these; the address is given
+# to it explicitly instead.
+_HIDDEN = ("OPENAI_API_BASE", "OPENAI_BASE_URL")
+_RETRIES = 2
+
+
+class Models:
+    """Language models by what a step asked for. ``environment`` is read once, when the worker starts."""
+
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
+        source = dict(os.environ) if environment is None else environment
+        self.config = LMConfig.from_environment(source)
+        self._keys = {name: source.get(f"{name.upper()}_API_KEY") for name in ("openai", "anthropic")}
+        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+        for name in _HIDDEN:
+            os.environ.pop(name, None)
+        self._made = lru_cache(maxsize=64)(self._make)
+
+    def get(self, model: str | None, temperature: float | None, max_tokens: int | None) -> Any:
+        """A ``dspy.LM``. Raises StepError ``lm_not_configured`` where the environment names no model."""
+        if self.config is None:
+            raise StepError(
+                "this worker has no language model: set DSPEX_MODEL and its key (OPENAI_API_KEY or ANTHROPIC_API_KEY), "
+                "or DSPEX_BASE_URL, in the pool's environment",
+                code="lm_not_configured",
+            )
+        return self._made(model or self.config.model, temperature, max_tokens)
+
+    def _make(self, model: str, temperature: float | None, max_tokens: int | None) -> Any:
+        assert self.config is not None
+        provider = model.partition("/")[0]
+        address: dict[str, Any] = {}
+        if provider == self.config.provider and self.config.base_url:
+            address["api_base"] = self.config.base_url
+        # A server of one's own may need no key, but the client insists on one.
+        key = self._keys.get(provider) or ("none" if address else None)
+        return dspy.LM(
+            model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            cache=False,
+            num_retries=_RETRIES,
+            timeout=self.config.timeout_s,
+            **address,
+            **({"api_key": key} if key else {}),
+        )
+
+
+class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc, name-defined]
+    """Counts one request's LM calls and tokens."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._calls = 0
+
+    def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
+        self._calls += 1
+
+    def usage(self, counted: dict[str, dict[str, Any]]) -> Usage | None:
+        """``counted`` is what DSPy's usage tracker has by model."""
+        if not self._calls:
+            return None
+        return Usage(
+            calls=self._calls,
+            input_tokens=sum(int(entry.get("prompt_tokens") or 0) for entry in counted.values()),
+            output_tokens=sum(int(entry.get("completion_tokens") or 0) for entry in counted.values()),
+            model=self._model,
+        )
