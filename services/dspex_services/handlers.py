@@ -1,0 +1,226 @@
+"""The registry: which handlers a worker offers, what each reads and writes, and how it is called."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from dspex_bus import Bus
+from dspex_bus.errors import NotFound
+from dspex_bus.subjects import call as call_subject
+from dspex_bus.wire import CallReply, CallRequest, ErrorInfo, HandlerInfo, Usage, decode, encode, error_from
+
+from .errors import InvalidInput, InvalidOutput, SetupError
+
+F = TypeVar("F", bound=Callable[..., Any])
+Reads = Literal["fields", "signature", "any"]
+
+
+@dataclass(slots=True)
+class Step:
+    """What a handler may know and do besides its input: take it as a second argument.
+
+    ``inputs`` are the context's fields that the step reads, ``options`` its constants. ``remaining_s`` is the time
+    left."""
+
+    session: str
+    node: str
+    attempt: int
+    worker: str
+    inputs: dict[str, Any]
+    options: dict[str, Any]
+    bus: Bus
+    clock: Callable[[], float]
+    ends_at: float
+    say: Callable[[str, float | None], Awaitable[None]]
+    usage: Usage | None = None
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the attempt times out; never below 0."""
+        return max(0.0, self.ends_at - self.clock())
+
+    async def progress(self, note: str, fraction: float | None = None) -> None:
+        """Tell whoever watches how far it is; ``fraction`` is from 0 to 1. Not stored."""
+        await self.say(note, fraction)
+
+    def record_usage(self, usage: Usage | None) -> None:
+        """Add an LM call's usage to the step's outcome."""
+        if usage is not None:
+            so_far = self.usage or Usage()
+            self.usage = Usage(
+                calls=so_far.calls + usage.calls,
+                input_tokens=so_far.input_tokens + usage.input_tokens,
+                output_tokens=so_far.output_tokens + usage.output_tokens,
+                model=usage.model or so_far.model,
+            )
+
+    async def call(
+        self, operation: str, *, constants: Mapping[str, Any] | None = None, **inputs: Any
+    ) -> dict[str, Any]:
+        """Another operation or handler, anywhere on the bus, within the time left. Raises what it raised."""
+        request = CallRequest(with_=dict(constants or {}), inputs=inputs, timeout_s=max(self.remaining_s, 0.001))
+        subject = call_subject(operation)
+        answer = await self.bus.request(subject, encode(request), timeout_s=self.remaining_s + 1)
+        if answer.headers and "Nats-Service-Error-Code" in answer.headers:
+            raise error_from(decode(ErrorInfo, answer.data, subject=subject))
+        return decode(CallReply, answer.data, subject=subject).outputs
+
+
+@dataclass(slots=True, frozen=True)
+class Handler:
+    """``convert`` makes the function's first argument of the task's fields; None hands it the mapping itself."""
+
+    info: HandlerInfo
+    function: Callable[..., Any]
+    asynchronous: bool
+    takes_step: bool
+    convert: Callable[[dict[str, Any]], Any] | None = None
+
+    def arguments(self, step: Step) -> tuple[Any, ...]:
+        """What the function is called with. Constants win over the context. Raises InvalidInput naming the field."""
+        if self.info.reads == "signature":
+            values: Any = step.options
+        else:
+            values = {**step.inputs, **step.options} if step.options else step.inputs
+        if self.convert is not None:
+            try:
+                values = self.convert(values)
+            except msgspec.ValidationError as error:
+                raise InvalidInput(f"{self.info.name}: {error}", details={"handler": self.info.name}) from error
+        return (values, step) if self.takes_step else (values,)
+
+    def outputs(self, returned: Any) -> dict[str, Any]:
+        """What the function returned as a JSON-friendly mapping. Raises InvalidOutput."""
+        try:
+            values = returned if type(returned) is dict else msgspec.to_builtins(returned, str_keys=True)
+        except (TypeError, msgspec.MsgspecError) as error:
+            raise InvalidOutput(f"{self.info.name} returned what cannot travel: {error}") from error
+        if not isinstance(values, dict):
+            raise InvalidOutput(
+                f"{self.info.name} returned {type(returned).__name__}; a handler returns a Struct or a dict"
+            )
+        return values
+
+
+class Handlers:
+    """A collection of handlers that a pool serves.
+
+        handlers = Handlers()
+
+        @handlers.handler("text.length")
+        def length(request: Text) -> Length: ...
+
+    A handler takes its input (a msgspec Struct, or a dict) and, if it wants one, a :class:`Step`; it returns a
+    Struct or a dict. A plain function runs in a thread, a coroutine function on the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+
+    def handler(
+        self, name: str, *, reads: Reads = "fields", implementation: Literal["native", "dspy"] = "native"
+    ) -> Callable[[F], F]:
+        """Register a function under ``name``. With ``reads="signature"`` its input type describes the constants
+        alone, and the signature's fields are in ``step.inputs``."""
+
+        def register(function: F) -> F:
+            described = describe(name, function, reads=reads, implementation=implementation)
+            self.add(function, described)
+            return function
+
+        return register
+
+    def add(self, function: Callable[..., Any], info: HandlerInfo) -> None:
+        """Register a function under a description of one's own."""
+        if info.name in self._handlers:
+            raise SetupError(f"two handlers are called {info.name!r}")
+        parameters = _parameters(function)
+        kind = _annotations(function).get(parameters[0], dict)
+        struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+        self._handlers[info.name] = Handler(
+            info=info,
+            function=function,
+            asynchronous=inspect.iscoroutinefunction(function),
+            takes_step=len(parameters) > 1,
+            convert=_converter(kind) if struct else None,
+        )
+
+    def include(self, other: Handlers) -> None:
+        """Add another collection's handlers to this one."""
+        for handler in other._handlers.values():
+            if handler.info.name in self._handlers:
+                raise SetupError(f"two handlers are called {handler.info.name!r}")
+            self._handlers[handler.info.name] = handler
+
+    def get(self, name: str) -> Handler:
+        try:
+            return self._handlers[name]
+        except KeyError:
+            raise NotFound(
+                f"this worker has no handler {name!r}; it has: {', '.join(sorted(self._handlers))}",
+                code="unknown_handler",
+            ) from None
+
+    def infos(self) -> tuple[HandlerInfo, ...]:
+        return tuple(handler.info for handler in self._handlers.values())
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+
+def describe(
+    name: str, function: Callable[..., Any], *, reads: Reads, implementation: Literal["native", "dspy"]
+) -> HandlerInfo:
+    """What a function's types and docstring say about it."""
+    annotations = _annotations(function)
+    kind = annotations.get(_parameters(function)[0], dict)
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    schema: dict[str, Any] = {}
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = msgspec.structs.fields(kind)
+        required = tuple(found.encode_name for found in fields if found.required)
+        optional = tuple(found.encode_name for found in fields if not found.required)
+        schema = msgspec.json.schema(kind)
+    elif reads == "fields":
+        reads = "any"
+    return HandlerInfo(
+        name=name,
+        implementation=implementation,
+        reads=reads,
+        required=required,
+        optional=optional,
+        outputs=_outputs(annotations.get("return")) if reads != "signature" else None,
+        summary=(inspect.getdoc(function) or "").partition("\n")[0],
+        schema=schema,
+    )
+
+
+def _outputs(kind: Any) -> tuple[str, ...] | None:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return tuple(found.encode_name for found in msgspec.structs.fields(kind))
+    return None
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    names = list(inspect.signature(function).parameters)
+    if not 1 <= len(names) <= 2:
+        raise SetupError(f"the handler {function.__qualname__} must take its input and, if it wants one, a step")
+    return names
+
+
+def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except NameError as error:
+        raise SetupError(f"the types of the handler {function.__qualname__} cannot be resolved: {error}") from error
+
+
+def _converter(kind: type[msgspec.Struct]) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: msgspec.convert(values, kind)
