@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ..handlers import Handlers
@@ -13,20 +14,24 @@ from .programs import Programs
 if TYPE_CHECKING:
     handlers: Handlers
 
-__all__ = ["pool_handlers"]
+__all__ = ["module_handlers"]
 
 
-def pool_handlers(modules: Sequence[str] = ()) -> Handlers:
-    """What a worker of the pool offers: DSPy's modules, and the operator's own by import path."""
-    programs = Programs(Models())
-    offered = dspy_handlers(programs)
-    for path in modules:
-        offered.include(user_module(programs, path))
+@cache
+def _programs() -> Programs:
+    return Programs(Models())
+
+
+def module_handlers(paths: Sequence[str]) -> Handlers:
+    """The operator's own modules, by import path."""
+    offered = Handlers()
+    for path in paths:
+        offered.include(user_module(_programs(), path))
     return offered
 
 
 def __getattr__(name: str) -> Handlers:
     # ``dspex_services.dspy:handlers`` is what a worker imports; the environment is read then and not before.
     if name == "handlers":
-        return pool_handlers()
+        return dspy_handlers(_programs())
     raise AttributeError(name)

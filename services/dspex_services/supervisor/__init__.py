@@ -1,0 +1,6 @@
+"""The supervisor: starts, watches and restarts a machine's worker processes."""
+
+from ..worker.spec import DSPY, NATIVE, PoolSpec
+from .supervisor import Supervisor
+
+__all__ = ["DSPY", "NATIVE", "PoolSpec", "Supervisor"]

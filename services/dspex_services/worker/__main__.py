@@ -1,0 +1,72 @@
+"""A worker process: ``python -m dspex_services.worker SERVER SPEC``, the spec a PoolSpec as JSON.
+
+It prints ``ready NAME`` once it serves. Exit codes: 0 told to stop, 1 broken, 3 it cannot be set up (no use to try
+again). """
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+import anyio
+import msgspec
+
+from dspex_bus import NatsBus
+from dspex_bus.errors import SetupError
+
+from ..lm import LMConfig
+from .config import WorkerConfig
+from .spec import PoolSpec, load_handlers
+from .worker import Worker
+
+CANNOT = 3
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    server, spec = sys.argv[1], msgspec.json.decode(sys.argv[2], type=PoolSpec)
+    try:
+        handlers = load_handlers(spec)
+    except SetupError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        sys.exit(CANNOT)
+    model = LMConfig.from_environment(os.environ)
+    config = WorkerConfig(
+        pool=spec.pool,
+        slots=spec.slots,
+        ack_wait_s=spec.ack_wait_s,
+        drain_s=spec.drain_s,
+        model=model.model if model else "",
+    )
+    work = functools.partial(_work, server, handlers, config)
+    anyio.run(work, backend_options=_loop())
+
+
+async def _work(server: str, handlers: Any, config: WorkerConfig) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(_until_told, group.cancel_scope)
+        async with NatsBus(server, name=config.name) as bus, anyio.create_task_group() as serving:
+            await serving.start(Worker(bus, handlers, config).run)
+            print(f"ready {config.name}", flush=True)
+
+
+async def _until_told(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+def _loop() -> dict[str, Any]:
+    try:
+        import uvloop
+    except ImportError:
+        return {}
+    return {"loop_factory": uvloop.new_event_loop}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Direct calls: core request/reply to the pool's queue group, outside every stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from dspex_bus import Message, Subscription, subjects
+from dspex_bus.errors import DecodeError, PayloadTooLarge
+from dspex_bus.wire import ErrorInfo, StepCancelled, StepFailed, StepOutcome, decode_task, encode_event, error_info
+
+from .stored import too_large
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+
+class DirectCalls:
+    """One subscription a handler. Past the waiting room a call is refused as overloaded, which is retryable."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._slots = asyncio.Semaphore(worker.config.slots)
+        self._waiting = 0
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        pool = self._worker.config.pool
+        for info in self._worker.handlers.infos():
+            subject = subjects.now(pool, info.name)
+            self._subscriptions.append(await self._worker.bus.subscribe(subject, self._on_call, queue=pool))
+
+    async def stop(self) -> None:
+        for subscription in self._subscriptions:
+            await subscription.close()
+        self._subscriptions.clear()
+
+    async def _on_call(self, message: Message) -> None:
+        config = self._worker.config
+        if self._waiting >= config.waiting + config.slots:
+            error = ErrorInfo(
+                code="overloaded",
+                message=f"the worker {config.name} has {self._waiting} calls already; try again in a second",
+                retryable=True,
+                details={"retry_after_s": 1},
+            )
+            await self._reply(message, StepFailed(error=error, worker=config.name, retry_after_ms=1000))
+            return
+        self._waiting += 1
+        self._worker.spawn(self._call(message))
+
+    async def _call(self, message: Message) -> None:
+        thread: asyncio.Future[Any] | None = None
+        await self._slots.acquire()
+        try:
+            outcome, thread = await self._outcome(message)
+            await self._reply(message, outcome)
+        finally:
+            if thread is None:
+                self._free()
+            else:
+                # The caller has its answer; the slot is not free before the thread is.
+                thread.add_done_callback(lambda _: self._free())
+
+    def _free(self) -> None:
+        self._slots.release()
+        self._waiting -= 1
+
+    async def _outcome(self, message: Message) -> tuple[StepOutcome, asyncio.Future[Any] | None]:
+        try:
+            task = decode_task(message.data, subject=message.subject)
+        except DecodeError as error:
+            return StepFailed(error=error_info(error), worker=self._worker.config.name), None
+        outcome, thread = await self._worker.execute(task)
+        return outcome or StepCancelled(reason="the session was cancelled"), thread
+
+    async def _reply(self, message: Message, outcome: StepOutcome) -> None:
+        if not message.reply:
+            return
+        data, headers = encode_event(outcome, message.subject)
+        try:
+            await self._worker.bus.publish(message.reply, data, headers=headers)
+        except PayloadTooLarge:
+            await self._reply(message, too_large(outcome, len(data)))

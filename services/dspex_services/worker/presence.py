@@ -1,0 +1,77 @@
+"""Presence: said every second and whenever somebody calls the roll, so that nothing depends on having heard it once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+from anyio.abc import TaskStatus
+
+from dspex_bus import Message, subjects
+from dspex_bus.errors import DspexError
+from dspex_bus.wire import WorkerPresence, encode
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+logger = logging.getLogger("dspex.worker")
+INTERVAL_S = 1.0
+
+
+class Presence:
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._started_ms = int(time.time() * 1000)
+        self._subject = subjects.presence(worker.config.pool, worker.config.name)
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        subscription = await self._worker.bus.subscribe(subjects.ROLL_CALL, self._on_roll_call)
+        try:
+            await self._say("ready")
+            task_status.started()
+            while True:
+                await anyio.sleep(INTERVAL_S)
+                await self._say("ready")
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await subscription.close()
+
+    async def leave(self, state: Literal["draining", "leaving"]) -> None:
+        await self._say(state)
+
+    async def _on_roll_call(self, message: Message) -> None:
+        await self._say("ready")
+
+    async def _say(self, state: Literal["ready", "draining", "leaving"]) -> None:
+        config = self._worker.config
+        said = WorkerPresence(
+            worker=config.name,
+            pool=config.pool,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_ms=self._started_ms,
+            slots=config.slots,
+            busy=self._worker.busy,
+            done=self._worker.done,
+            memory_bytes=_resident_bytes(),
+            model=config.model,
+            state=state,
+            handlers=self._worker.handlers.infos(),
+        )
+        try:
+            await self._worker.bus.publish(self._subject, encode(said))
+        except DspexError as error:
+            logger.debug("presence was not said: %s", error)
+
+
+def _resident_bytes() -> int:
+    """Resident memory, 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
