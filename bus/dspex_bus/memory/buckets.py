@@ -1,0 +1,76 @@
+"""Key-value and objects in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from .._headers import EXPECTED_LAST
+from ..bus import Entry, KeyValue, ObjectStore
+from ..errors import Conflict, InvalidRequest, NotFound
+from .server import MemoryServer
+from .stream import Stream, Taken
+
+
+class MemoryKeyValue(KeyValue):
+    def __init__(self, server: MemoryServer, bucket: str) -> None:
+        self._server = server
+        self._bucket = bucket
+        self._prefix = f"$KV.{bucket}."
+
+    @property
+    def _stream(self) -> Stream:
+        try:
+            return self._server.streams[f"KV_{self._bucket}"]
+        except KeyError:
+            raise NotFound(f"there is no bucket {self._bucket!r}") from None
+
+    async def get(self, key: str) -> Entry | None:
+        message = self._stream.get(self._stream.last_of(self._prefix + key))
+        return None if message is None else Entry(message.data, message.sequence)
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
+        return self._write(key, value, None, ttl_s)
+
+    async def create(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
+        return self._write(key, value, 0, ttl_s)
+
+    async def update(self, key: str, value: bytes, revision: int, *, ttl_s: float | None = None) -> int:
+        return self._write(key, value, revision, ttl_s)
+
+    def _write(self, key: str, value: bytes, expected: int | None, ttl_s: float | None) -> int:
+        stream, subject = self._stream, self._prefix + key
+        if ttl_s is not None and not self._server.buckets[self._bucket].ttl:
+            raise InvalidRequest(f"the bucket {self._bucket} was made without ttl")
+        before = stream.last_of(subject)
+        try:
+            headers = None if expected is None else {EXPECTED_LAST: str(expected)}
+            sequence = stream.store(subject, value, headers).sequence
+        except Taken:
+            raise Conflict(f"the key {key} was changed by somebody else", details={"key": key}) from None
+        stream.remove(before)
+        if ttl_s is not None:
+            asyncio.get_running_loop().call_later(ttl_s, stream.remove, sequence)
+        return sequence
+
+    async def delete(self, key: str) -> None:
+        self._stream.purge(self._prefix + key)
+
+    async def keys(self, pattern: str = ">") -> list[str]:
+        return [subject.removeprefix(self._prefix) for subject in self._stream.subjects(self._prefix + pattern)]
+
+
+class MemoryObjects(ObjectStore):
+    def __init__(self, server: MemoryServer, bucket: str) -> None:
+        self._objects = server.objects
+        self._bucket = bucket
+
+    async def put(self, name: str, data: bytes) -> str:
+        self._objects[self._bucket, name] = data
+        return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+    async def get(self, name: str) -> bytes | None:
+        return self._objects.get((self._bucket, name))
+
+    async def delete(self, name: str) -> None:
+        self._objects.pop((self._bucket, name), None)

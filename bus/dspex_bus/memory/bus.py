@@ -1,0 +1,333 @@
+"""A bus in memory: for unit tests. It passes the conformance suite of the real one, and knows nothing of disks and
+networks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from .._headers import EXPECTED_LAST, SERVICE_ERROR, SERVICE_ERROR_CODE
+from .._tasks import Tasks
+from ..bus import (
+    Bus,
+    Consumer,
+    Headers,
+    KeyValue,
+    Message,
+    ObjectStore,
+    OnDelivery,
+    OnMessage,
+    OnStored,
+    OnStoredMessage,
+    Reader,
+    Request,
+    ServiceSpec,
+    Stored,
+    StoredMessage,
+    Subscription,
+)
+from ..errors import DeadlineExceeded, NotFound, PayloadTooLarge, StoreFailed, Unavailable
+from ..streams import BucketSpec, StreamSpec
+from .buckets import MemoryKeyValue, MemoryObjects
+from .consumer import Durable, MemoryConsumer
+from .server import MemoryServer, MemorySubscription
+from .stream import Stream, Taken
+from .subject import matches
+
+
+class MemoryBus(Bus):
+    """One client of a :class:`MemoryServer`; without one it has a server of its own."""
+
+    def __init__(self, server: MemoryServer | None = None, *, name: str = "memory") -> None:
+        self.server = server or MemoryServer()
+        self.name = name
+        self._tasks = Tasks()
+        self._open: list[Subscription] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for subscription in self._open:
+            await subscription.close()
+        await self._tasks.close()
+
+    @property
+    def connected(self) -> bool:
+        return True
+
+    @property
+    def max_payload(self) -> int:
+        return self.server.max_payload
+
+    def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Memory is never out of reach, so it never comes back."""
+
+    def _check(self, subject: str, data: bytes, headers: Headers | None) -> None:
+        size = len(data) + sum(len(name) + len(value) + 4 for name, value in (headers or {}).items())
+        if size > self.max_payload:
+            raise PayloadTooLarge(
+                f"{size:,} bytes for {subject}: at most {self.max_payload:,}",
+                details={"size": size, "limit": self.max_payload},
+            )
+
+    async def publish(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
+    ) -> None:
+        self._check(subject, data, headers)
+        stream = self.server.stream_of(subject)
+        if stream is not None:
+            self.server.store(stream, subject, data, headers)
+        self.server.route(Message(subject, data, reply, headers))
+
+    async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
+        subscription = MemorySubscription(self.server, subject, callback, queue).open(self._tasks)
+        self._open.append(subscription)
+        return subscription
+
+    async def request(
+        self, subject: str, data: bytes = b"", *, headers: Headers | None = None, timeout_s: float = 5.0
+    ) -> Message:
+        self._check(subject, data, headers)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        async def answered(message: Message) -> None:
+            if not answer.done():
+                answer.set_result(message)
+
+        inbox = f"_INBOX.{uuid.uuid4().hex}"
+        subscription = await self.subscribe(inbox, answered)
+        try:
+            if not self.server.route(Message(subject, data, inbox, headers)):
+                raise Unavailable(f"nobody listens on {subject}", code="no_responders")
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer on {subject} within {timeout_s:g} s") from error
+        finally:
+            await subscription.close()
+            self._open.remove(subscription)
+
+    async def serve(self, service: ServiceSpec) -> Subscription:
+        opened = _Served()
+        for endpoint in service.endpoints:
+            handle = endpoint.handle
+
+            async def on_message(message: Message, handle: Any = handle) -> None:
+                await handle(MemoryRequest(self, message))
+
+            opened.add(await self.subscribe(endpoint.subject, on_message, queue=service.queue))
+        identity = uuid.uuid4().hex
+        for verb in ("PING", "INFO"):
+            answer = json.dumps(_described(service, identity, verb)).encode()
+            for tail in ("", f".{service.name}", f".{service.name}.{identity}"):
+                opened.add(await self.subscribe(f"$SRV.{verb}{tail}", self._answering(answer)))
+        return opened
+
+    def _answering(self, answer: bytes) -> OnMessage:
+        async def on_message(message: Message) -> None:
+            await self.publish(message.reply, answer)
+
+        return on_message
+
+    # --- stored ---
+
+    async def prepare(self, streams: Sequence[StreamSpec], buckets: Sequence[BucketSpec]) -> None:
+        self.server.prepare(streams, buckets)
+
+    async def store(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        headers: Headers | None = None,
+        once: bool = False,
+        then: OnStored | None = None,
+    ) -> None:
+        if once:
+            headers = {**(headers or {}), EXPECTED_LAST: "0"}
+        self._check(subject, data, headers)
+        result = self._store(subject, data, headers)
+        if then is not None:
+            asyncio.get_running_loop().call_soon(then, result)
+
+    def _store(self, subject: str, data: bytes, headers: Headers | None) -> Stored | Exception:
+        stream = self.server.stream_of(subject)
+        if stream is None:
+            return StoreFailed(f"no stream keeps {subject}")
+        try:
+            return Stored(self.server.store(stream, subject, data, headers).sequence)
+        except Taken:
+            return Stored(0, created=False)
+
+    def _stream(self, name: str) -> Stream:
+        try:
+            return self.server.streams[name]
+        except KeyError:
+            raise NotFound(f"there is no stream {name}") from None
+
+    async def last(self, stream: str, subject: str) -> StoredMessage | None:
+        held = self._stream(stream)
+        return held.get(held.last_of(subject))
+
+    async def history(self, stream: str, subject: str, *, after: int = 0) -> AsyncIterator[StoredMessage]:
+        for message in list(self._stream(stream).select(subject, after)):
+            yield message
+
+    async def read(
+        self, stream: str, subjects: Sequence[str], callback: OnStoredMessage, *, after: int | None = None
+    ) -> Reader:
+        held = self._stream(stream)
+        reader = MemoryReader(held, tuple(subjects), callback, after)
+        reader.task = self._tasks.start(reader.deliver(), f"read {stream}")
+        self._open.append(reader)
+        return reader
+
+    async def consume(
+        self, stream: str, durable: str, subject: str, callback: OnDelivery, *, ack_wait_s: float = 15.0
+    ) -> Consumer:
+        held = self._stream(stream)
+        shared = self.server.durables.get((stream, durable))
+        if shared is None:
+            shared = self.server.durables[stream, durable] = Durable(held, subject, ack_wait_s)
+        consumer = MemoryConsumer(shared, callback)
+        shared.members.append(consumer)
+        consumer.task = self._tasks.start(consumer.deliver(), f"consume {durable}")
+        self._open.append(consumer)
+        return consumer
+
+    async def schedule(
+        self, subject: str, data: bytes, *, at_ms: int, target: str, headers: Headers | None = None
+    ) -> None:
+        """Stored on ``subject`` until ``at_ms``, then stored on ``target``, in the same stream."""
+        stream = self.server.stream_of(subject)
+        if stream is None or not stream.covers(target):
+            raise StoreFailed(f"no stream keeps both {subject} and {target}")
+        kept = self.server.store(stream, subject, data, headers).sequence
+
+        def due() -> None:
+            if stream.get(kept) is not None:
+                stream.remove(kept)
+                self.server.store(stream, target, data, headers)
+
+        delay = max(0.0, at_ms / 1000 - time.time())
+        asyncio.get_running_loop().call_later(delay, due)
+
+    async def purge(self, stream: str, subject: str) -> int:
+        return self._stream(stream).purge(subject)
+
+    async def stream_info(self, stream: str) -> dict[str, Any]:
+        held = self._stream(stream)
+        return {
+            "messages": len(held),
+            "bytes": held.size,
+            "last_sequence": held.last_sequence,
+            "consumers": sum(name == stream for name, _ in self.server.durables),
+            "storage": held.spec.storage,
+            "metadata": dict(held.spec.metadata),
+        }
+
+    async def consumer_info(self, stream: str, durable: str) -> dict[str, int]:
+        shared = self.server.durables.get((stream, durable))
+        if shared is None:
+            raise NotFound(f"there is no consumer {durable} on {stream}")
+        return {
+            "pending": shared.pending,
+            "ack_pending": len(shared.outstanding),
+            "redelivered": shared.redelivered,
+            "waiting": sum(member.wanted for member in shared.members),
+        }
+
+    def key_value(self, bucket: str) -> KeyValue:
+        return MemoryKeyValue(self.server, bucket)
+
+    def objects(self, bucket: str) -> ObjectStore:
+        return MemoryObjects(self.server, bucket)
+
+
+class MemoryReader(Reader):
+    def __init__(self, stream: Stream, subjects: Sequence[str], callback: OnStoredMessage, after: int | None) -> None:
+        self.start = stream.last_sequence
+        self.task: asyncio.Task[None] | None = None
+        self._stream = stream
+        self._subjects = subjects
+        self._callback = callback
+        self._arrived: asyncio.Queue[StoredMessage] = asyncio.Queue()
+        if after is not None:
+            for message in stream.select(">", after):
+                self._put(message)
+        stream.followers.append(self._put)
+
+    def _put(self, message: StoredMessage) -> None:
+        if any(matches(pattern, message.subject) for pattern in self._subjects):
+            self._arrived.put_nowait(message)
+
+    async def deliver(self) -> None:
+        while True:
+            await self._callback(await self._arrived.get())
+
+    async def close(self) -> None:
+        if self._put in self._stream.followers:
+            self._stream.followers.remove(self._put)
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+
+
+class MemoryRequest(Request):
+    __slots__ = ("_bus",)
+
+    def __init__(self, bus: MemoryBus, message: Message) -> None:
+        self._bus = bus
+        self.subject: str = message.subject
+        self.data: bytes = message.data
+        self.headers: Headers | None = message.headers
+        self.reply: str = message.reply
+
+    async def respond(self, data: bytes, headers: Headers | None = None) -> None:
+        await self._bus.publish(self.reply, data, headers=headers)
+
+    async def respond_error(self, status: int, description: str, data: bytes, headers: Headers | None = None) -> None:
+        failed = {**(headers or {}), SERVICE_ERROR_CODE: str(status), SERVICE_ERROR: description.replace("\n", " ")}
+        await self._bus.publish(self.reply, data, headers=failed)
+
+
+class _Served(Subscription):
+    def __init__(self) -> None:
+        self._parts: list[Subscription] = []
+
+    def add(self, part: Subscription) -> None:
+        self._parts.append(part)
+
+    async def close(self) -> None:
+        for part in self._parts:
+            await part.close()
+        self._parts.clear()
+
+
+def _described(service: ServiceSpec, identity: str, verb: str) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "type": f"io.nats.micro.v1.{verb.lower()}_response",
+        "name": service.name,
+        "id": identity,
+        "version": service.version,
+        "metadata": dict(service.metadata),
+    }
+    if verb == "INFO":
+        about["description"] = service.description
+        about["endpoints"] = [
+            {
+                "name": endpoint.name,
+                "subject": endpoint.subject,
+                "queue_group": service.queue,
+                "metadata": dict(endpoint.metadata),
+            }
+            for endpoint in service.endpoints
+        ]
+    return about
