@@ -41,7 +41,7 @@ def annotation(kind: Type, foreign: Callable[[str], Any]) -> Any:
         case Array(kind=name, item=None):
             return _ARRAYS[name]
         case Array(kind="tuple", item=item) if item is not None:
-            return tuple[of(item), ...]
+            return _ARRAYS["tuple"][of(item), ...]
         case Array(kind=name, item=item) if item is not None:
             return _ARRAYS[name][of(item)]
         case FixedTuple(items=items):

@@ -228,7 +228,7 @@ class _Parser:
         if word == ",":
             self.fail("a field's name is missing before this comma", self.at)
         name = unicodedata.normalize("NFKC", word)
-        if not name.isidentifier():
+        if not word.isidentifier():
             self.fail(
                 f"{word!r} cannot name a field", self.at, "use letters, digits and '_', not starting with a digit"
             )

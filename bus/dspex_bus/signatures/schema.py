@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from .types import AnyOf, Array, Choice, FixedTuple, Foreign, Mapping, Scalar, Type
+from .types import NONE, AnyOf, Array, Choice, FixedTuple, Foreign, Mapping, Scalar, Type
 
 _SCALARS: dict[str, dict[str, Any]] = {
     "str": {"type": "string"},
@@ -63,9 +63,11 @@ def _choice(values: tuple[str | int | bool | None, ...]) -> dict[str, Any]:
 
 
 def _any_of(members: tuple[Type, ...]) -> dict[str, Any]:
-    """Members whose schemas are equal (``list`` and ``list[Any]``) count once."""
+    """A flat list: members whose schemas are equal (``list`` and ``list[Any]``) count once, and null comes last."""
     schemas: list[dict[str, Any]] = []
-    for schema in map(json_schema, members):
-        if schema not in schemas:
-            schemas.append(schema)
+    for member in sorted(members, key=lambda member: member == NONE):
+        schema = json_schema(member)
+        for part in schema.get("anyOf", [schema]):
+            if part not in schemas:
+                schemas.append(part)
     return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}

@@ -122,12 +122,12 @@ class Signature(msgspec.Struct, frozen=True, dict=True):
 
 @lru_cache(maxsize=4096)
 def parse_signature(text: str, instructions: str | None = None) -> Signature:
-    """The signature in ``text``. Without instructions it gets DSPy's default ones.
+    """The signature in ``text``. Without instructions, or with empty ones, it gets DSPy's default ones.
 
     Raises SignatureError. Results are cached, and equal arguments give the same object.
     """
     inputs, outputs = parse_fields(text)
-    if instructions is None:
+    if not instructions:
         instructions = f"Given the fields {_listed(inputs)}, produce the fields {_listed(outputs)}."
     return Signature(
         tuple([Field(*field) for field in inputs]), tuple([Field(*field) for field in outputs]), instructions

@@ -69,7 +69,7 @@ def coercer(kind: Type) -> Coercer:
 
 
 def _anything(value: Any, level: int = LAX) -> Any:
-    if level < LAX:
+    if level < STRICT:  # in a union, Any comes after a member of the value's own type
         raise Mismatch("a member that says more than Any", value)
     return value
 
@@ -244,11 +244,12 @@ def _mapping(key: Coercer, item: Coercer, text: str) -> Coercer:
 
 
 def _choice(values: tuple[str | int | bool | None, ...], text: str) -> Coercer:
-    known = {(type(value), value): value for value in values}
+    exactly = {(type(value), value): value for value in values}
+    equal = {value: value for value in reversed(values)}
 
     def convert(value: Any, level: int = LAX) -> Any:
         try:
-            return known[type(value), value]
+            return exactly[type(value), value] if (type(value), value) in exactly else equal[value]
         except (KeyError, TypeError):
             raise Mismatch(text, value) from None
 

@@ -1,0 +1,1 @@
+"""Native steps: what an LM pipeline does in our own Python, without DSPy."""

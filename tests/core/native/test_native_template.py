@@ -1,0 +1,89 @@
+"""Templates: rendering, errors with their line, and what the sandbox refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dspex_bus.wire import error_from, error_info
+from dspex_services.native.errors import TemplateError, TemplateFailed
+from dspex_services.native.template import MAX_LENGTH, compile_template, render
+
+
+@pytest.mark.parametrize(
+    ("source", "values", "text"),
+    [
+        ("Hello {{ name }}!\n", {"name": "Ada"}, "Hello Ada!\n"),
+        ("{{ n }}{{ f }}{{ e }}", {"n": 0, "f": False, "e": ""}, "0False"),
+        (
+            "{% for p in passages %}- {{ p.text }}\n{% endfor %}",
+            {"passages": [{"text": "a"}, {"text": "b"}]},
+            "- a\n- b\n",
+        ),
+        ("{{ '<b>' }}", {}, "<b>"),
+        ("{{ x | default('none') }}", {}, "none"),
+        ("{{ 'ab' * 3 }}{{ 2 ** 10 }}", {}, "ababab1024"),
+    ],
+)
+def test_renders(source: str, values: dict[str, Any], text: str) -> None:
+    assert render(source, values) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "line"), [("a\nb {{ x", 2), ("{% if %}", 1), ("a\n\n{% endfor %}", 3), ("{{ x | nofilter }}", 1)]
+)
+def test_what_does_not_compile_says_the_line(source: str, line: int) -> None:
+    with pytest.raises(TemplateError) as caught:
+        compile_template(source)
+    assert caught.value.line == line
+    assert not isinstance(caught.value, TemplateFailed)
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "reason"),
+    [
+        ("a\n{{ missing }}", 2, "'missing' is undefined"),
+        ("{{ x.nothing }}", 1, "no attribute 'nothing'"),
+        ("\n\n{{ 1 // 0 }}", 3, "ZeroDivisionError"),
+        ("{{ ''.__class__.__mro__ }}", 1, "unsafe"),
+        ("{{ x.update({1: 2}) }}", 1, "unsafe"),
+        ("{{ 'a' * 10 ** 9 }}", 1, "too large"),
+        ("{{ [1] * 100000000 }}", 1, "too large"),
+        ("{{ 9 ** 9 ** 9 }}", 1, "too large"),
+        ("{% for i in range(10 ** 7) %}{% endfor %}", 1, "Range too big"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", 1, "recursion"),
+        ("{% include 'other' %}", 1, "no loader"),
+    ],
+)
+def test_what_does_not_render_says_why_and_where(source: str, line: int, reason: str) -> None:
+    with pytest.raises(TemplateFailed, match=reason) as caught:
+        render(source, {"x": {}})
+    assert caught.value.line == line
+
+
+def test_endless_output_is_cut_off() -> None:
+    source = "{% for i in range(9999) %}{% for j in range(9999) %}{{ text }}{% endfor %}{% endfor %}"
+    with pytest.raises(TemplateFailed, match="more than"):
+        render(source, {"text": "x" * 10_000})
+
+
+def test_a_source_that_is_too_long_or_too_deep_is_refused() -> None:
+    with pytest.raises(TemplateError, match="characters"):
+        compile_template("x" * (MAX_LENGTH + 1))
+    with pytest.raises(TemplateError, match="deep"):
+        compile_template("{{" + "(" * 5_000 + "1" + ")" * 5_000 + "}}")
+
+
+def test_a_template_knows_its_variables_and_is_compiled_once() -> None:
+    template = compile_template("{% set y = 1 %}{{ question }}{{ y }}{% for p in passages %}{{ p }}{% endfor %}")
+    assert template.variables == ("passages", "question")
+    assert compile_template("same {{ x }}") is compile_template("same {{ x }}")
+
+
+def test_an_error_that_travelled_keeps_its_line() -> None:
+    with pytest.raises(TemplateFailed) as caught:
+        render("\n{{ x }}", {})
+    back = error_from(error_info(caught.value))
+    assert isinstance(back, TemplateFailed)
+    assert back.line == 2
