@@ -259,6 +259,13 @@ class Bus(ABC):
         return await store_and_wait(self, subject, data, headers=headers, once=once, timeout_s=timeout_s)
 
     @abstractmethod
+    async def schedule(
+        self, subject: str, data: bytes, *, at_ms: int, target: str, headers: Headers | None = None
+    ) -> None:
+        """Store on ``subject`` until ``at_ms`` (since the epoch), when the server stores it on ``target``, in the same
+        stream."""
+
+    @abstractmethod
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
         """The newest message on exactly ``subject``: what a slot holds."""
 

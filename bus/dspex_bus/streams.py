@@ -24,13 +24,18 @@ Storage = Literal["file", "memory"]
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSpec:
-    """``republish`` is (source, destination): the server says on the destination what it stored."""
+    """``republish`` is (source, destination): the server says on the destination what it stored.
+
+    A full stream refuses what comes next, rather than forget what it has. One with ``schedules``, for
+    :meth:`Bus.schedule`, must have no limits instead: the server allows them nowhere else.
+    """
 
     name: str
     subjects: tuple[str, ...]
     storage: Storage = "file"
     work_queue: bool = False
     republish: tuple[str, str] | None = None
+    schedules: bool = False
     replicas: int = 1
     metadata: dict[str, str] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from .errors import SignatureError
 from .names import BARE, CONTAINERS, why_unknown
-from .tokens import locate, tokenise, unquote
+from .tokens import END, locate, tokenise, unquote
 from .types import NONE, STR, Array, FixedTuple, Mapping, Type, choice, hashable, union
 
 MAX_LENGTH = 65_536
@@ -32,6 +32,9 @@ RESERVED = frozenset(
 )
 """Names DSPy cannot use for a field."""
 
+_UNUSUAL = RESERVED | set(keyword.kwlist) | {END}
+_CONTINUES = ("[", "|")
+_QUOTES = ("'", '"')
 _CONSTANTS: dict[str, bool | None] = {"True": True, "False": False, "None": None}
 
 _EXAMPLE = "for example: question -> answer"
@@ -72,12 +75,12 @@ class _Parser:
         found: list[ParsedField] = []
         while True:
             word = words[self.at]
-            if not (word.isidentifier() and word.isascii() and word[0] != "_") or word in RESERVED:
-                if word in ("->", "") and found:
+            if word in _UNUSUAL or word[0] == "_" or not (word.isidentifier() and word.isascii()):
+                if word in ("->", END) and found:
                     break  # after a trailing comma
                 word = self.checked_name(side)
-            if word in seen or keyword.iskeyword(word):
-                self.fail_name(word)
+            if word in seen:
+                self.fail(f"the field {word!r} is given twice", self.at, "inputs and outputs need names of their own")
             seen.add(word)
             self.at += 1
             found.append(self.rest_of_field(word))
@@ -87,23 +90,25 @@ class _Parser:
         return found
 
     def rest_of_field(self, name: str) -> ParsedField:
-        words = self.words
+        typed = self.words[self.at] == ":"
         kind: Type = STR
-        typed = words[self.at] == ":"
         if typed:
             self.at += 1
             start = self.at
             kind = self.type()
-            if kind == NONE:
+            if kind is NONE:
                 self.fail("a field that can only be None says nothing", start, "write X | None for an optional field")
-        description = None
-        if words[self.at][:1] in ("'", '"') and words[self.at]:
-            description = self.string() or None
+        description = (self.string() or None) if self.words[self.at].startswith(_QUOTES) else None
         return name, kind, description, typed
 
     # --- types -----------------------------------------------------------------------------------
 
     def type(self) -> Type:
+        words, at = self.words, self.at
+        plain = BARE.get(words[at])
+        if plain is not None and words[at + 1] not in _CONTINUES:
+            self.at = at + 1  # by far the most types are a single word
+            return plain
         first = self.atom()
         if self.words[self.at] != "|":
             return first
@@ -135,16 +140,13 @@ class _Parser:
         arguments: list[Type] = []
         open_ended = False
         while True:
-            if self.words[self.at] == "..." and name == "tuple" and len(arguments) == 1:
+            if name == "tuple" and len(arguments) == 1 and self.words[self.at] == "...":
                 open_ended = True
                 self.at += 1
             else:
                 arguments.append(self.type())
-            if self.words[self.at] != "," or self.words[self.at + 1] == "]":
+            if not self.another():
                 break
-            self.at += 1
-        if self.words[self.at] == ",":
-            self.at += 1
         self.close(at + 1)
         return self.build(name, arguments, open_ended, at)
 
@@ -171,17 +173,14 @@ class _Parser:
         values: list[str | int | bool | None] = []
         while True:
             values.append(self.constant())
-            if self.words[self.at] != "," or self.words[self.at + 1] == "]":
+            if not self.another():
                 break
-            self.at += 1
-        if self.words[self.at] == ",":
-            self.at += 1
         self.close(opened)
         return choice(tuple(values))
 
     def constant(self) -> str | int | bool | None:
         word = self.words[self.at]
-        if word[:1] in ("'", '"') and word:
+        if word.startswith(_QUOTES):
             return self.string()
         if word in _CONSTANTS:
             self.at += 1
@@ -191,6 +190,13 @@ class _Parser:
             return int(word)
         suggestion = f"put it in quotes: '{word}'" if word.isidentifier() else None
         return self.fail("Literal takes strings in quotes, whole numbers, True, False or None", self.at, suggestion)
+
+    def another(self) -> bool:
+        """Whether a comma and one more argument follow; steps over the comma, a trailing one too."""
+        if self.words[self.at] != ",":
+            return False
+        self.at += 1
+        return self.words[self.at] != "]"
 
     def close(self, opened: int) -> None:
         if self.words[self.at] != "]":
@@ -234,14 +240,11 @@ class _Parser:
             )
         if name.startswith("_"):
             self.fail("a field's name cannot start with '_'", self.at)
+        if keyword.iskeyword(name):
+            self.fail(f"{name!r} is a Python keyword and cannot name a field", self.at, f"for example {name}_text")
         if name in RESERVED:
             self.fail(f"{name!r} is reserved and cannot name a field", self.at, f"for example {name}_text")
         return name
-
-    def fail_name(self, name: str) -> NoReturn:
-        if keyword.iskeyword(name):
-            self.fail(f"{name!r} is a Python keyword and cannot name a field", self.at, f"for example {name}_text")
-        self.fail(f"the field {name!r} is given twice", self.at, "inputs and outputs need names of their own")
 
     def fail_type(self, at: int) -> NoReturn:
         word = self.words[at]

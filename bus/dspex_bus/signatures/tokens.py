@@ -12,11 +12,11 @@ END = ""
 
 _TOKEN = re.compile(
     r"""\s*(
-        [^\W\d]\w* (?:\.[^\W\d]\w*)*        # a name, dotted or not
+        \w[\w.]*                            # a name, dotted or not, or a number
       | ->
       | '[^'\\]*(?:\\.[^'\\]*)*'
       | "[^"\\]*(?:\\.[^"\\]*)*"
-      | -?\d[\w.]*
+      | -\d[\w.]*
       | \.\.\.
       | \*\*
       | \S                                  # anything else is a word of its own: the parser says what is wrong

@@ -103,9 +103,8 @@ SCALARS: dict[str, Scalar] = {
 
 def choice(values: tuple[str | int | bool | None, ...]) -> Choice:
     """A Choice of these values, in order, each once."""
-    texts = dict.fromkeys(quote(value) if isinstance(value, str) else repr(value) for value in values)
     kept = {quote(value) if isinstance(value, str) else repr(value): value for value in values}
-    return Choice(tuple(kept.values()), f"Literal[{', '.join(texts)}]")
+    return Choice(tuple(kept.values()), f"Literal[{', '.join(kept)}]")
 
 
 def union(members: list[Type]) -> Type:

@@ -1,0 +1,5 @@
+"""The bus on NATS."""
+
+from .bus import NatsBus, connect
+
+__all__ = ["NatsBus", "connect"]

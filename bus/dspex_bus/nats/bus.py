@@ -1,0 +1,245 @@
+"""The bus on NATS: the parts of this package behind one class."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from .._headers import SCHEDULE, SCHEDULE_TARGET
+from ..bus import (
+    Bus,
+    Consumer,
+    Headers,
+    KeyValue,
+    Message,
+    ObjectStore,
+    OnDelivery,
+    OnMessage,
+    OnStored,
+    OnStoredMessage,
+    Reader,
+    ServiceSpec,
+    Stored,
+    StoredMessage,
+    Subscription,
+)
+from ..errors import DspexError
+from ..streams import BucketSpec, StreamSpec
+from .connection import CONNECT_S, Connection
+from .consumer import NatsConsumer
+from .history import History
+from .jetstream import JetStream
+from .key_value import NatsKeyValue
+from .objects import NatsObjects
+from .publishing import Stores
+from .reader import NatsReader
+from .replies import Replies
+from .service import NatsService
+from .streams import bucket_config, prepare, stream_config
+
+logger = logging.getLogger("dspex.bus")
+
+_DRAIN_S = 3.0
+_MEND_S = (0.1, 2.0)
+
+
+class NatsBus(Bus):
+    """A connection that lasts. ``server`` is a URL, or several with commas; entering waits ``connect_timeout_s`` for
+    one.
+
+    Raises Disconnected when no server answers, SetupError when one answers that cannot be used.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        name: str = "dspex",
+        user: str | None = None,
+        password: str | None = None,
+        credentials: str | None = None,
+        connect_timeout_s: float = CONNECT_S,
+    ) -> None:
+        self.name = name
+        self._connection = Connection(
+            server, name, user=user, password=password, credentials=credentials, connect_timeout_s=connect_timeout_s
+        )
+        self._replies = Replies(self._connection)
+        self._jetstream = JetStream(self._replies)
+        self._history = History(self._connection, self._replies)
+        self._stores = Stores(self._connection, self._replies, self._repair)
+        self._prepared: dict[str, dict[str, Any]] = {}
+        self._repairing = asyncio.Lock()
+        self._readers: set[NatsReader] = set()
+        self._consumers: set[NatsConsumer] = set()
+        self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
+        self._connection.when_back(self._back)
+
+    async def __aenter__(self) -> Self:
+        await self._connection.open()
+        await self._replies.open()
+        self._stores.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection.connected:
+            await self._stores.drained(_DRAIN_S)
+        await self._connection.close()
+
+    @property
+    def connected(self) -> bool:
+        return self._connection.connected
+
+    @property
+    def max_payload(self) -> int:
+        return self._connection.max_payload
+
+    def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
+        self._on_reconnect.append(callback)
+
+    async def _back(self) -> None:
+        self._connection.tasks.start(self._mend(), f"{self.name}: mend")
+
+    async def _mend(self) -> None:
+        """A server that was restarted may have lost what it kept in memory: streams first, then what stands on them."""
+        wait = _MEND_S[0]
+        while self._connection.connected:
+            try:
+                await self._repair()
+                break
+            except DspexError as error:
+                logger.warning("%s: streams are not back yet: %s", self.name, error)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _MEND_S[1])
+        for reader in list(self._readers):
+            reader.restart()
+        for consumer in list(self._consumers):
+            consumer.restart()
+        await self._stores.send_again()
+        for callback in self._on_reconnect:
+            try:
+                await callback()
+            except DspexError as error:
+                logger.warning("%s: after the connection's return: %s", self.name, error)
+
+    # --- said, not stored ---
+
+    async def publish(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
+    ) -> None:
+        await self._connection.publish(subject, data, reply, headers)
+
+    async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
+        subscription = await self._connection.subscribe(subject, callback, queue)
+        await self._connection.flush()
+        return subscription
+
+    async def request(
+        self, subject: str, data: bytes = b"", *, headers: Headers | None = None, timeout_s: float = 5.0
+    ) -> Message:
+        return await self._replies.request(subject, data, headers, timeout_s)
+
+    async def serve(self, service: ServiceSpec) -> Subscription:
+        serving = NatsService(self._connection, service)
+        await serving.open()
+        return serving
+
+    # --- stored ---
+
+    async def prepare(self, streams: Sequence[StreamSpec], buckets: Sequence[BucketSpec]) -> None:
+        for config in (*map(stream_config, streams), *map(bucket_config, buckets)):
+            self._prepared[config["name"]] = config
+        await self._repair()
+
+    async def _repair(self) -> None:
+        async with self._repairing:
+            for config in self._prepared.values():
+                await prepare(self._jetstream, config)
+
+    async def store(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        headers: Headers | None = None,
+        once: bool = False,
+        then: OnStored | None = None,
+    ) -> None:
+        await self._stores.store(subject, data, headers, once, then)
+
+    async def _store(self, subject: str, data: bytes, headers: dict[str, str]) -> Stored:
+        return await self.store_and_wait(subject, data, headers=headers)
+
+    async def schedule(
+        self, subject: str, data: bytes, *, at_ms: int, target: str, headers: Headers | None = None
+    ) -> None:
+        when = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        scheduled = {**(headers or {}), SCHEDULE: f"@at {when}", SCHEDULE_TARGET: target}
+        await self.store_and_wait(subject, data, headers=scheduled)
+
+    async def last(self, stream: str, subject: str) -> StoredMessage | None:
+        return await self._history.last(stream, subject)
+
+    def history(self, stream: str, subject: str, *, after: int = 0) -> AsyncIterator[StoredMessage]:
+        return self._history.read(stream, subject, after)
+
+    async def read(
+        self, stream: str, subjects: Sequence[str], callback: OnStoredMessage, *, after: int | None = None
+    ) -> Reader:
+        if after is None:
+            after = (await self.stream_info(stream))["last_sequence"]
+        reader = NatsReader(self._connection, self._jetstream, stream, subjects, callback, after)
+        await reader.open()
+        self._readers.add(reader)
+        return reader
+
+    async def consume(
+        self, stream: str, durable: str, subject: str, callback: OnDelivery, *, ack_wait_s: float = 15.0
+    ) -> Consumer:
+        consumer = NatsConsumer(self._connection, self._jetstream, stream, durable, subject, callback, ack_wait_s)
+        await consumer.open()
+        self._consumers.add(consumer)
+        return consumer
+
+    async def purge(self, stream: str, subject: str) -> int:
+        answer = await self._jetstream.ask(f"STREAM.PURGE.{stream}", {"filter": subject})
+        return int(answer.get("purged", 0))
+
+    async def stream_info(self, stream: str) -> dict[str, Any]:
+        answer = await self._jetstream.ask(f"STREAM.INFO.{stream}")
+        state = answer["state"]
+        return {
+            "messages": state["messages"],
+            "bytes": state["bytes"],
+            "last_sequence": state["last_seq"],
+            "consumers": state["consumer_count"],
+            "storage": answer["config"]["storage"],
+            "metadata": answer["config"].get("metadata", {}),
+        }
+
+    async def consumer_info(self, stream: str, durable: str) -> dict[str, int]:
+        answer = await self._jetstream.ask(f"CONSUMER.INFO.{stream}.{durable}")
+        return {
+            "pending": answer["num_pending"],
+            "ack_pending": answer["num_ack_pending"],
+            "redelivered": answer["num_redelivered"],
+            "waiting": answer["num_waiting"],
+        }
+
+    def key_value(self, bucket: str) -> KeyValue:
+        return NatsKeyValue(self._jetstream, self._history, self._store, bucket)
+
+    def objects(self, bucket: str) -> ObjectStore:
+        return NatsObjects(self._jetstream, self._history, self._store, bucket)
+
+
+def connect(server: str, **options: Any) -> NatsBus:
+    """A bus to enter: ``async with connect("nats://127.0.0.1:4222") as bus``."""
+    return NatsBus(server, **{"name": f"dspex-{uuid.uuid4().hex[:6]}", **options})

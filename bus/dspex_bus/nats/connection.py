@@ -1,0 +1,291 @@
+"""One lasting connection made of many: whatever ends one, the next takes over its subscriptions.
+
+nats-py gives the protocol; when to connect again, and what then, is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import nats.errors
+from nats.aio.subscription import Subscription as ClientSubscription
+
+from .._tasks import Tasks
+from ..bus import Headers, Message, OnMessage, Subscription
+from ..errors import Disconnected, PayloadTooLarge, SetupError
+from .client import OneConnection
+
+logger = logging.getLogger("dspex.bus")
+
+OLDEST_SERVER = (2, 12)
+"""Message scheduling came with 2.12."""
+CONNECT_S = 5.0
+WAIT_S = (0.05, 1.0)
+"""Shortest and longest wait between attempts to connect again, with jitter."""
+BUFFERED_BYTES = 2 * 1024 * 1024
+_HEADER_SLACK = 4096
+
+
+class LastingSubscription(Subscription):
+    def __init__(self, connection: Connection, subject: str, queue: str, callback: OnMessage) -> None:
+        self.subject = subject
+        self.queue = queue
+        self._connection = connection
+        self._callback = callback
+        self._closed = False
+        self._task: asyncio.Task[None] | None = None
+        self._current: ClientSubscription | None = None
+
+    async def attach(self, client: OneConnection) -> None:
+        self._current = await client.subscribe(self.subject, queue=self.queue, cb=self._deliver)
+
+    async def _deliver(self, message: Message) -> None:
+        if self._closed:
+            return
+        self._task = asyncio.current_task()
+        await self._callback(message)
+
+    async def close(self) -> None:
+        """What has arrived is still handed over, unless a callback itself closes: then nothing more is."""
+        if self._closed:
+            return
+        self._connection.forget(self)
+        if self._current is not None and asyncio.current_task() is not self._task:
+            await _drained(self._current)
+            self._closed = True
+        else:
+            self._closed = True
+            if self._current is not None:
+                self._connection.tasks.start(_drained(self._current), f"close {self.subject}")
+
+
+async def _drained(subscription: ClientSubscription) -> None:
+    with suppress(nats.errors.Error, TimeoutError, OSError):
+        async with asyncio.timeout(2.0):
+            await subscription.drain()
+
+
+class Connection:
+    """``servers`` is one URL or several, separated by commas."""
+
+    def __init__(
+        self,
+        servers: str,
+        name: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        credentials: str | None = None,
+        connect_timeout_s: float = CONNECT_S,
+    ) -> None:
+        self.servers = [url.strip() for url in servers.split(",")]
+        self.tasks = Tasks()
+        self.max_payload = 1024 * 1024
+        self._name = name
+        self._auth = {"user": user, "password": password, "user_credentials": credentials}
+        self._timeout_s = connect_timeout_s
+        self._client: OneConnection | None = None
+        self._subscriptions: dict[LastingSubscription, None] = {}
+        self._on_lost: list[Callable[[], None]] = []
+        self._on_return: list[Callable[[], Awaitable[None]]] = []
+        self._unsent: deque[tuple[str, bytes, str, Headers | None]] = deque()
+        self._unsent_bytes = 0
+        self._problem = "no attempt was made"
+
+    @property
+    def connected(self) -> bool:
+        return self._client is not None
+
+    def when_lost(self, callback: Callable[[], None]) -> None:
+        self._on_lost.append(callback)
+
+    def when_back(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Awaited in the order given after every return of the connection: keep it short, and start tasks for more."""
+        self._on_return.append(callback)
+
+    @staticmethod
+    def new_inbox() -> str:
+        return f"_INBOX.{uuid.uuid4().hex}"
+
+    async def open(self) -> None:
+        """Connect within ``connect_timeout_s``. Disconnected says what to check, SetupError what cannot work."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while self._client is None and not await self._connect():
+                    await asyncio.sleep(WAIT_S[0])
+        except TimeoutError as error:
+            raise Disconnected(
+                f"no NATS server answers at {', '.join(self.servers)} ({self._problem}): is it running, and is the "
+                "address right?",
+                details={"servers": self.servers},
+            ) from error
+        self.tasks.start(self._keep_up(), f"{self._name}: connection")
+
+    async def close(self) -> None:
+        await self.tasks.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.abandon()
+
+    async def publish(self, subject: str, data: bytes, reply: str, headers: Headers | None) -> None:
+        """Hand to the connection. While it is away a little is kept and sent later; more raises Disconnected."""
+        size = len(data)
+        if size + _HEADER_SLACK > self.max_payload or headers:
+            self.check_size(subject, data, headers)
+        if self._client is not None:
+            try:
+                await self._client.publish(subject, data, reply, headers)
+                return
+            except nats.errors.ConnectionClosedError:
+                pass
+        if self._unsent_bytes + size > BUFFERED_BYTES:
+            raise Disconnected(
+                f"the connection to {self.servers[0]} is lost, and what waits for it is too much already"
+            )
+        self._unsent.append((subject, data, reply, headers))
+        self._unsent_bytes += size
+
+    def check_size(self, subject: str, data: bytes, headers: Headers | None) -> None:
+        size = len(data) + header_size(headers)
+        if size > self.max_payload:
+            raise PayloadTooLarge(
+                f"{size:,} bytes for {subject}: the server carries at most {self.max_payload:,}",
+                details={"size": size, "limit": self.max_payload},
+            )
+
+    async def subscribe(self, subject: str, callback: OnMessage, queue: str = "") -> LastingSubscription:
+        subscription = LastingSubscription(self, subject, queue, callback)
+        self._subscriptions[subscription] = None
+        if (client := self._client) is not None:
+            with suppress(nats.errors.ConnectionClosedError):
+                await subscription.attach(client)
+        return subscription
+
+    def forget(self, subscription: LastingSubscription) -> None:
+        self._subscriptions.pop(subscription, None)
+
+    async def flush(self, timeout_s: float = 2.0) -> None:
+        """Until the server has seen all that was sent so far; at once where there is no connection."""
+        if (client := self._client) is not None:
+            with suppress(nats.errors.Error, OSError):
+                await client.flush(timeout_s)  # type: ignore[arg-type]
+
+    async def _keep_up(self) -> None:
+        while True:
+            assert self._client is not None
+            await self._client.over()
+            await self._lose()
+            while not await self._reconnect():
+                pass
+            logger.info("%s: connected again to %s", self._name, self.servers[0])
+
+    async def _lose(self) -> None:
+        client, self._client = self._client, None
+        logger.warning("%s: connection lost (%s)", self._name, client.last_error if client else None)
+        for lost in self._on_lost:
+            lost()
+        if client is not None:
+            await client.abandon()
+
+    async def _reconnect(self) -> bool:
+        wait = WAIT_S[0]
+        while not await self._connect_again():
+            await asyncio.sleep(random.uniform(0.5, 1.0) * wait)
+            wait = min(2 * wait, WAIT_S[1])
+        for back in self._on_return:
+            try:
+                await back()
+            except Exception:
+                logger.exception("%s: a callback for the connection's return failed", self._name)
+        return True
+
+    async def _connect_again(self) -> bool:
+        """Unlike at first, an answer that cannot work (a server being replaced, say) is waited out."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._connect()
+        except TimeoutError:
+            return False
+        except SetupError as error:
+            logger.warning("%s: %s", self._name, error)
+            return False
+
+    async def _connect(self) -> bool:
+        """One attempt at the first server of the list; the next attempt is at the next."""
+        self.servers.append(self.servers.pop(0))
+        server = self.servers[-1]
+        client = OneConnection()
+        try:
+            await client.connect(
+                [server],
+                name=self._name,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=2,
+                ping_interval=5,
+                error_cb=self._on_error,
+                skip_subject_validation=True,
+                **{key: value for key, value in self._auth.items() if value is not None},
+            )
+            self._check_server(client)
+            for subscription in list(self._subscriptions):
+                await subscription.attach(client)
+        except SetupError:
+            await client.abandon()
+            raise
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            await client.abandon()
+            return self._refused(server, error)
+        except BaseException:
+            await client.abandon()
+            raise
+        self._client = client
+        self.max_payload = client.max_payload
+        await self._send_unsent(client)
+        return True
+
+    def _refused(self, server: str, error: Exception) -> bool:
+        if isinstance(error, nats.errors.AuthorizationError) or "authorization" in str(error).lower():
+            raise SetupError(f"the NATS server at {server} refuses these credentials: {error}") from error
+        if not isinstance(error, nats.errors.NoServersError):
+            self._problem = str(error) or type(error).__name__
+        return False
+
+    def _check_server(self, client: OneConnection) -> None:
+        version = client.connected_server_version
+        if (int(version.major), int(version.minor)) < OLDEST_SERVER:
+            oldest = ".".join(map(str, OLDEST_SERVER))
+            raise SetupError(f"nats-server {version!r} is too old: dspex needs {oldest} or later")
+
+    async def _send_unsent(self, client: OneConnection) -> None:
+        while self._unsent:
+            subject, data, reply, headers = self._unsent.popleft()
+            self._unsent_bytes -= len(data)
+            with suppress(nats.errors.ConnectionClosedError):
+                await client.publish(subject, data, reply, headers)
+
+    async def _on_error(self, error: Exception) -> None:
+        if isinstance(error, nats.errors.SlowConsumerError):
+            logger.error("%s: messages on %s were dropped: callbacks are too slow", self._name, error.subject)
+        elif "permissions violation" in str(error).lower():
+            logger.error("%s: %s", self._name, error)
+        elif self._client is None:
+            self._problem = str(error) or type(error).__name__
+        elif isinstance(error, (nats.errors.Error, OSError)):
+            logger.info("%s: %s", self._name, error)
+        else:
+            logger.error("%s: a callback failed", self._name, exc_info=error)
+
+
+def header_size(headers: Headers | None) -> int:
+    """Bytes the headers take on the wire."""
+    if not headers:
+        return 0
+    return 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())

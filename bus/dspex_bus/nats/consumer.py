@@ -1,0 +1,173 @@
+"""A worker's share of a pool's durable consumer, with pull requests kept standing for what it wants."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import msgspec
+
+from ..bus import Consumer, Delivery, Headers, Message, OnDelivery
+from ..errors import DspexError
+from .connection import Connection, LastingSubscription
+from .jetstream import API, JetStream, nanoseconds
+from .replies import status_of
+
+logger = logging.getLogger("dspex.bus")
+
+EXPIRES_S = 30.0
+_MAX_ACK_PENDING = 20_000
+_MAX_WAITING = 8192
+_RETRY_S = 0.25
+_CHECK_S = 1.0
+
+
+class NatsDelivery(Delivery):
+    __slots__ = ("_connection", "_reply")
+
+    def __init__(self, connection: Connection, message: Message) -> None:
+        self._connection = connection
+        self._reply = message.reply
+        self.subject: str = message.subject
+        self.data: bytes = message.data
+        self.headers: Headers | None = message.headers
+        parts = message.reply.split(".", 8)
+        self.deliveries: int = int(parts[4] if len(message.reply.split(".")) < 11 else parts[6])
+
+    async def ack(self) -> None:
+        await self._connection.publish(self._reply, b"+ACK", "", None)
+
+    async def nak(self, delay_s: float = 0.0) -> None:
+        delay = b' {"delay": %d}' % nanoseconds(delay_s) if delay_s > 0 else b""
+        await self._connection.publish(self._reply, b"-NAK" + delay, "", None)
+
+    async def in_progress(self) -> None:
+        await self._connection.publish(self._reply, b"+WPI", "", None)
+
+
+class NatsConsumer(Consumer):
+    """``wanted`` counts what may still come, ``asked`` what standing requests will bring."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        jetstream: JetStream,
+        stream: str,
+        durable: str,
+        subject: str,
+        callback: OnDelivery,
+        ack_wait_s: float,
+    ) -> None:
+        self._connection = connection
+        self._jetstream = jetstream
+        self._stream = stream
+        self._durable = durable
+        self._subject = subject
+        self._callback = callback
+        self._ack_wait_s = ack_wait_s
+        self._next = f"{API}.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._inbox = connection.new_inbox()
+        self._wanted = 0
+        self._asked = 0
+        self._asked_at = 0.0
+        self._unsettled = asyncio.Event()
+        self._broken = False
+        self._paused = False
+        self._subscription: LastingSubscription | None = None
+
+    async def open(self) -> None:
+        await self._create()
+        self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
+        self._task = self._connection.tasks.start(self._keep_asking(), f"consume {self._durable}")
+
+    async def close(self) -> None:
+        self._paused = True
+        self._task.cancel()
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    async def want(self, count: int) -> None:
+        self._wanted += count
+        await self._ask()
+
+    async def pause(self) -> None:
+        self._paused = True
+        self._wanted = 0
+
+    def restart(self) -> None:
+        """The server may know neither our requests nor the consumer any more."""
+        self._asked = 0
+        self._broken = True
+        self._unsettled.set()
+
+    async def _ask(self) -> None:
+        """Top up the standing requests, not for every single task: while most of what is wanted is asked for, tasks
+        come."""
+        missing = self._wanted - self._asked
+        if self._paused or self._broken or missing <= 0 or missing * 4 < self._wanted:
+            return
+        if not self._connection.connected:
+            return
+        self._asked += missing
+        self._asked_at = time.monotonic()
+        body = msgspec.json.encode({"batch": missing, "expires": nanoseconds(EXPIRES_S)})
+        await self._connection.publish(self._next, body, self._inbox, None)
+
+    async def _on_message(self, message: Message) -> None:
+        status = status_of(message)
+        if status:
+            self._on_status(status, message)
+            return
+        self._asked = max(0, self._asked - 1)
+        if self._wanted == 0:
+            # Asked for before the pause: somebody else shall have it.
+            await NatsDelivery(self._connection, message).nak()
+            return
+        self._wanted -= 1
+        await self._callback(NatsDelivery(self._connection, message))
+
+    def _on_status(self, status: str, message: Message) -> None:
+        if status == "100":
+            return
+        unmet = (message.headers or {}).get("Nats-Pending-Messages")
+        self._asked = max(0, self._asked - int(unmet)) if unmet else 0
+        if status == "503" or (status == "409" and "Deleted" in getattr(message.headers, "description", "")):
+            self._broken = True
+        self._unsettled.set()
+
+    async def _keep_asking(self) -> None:
+        """Mends the consumer when it is gone, and asks again for what expired or was lost."""
+        while True:
+            try:
+                async with asyncio.timeout(_CHECK_S):
+                    await self._unsettled.wait()
+            except TimeoutError:
+                if self._asked and time.monotonic() - self._asked_at > EXPIRES_S + 2 * _CHECK_S:
+                    self._asked = 0
+            self._unsettled.clear()
+            try:
+                if self._broken:
+                    await self._create()
+                    self._broken, self._asked = False, 0
+                await self._ask()
+            except DspexError as error:
+                logger.warning("consuming %s again: %s", self._durable, error)
+                await asyncio.sleep(_RETRY_S)
+                self._unsettled.set()
+
+    async def _create(self) -> None:
+        config = {
+            "name": self._durable,
+            "durable_name": self._durable,
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": nanoseconds(self._ack_wait_s),
+            "filter_subject": self._subject,
+            "max_deliver": -1,
+            "max_ack_pending": _MAX_ACK_PENDING,
+            "max_waiting": _MAX_WAITING,
+            "replay_policy": "instant",
+        }
+        body = {"stream_name": self._stream, "config": config}
+        await self._jetstream.ask(f"CONSUMER.CREATE.{self._stream}.{self._durable}.{self._subject}", body)

@@ -1,0 +1,145 @@
+"""Stores: messages for streams, tracked until the server has answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from .._headers import EXPECTED_LAST
+from ..bus import Headers, Message, OnStored, Stored
+from ..errors import DeadlineExceeded, DspexError, StoreFailed
+from .connection import Connection
+from .jetstream import WRONG_LAST_SEQUENCE, pub_ack
+from .replies import Replies, status_of
+
+logger = logging.getLogger("dspex.bus")
+
+SILENCE_S = 2.0
+"""A slot's message is published again after that long without an answer; others are given up after twice that."""
+
+_SWEEP_S = 0.5
+_REPAIRS = 3
+
+
+class Outstanding:
+    __slots__ = ("data", "headers", "once", "repairs", "reply", "sent", "subject", "then")
+
+    def __init__(self, subject: str, data: bytes, headers: Headers | None, once: bool, then: OnStored | None) -> None:
+        self.subject = subject
+        self.data = data
+        self.headers = headers
+        self.once = once
+        self.then = then
+        self.reply = ""
+        self.sent = 0.0
+        self.repairs = 0
+
+
+class Stores:
+    """``repair`` is awaited when the server says that no stream keeps a subject: it may have lost one at a restart."""
+
+    def __init__(self, connection: Connection, replies: Replies, repair: Callable[[], Awaitable[None]]) -> None:
+        self._connection = connection
+        self._replies = replies
+        self._repair = repair
+        self._outstanding: dict[str, Outstanding] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def open(self) -> None:
+        self._connection.tasks.start(self._sweep(), "stores: sweep")
+
+    async def store(
+        self, subject: str, data: bytes, headers: Headers | None, once: bool, then: OnStored | None
+    ) -> None:
+        if once:
+            headers = {**headers, EXPECTED_LAST: "0"} if headers else {EXPECTED_LAST: "0"}
+        self._connection.check_size(subject, data, headers)
+        message = Outstanding(subject, data, headers, once, then)
+        message.reply = self._replies.expect(lambda answer: self._answered(message, answer))
+        self._outstanding[message.reply] = message
+        self._empty.clear()
+        await self._send(message)
+
+    async def _send(self, message: Outstanding) -> None:
+        message.sent = time.monotonic()
+        if self._connection.connected or not message.once:
+            try:
+                await self._connection.publish(message.subject, message.data, message.reply, message.headers)
+            except DspexError as error:
+                if not message.once:
+                    self._settle(message, error)
+
+    def _answered(self, message: Outstanding, answer: Message) -> None:
+        if status_of(answer) == "503":
+            self._connection.tasks.start(self._no_stream(message), "stores: repair")
+            return
+        try:
+            ack = pub_ack(answer.data)
+        except msgspec.MsgspecError as error:
+            self._settle(message, StoreFailed(f"{message.subject}: an answer that is none: {error}"))
+            return
+        if ack.error is None:
+            self._settle(message, Stored(ack.seq))
+        elif ack.error.err_code == WRONG_LAST_SEQUENCE:
+            self._settle(message, Stored(0, created=False))
+        else:
+            failure = StoreFailed(
+                f"{message.subject} was not stored: {ack.error.description}", details={"err_code": ack.error.err_code}
+            )
+            self._settle(message, failure)
+
+    async def _no_stream(self, message: Outstanding) -> None:
+        """Make the streams we were told of, and try again; after a few times it is the caller's."""
+        message.repairs += 1
+        message.sent = time.monotonic()
+        if message.repairs <= _REPAIRS and message.reply in self._outstanding:
+            try:
+                await self._repair()
+                await asyncio.sleep(0.05 * message.repairs)
+                await self._send(message)
+                return
+            except DspexError as error:
+                logger.warning("streams could not be mended: %s", error)
+                if message.once and error.retryable:
+                    return  # the sweep sends it again
+        self._settle(message, StoreFailed(f"no stream keeps {message.subject}", details={"subject": message.subject}))
+
+    def _settle(self, message: Outstanding, result: Stored | Exception) -> None:
+        if self._outstanding.pop(message.reply, None) is None:
+            return
+        self._replies.forget(message.reply)
+        if not self._outstanding:
+            self._empty.set()
+        if message.then is not None:
+            message.then(result)
+
+    async def send_again(self) -> None:
+        """After the connection's return: what was sent through the old one may never have arrived."""
+        for message in list(self._outstanding.values()):
+            if message.once:
+                await self._send(message)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now = time.monotonic()
+            for message in list(self._outstanding.values()):
+                silent = now - message.sent
+                if message.once and silent > SILENCE_S:
+                    await self._send(message)
+                elif not message.once and silent > 2 * SILENCE_S:
+                    error = DeadlineExceeded(f"the server did not say that {message.subject} was stored")
+                    self._settle(message, error)
+
+    async def drained(self, timeout_s: float) -> None:
+        """Until every store is answered, or the time is up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            logger.warning("%d messages were not acknowledged before the end", len(self._outstanding))

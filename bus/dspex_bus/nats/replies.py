@@ -1,0 +1,78 @@
+"""Answers: one inbox for everything we ask, each question with a token of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..bus import Headers, Message
+from ..errors import DeadlineExceeded, Disconnected, Unavailable
+from .client import LazyHeaders
+from .connection import Connection
+
+OnAnswer = Callable[[Message], None]
+
+
+def status_of(message: Message) -> str:
+    """The status of a message from the server itself (``503``, ``404``, …), '' for any other."""
+    return message.headers.status if isinstance(message.headers, LazyHeaders) else ""
+
+
+class Replies:
+    """Questions that wait. Those asked with :meth:`request` fail at once when the connection is lost."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._inbox = connection.new_inbox()
+        self._tail = len(self._inbox) + 1
+        self._waiting: dict[str, OnAnswer] = {}
+        self._futures: set[asyncio.Future[Message]] = set()
+        self._count = 0
+        connection.when_lost(self._lost)
+
+    async def open(self) -> None:
+        await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+
+    def expect(self, answer: OnAnswer) -> str:
+        """The subject to which the answer must come. It stays expected until :meth:`forget`."""
+        self._count += 1
+        token = str(self._count)
+        self._waiting[token] = answer
+        return f"{self._inbox}.{token}"
+
+    def forget(self, reply: str) -> None:
+        self._waiting.pop(reply[self._tail :], None)
+
+    async def _on_message(self, message: Message) -> None:
+        answer = self._waiting.get(message.subject[self._tail :])
+        if answer is not None:
+            answer(message)
+
+    def _lost(self) -> None:
+        for future in self._futures:
+            if not future.done():
+                future.set_exception(Disconnected("the connection was lost before the answer came"))
+
+    async def request(self, subject: str, data: bytes, headers: Headers | None, timeout_s: float) -> Message:
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        def answered(message: Message) -> None:
+            if not future.done():
+                future.set_result(message)
+
+        if not self._connection.connected:
+            raise Disconnected("there is no connection to the server just now")
+        reply = self.expect(answered)
+        self._futures.add(future)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._connection.publish(subject, data, reply, headers)
+                message = await future
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer on {subject} within {timeout_s:g} s") from error
+        finally:
+            self.forget(reply)
+            self._futures.discard(future)
+        if status_of(message) == "503":
+            raise Unavailable(f"nobody listens on {subject}", code="no_responders")
+        return message

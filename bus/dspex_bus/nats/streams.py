@@ -1,0 +1,81 @@
+"""Making and migrating streams: what is absent is made, what differs is updated, nothing stored is ever destroyed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..errors import NotFound, SetupError, StoreFailed
+from ..streams import PARTITIONS_KEY, BucketSpec, StreamSpec
+from .jetstream import JetStream
+
+logger = logging.getLogger("dspex.bus")
+
+_EXISTS = 10058
+
+
+def stream_config(spec: StreamSpec) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "name": spec.name,
+        "subjects": list(spec.subjects),
+        "storage": spec.storage,
+        "retention": "workqueue" if spec.work_queue else "limits",
+        "discard": "old" if spec.schedules else "new",
+        "num_replicas": spec.replicas,
+        "allow_direct": True,
+        "allow_msg_schedules": spec.schedules,
+        "max_age": 0,
+        "metadata": dict(spec.metadata),
+    }
+    if spec.republish is not None:
+        config["republish"] = {"src": spec.republish[0], "dest": spec.republish[1]}
+    return config
+
+
+def bucket_config(spec: BucketSpec) -> dict[str, Any]:
+    return {
+        "name": f"KV_{spec.name}",
+        "subjects": [f"$KV.{spec.name}.>"],
+        "storage": spec.storage,
+        "retention": "limits",
+        "discard": "new",
+        "max_msgs_per_subject": 1,
+        "num_replicas": spec.replicas,
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+        "allow_msg_ttl": spec.ttl,
+    }
+
+
+async def prepare(jetstream: JetStream, config: dict[str, Any]) -> None:
+    name = config["name"]
+    try:
+        answer = await jetstream.ask(f"STREAM.INFO.{name}")
+    except NotFound:
+        try:
+            await jetstream.ask(f"STREAM.CREATE.{name}", config)
+            return
+        except StoreFailed as error:
+            if error.details.get("err_code") != _EXISTS:
+                raise
+        answer = await jetstream.ask(f"STREAM.INFO.{name}")  # somebody made it at the same time
+    wanted = _migrated(answer["config"], config)
+    if wanted is not None:
+        logger.info("the stream %s is brought up to date", name)
+        await jetstream.ask(f"STREAM.UPDATE.{name}", wanted)
+
+
+def _migrated(there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any] | None:
+    """The configuration to update to, None where nothing differs. What the server added of its own stays."""
+    if there["storage"] != config["storage"]:
+        raise SetupError(
+            f"the stream {config['name']} is kept in {there['storage']} storage and {config['storage']} was asked for: "
+            "that cannot be changed while it is there; ask for the other, or delete the stream once it is empty"
+        )
+    metadata = {**there.get("metadata", {}), **config.get("metadata", {})}
+    if PARTITIONS_KEY in there.get("metadata", {}):
+        # Sessions are placed by it: what is stored stands.
+        metadata[PARTITIONS_KEY] = there["metadata"][PARTITIONS_KEY]
+    wanted = {**there, **config, **({"metadata": metadata} if metadata else {})}
+    differs = any(there.get(key) != value and (value or there.get(key)) for key, value in wanted.items())
+    return wanted if differs else None
