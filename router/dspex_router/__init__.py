@@ -1,1 +1,5 @@
+"""The router: compiles pipelines, keeps sessions going, answers clients."""
 
+from .shell import Router, RouterConfig
+
+__all__ = ["Router", "RouterConfig"]

@@ -1,0 +1,28 @@
+"""What can be set on a router."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dspex_bus.streams import DEFAULT_PARTITIONS, Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterConfig:
+    """``partitions`` counts only on a server that has no journal yet; after that the journal says.
+
+    ``run_timeout_s`` bounds a run that sets no time itself. ``workers_grace_s`` is how long a request waits for a pool
+    that has no worker yet. ``requests`` may be in the router's hands at once; more are answered ``overloaded``.
+    ``sweep_s``: how often the live index is searched for sessions nobody has in memory. ``store_tries``: how
+    often a refused write is tried, with growing pauses, before the session is set aside.
+    """
+
+    tasks: Storage = "memory"
+    replicas: int = 1
+    partitions: int = DEFAULT_PARTITIONS
+    run_timeout_s: float = 3600.0
+    call_timeout_s: float = 60.0
+    workers_grace_s: float = 5.0
+    requests: int = 4096
+    sweep_s: float = 30.0
+    store_tries: int = 8

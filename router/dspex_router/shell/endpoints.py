@@ -1,0 +1,156 @@
+"""The public subjects: each request in a task of its own, each with exactly one answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from anyio.abc import TaskGroup
+
+from dspex_bus import Endpoint, Request, ServiceSpec, subjects
+from dspex_bus.errors import DspexError, Unavailable
+from dspex_bus.wire import (
+    CONTENT_TYPE,
+    CallReply,
+    CallRequest,
+    CancelRequest,
+    EventPage,
+    EventsRequest,
+    PipelineList,
+    PipelinePut,
+    PipelineRequest,
+    PipelineView,
+    PoolList,
+    ResultRequest,
+    RunRequest,
+    RunResult,
+    SessionList,
+    SessionListRequest,
+    SessionRequest,
+    SessionView,
+    Submitted,
+    content_type,
+    decode,
+    encode,
+    error_info,
+)
+
+from .config import RouterConfig
+
+log = logging.getLogger(__name__)
+
+Answer = Callable[[Request, Any, str], Awaitable[Any]]
+
+NAME = "dspex-router"
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    status = 429
+
+
+class Endpoints:
+    """``add`` each subject with what answers it, then serve ``spec()``. An answer of None means that it comes later."""
+
+    def __init__(self, config: RouterConfig, group: TaskGroup, version: str) -> None:
+        self._config = config
+        self._group = group
+        self._version = version
+        self._busy = 0
+        self._endpoints: list[Endpoint] = []
+
+    def add(self, name: str, subject: str, kind: type[Any] | None, reply: type[Any], answer: Answer) -> None:
+        async def handle(request: Request) -> None:
+            if self._busy >= self._config.requests:
+                error = Overloaded(
+                    f"{self._busy} requests are being answered already; try again in a second",
+                    details={"retry_after_s": 1},
+                )
+                await _refuse(request, content_type(request.headers), error)
+                return
+            self._busy += 1
+            self._group.start_soon(self._answer, request, kind, answer)
+
+        metadata = {"reply": reply.__name__}
+        if kind is not None:
+            metadata["request"] = kind.__name__
+            metadata["schema"] = _schema(kind)
+        self._endpoints.append(Endpoint(name=name, subject=subject, handle=handle, metadata=metadata))
+
+    def spec(self) -> ServiceSpec:
+        return ServiceSpec(
+            name=NAME,
+            version=self._version,
+            description="Keeps dspex sessions going and answers clients.",
+            endpoints=self._endpoints,
+            queue="router",
+        )
+
+    async def _answer(self, request: Request, kind: type[Any] | None, answer: Answer) -> None:
+        content = content_type(request.headers)
+        try:
+            body = None if kind is None else decode(kind, request.data, subject=request.subject, content=content)
+            said = await answer(request, body, content)
+            if said is not None:
+                await request.respond(encode(said, content), {CONTENT_TYPE: content})
+        except DspexError as error:
+            await _refuse(request, content, error)
+        except Exception as error:
+            log.exception("a request on %s could not be answered", request.subject)
+            await _refuse(request, content, DspexError(f"{type(error).__name__}: {error}"))
+        finally:
+            self._busy -= 1
+
+
+async def _refuse(request: Request, content: str, error: DspexError) -> None:
+    try:
+        await request.respond_error(
+            error.status, error.message, encode(error_info(error), content), {CONTENT_TYPE: content}
+        )
+    except DspexError as lost:
+        log.warning("an error on %s could not be answered: %s", request.subject, lost)
+
+
+def _schema(kind: type[Any]) -> str:
+    """Small ones only: a service's INFO must fit into one message."""
+    text = json.dumps(msgspec.json.schema(kind))
+    return text if len(text) < 4096 else ""
+
+
+def add_all(endpoints: Endpoints, runs: Any, calls: Any, sessions: Any, pipelines: Any, pools: Any) -> None:
+    """Every public subject."""
+
+    def of(function: Callable[[Any], Awaitable[Any]]) -> Answer:
+        async def answer(_request: Request, body: Any, _content: str) -> Any:
+            return await function(body)
+
+        return answer
+
+    def without(function: Callable[[], Awaitable[Any]]) -> Answer:
+        async def answer(_request: Request, _body: Any, _content: str) -> Any:
+            return await function()
+
+        return answer
+
+    async def call(request: Request, body: CallRequest, _content: str) -> CallReply:
+        operation = request.subject.removeprefix(f"{subjects.ROOT}.call.")
+        reply: CallReply = await calls.call(operation, body)
+        return reply
+
+    add = endpoints.add
+    add("run", f"{subjects.ROOT}.run.*", RunRequest, RunResult, runs.run)
+    add("submit", f"{subjects.ROOT}.submit.*", RunRequest, Submitted, runs.submit)
+    add("call", f"{subjects.ROOT}.call.>", CallRequest, CallReply, call)
+    add("session-get", subjects.session("get"), SessionRequest, SessionView, of(sessions.get))
+    add("session-list", subjects.session("list"), SessionListRequest, SessionList, of(sessions.list))
+    add("session-result", subjects.session("result"), ResultRequest, RunResult, of(sessions.result))
+    add("session-events", subjects.session("events"), EventsRequest, EventPage, of(sessions.events))
+    add("session-cancel", subjects.session("cancel"), CancelRequest, SessionView, of(sessions.cancel))
+    add("pipeline-put", subjects.pipeline("put"), PipelinePut, PipelineView, of(pipelines.put))
+    add("pipeline-get", subjects.pipeline("get"), PipelineRequest, PipelineView, of(pipelines.get))
+    add("pipeline-delete", subjects.pipeline("delete"), PipelineRequest, PipelineView, of(pipelines.delete))
+    add("pipeline-list", subjects.pipeline("list"), None, PipelineList, without(pipelines.list))
+    add("pools-list", subjects.pools("list"), None, PoolList, without(pools.list))

@@ -1,0 +1,107 @@
+"""Runs with ``durability: none``: the same core, folded in memory, each attempt a core request. Gone with the
+router."""
+
+from __future__ import annotations
+
+import math
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectSendStream
+
+from dspex_bus import Bus, subjects
+from dspex_bus.wire import JournalEvent, RunResult, SessionAccepted
+
+from ..core import (
+    Command,
+    Dispatch,
+    Event,
+    Finish,
+    Recorded,
+    RecordEnd,
+    RecordOutcome,
+    Session,
+    SetTimer,
+    TellCancelled,
+    Timer,
+    decide,
+)
+from .asking import ask
+from .clock import now_ms
+
+
+async def run_ephemeral(bus: Bus, accepted: SessionAccepted) -> RunResult:
+    """The run's result, at its end."""
+    async with anyio.create_task_group() as group:
+        result = await _Run(bus, group, accepted.session).until_end(accepted)
+        group.cancel_scope.cancel()
+    return result
+
+
+class _Run:
+    def __init__(self, bus: Bus, group: TaskGroup, session: str) -> None:
+        self._bus = bus
+        self._group = group
+        self._session = session
+        self._sequence = 0
+        self._came, self._events = anyio.create_memory_object_stream[Event](math.inf)
+        self._deadlines: list[Timer] = []
+
+    async def until_end(self, accepted: SessionAccepted) -> RunResult:
+        state: Session | None = None
+        event: Event = self._recorded(accepted)
+        while True:
+            state, commands = decide(state, event)
+            following: Event | None = None
+            for place, command in enumerate(commands):
+                if isinstance(command, Finish):
+                    return command.result
+                if isinstance(command, Dispatch) and self._alone(state, commands, place):
+                    # One thing at a time, as in most runs: no task, no queue.
+                    following = await self._attempt(command)
+                else:
+                    await self._perform(command)
+            event = following or await self._events.receive()
+
+    def _alone(self, state: Session, commands: list[Command], place: int) -> bool:
+        running = [run for run in state.runs.values() if run.open and not hasattr(run, "children")]
+        return place == len(commands) - 1 and len(running) == 1 and not self._deadline_near(state)
+
+    def _deadline_near(self, state: Session) -> bool:
+        """A run whose deadline may pass during an attempt must be able to hear of it."""
+        return any(
+            now_ms() + run.node.timeout_ms > state.accepted.deadline_ms
+            for run in state.runs.values()
+            if run.open and hasattr(run.node, "timeout_ms")
+        )
+
+    async def _perform(self, command: Command) -> None:
+        match command:
+            case Dispatch():
+                self._group.start_soon(self._attempt_later, command, self._came)
+            case RecordOutcome():
+                self._say(command.outcome, command.pool, command.node, command.attempt)
+            case RecordEnd():
+                self._say(command.ended)
+            case SetTimer():
+                self._group.start_soon(self._wait, command)
+            case TellCancelled():
+                await self._bus.publish(subjects.cancelled(self._session))
+
+    async def _attempt(self, command: Dispatch) -> Recorded:
+        outcome = await ask(self._bus, command.pool, command.task)
+        return self._recorded(outcome, command.pool, command.task.node, command.task.attempt)
+
+    async def _attempt_later(self, command: Dispatch, came: MemoryObjectSendStream[Event]) -> None:
+        came.send_nowait(await self._attempt(command))
+
+    async def _wait(self, command: SetTimer) -> None:
+        await anyio.sleep(max(0, command.at_ms - now_ms()) / 1000)
+        self._came.send_nowait(command.event)
+
+    def _say(self, event: JournalEvent, pool: str = "", node: str = "", attempt: int = 0) -> None:
+        self._came.send_nowait(self._recorded(event, pool, node, attempt))
+
+    def _recorded(self, event: JournalEvent, pool: str = "", node: str = "", attempt: int = 0) -> Recorded:
+        self._sequence += 1
+        return Recorded(sequence=self._sequence, time_ms=now_ms(), event=event, pool=pool, node=node, attempt=attempt)

@@ -1,0 +1,85 @@
+"""Stored definitions, versioned by content: ``<name>.current`` names the newest, ``<name>.version.<digest>`` is one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dspex_bus import Bus, subjects
+from dspex_bus.errors import InvalidRequest, NotFound
+from dspex_bus.streams import PIPELINES
+from dspex_bus.wire import PipelineDefinition, PipelineList, PipelinePut, PipelineRequest, PipelineView
+
+from ..plan import check_structure, digest_of
+from .clock import now_ms
+
+_view = msgspec.json.Decoder(PipelineView)
+
+
+class Pipelines:
+    def __init__(self, bus: Bus) -> None:
+        self._bucket = bus.key_value(PIPELINES)
+
+    async def put(self, request: PipelinePut) -> PipelineView:
+        """Store a definition whose structure is sound. Whether workers offer its handlers is asked when it runs."""
+        definition = request.definition
+        if definition.name == subjects.INLINE:
+            raise InvalidRequest(
+                f"{subjects.INLINE!r} is the name of runs that bring their own definition; choose another"
+            )
+        check_structure(definition)
+        stored = PipelineView(
+            name=definition.name, version=digest_of(definition), stored_ms=now_ms(), definition=definition
+        )
+        data = msgspec.json.encode(stored)
+        await self._bucket.put(_version(stored.name, stored.version), data)
+        await self._bucket.put(_current(stored.name), data)
+        return stored
+
+    async def get(self, request: PipelineRequest) -> PipelineView:
+        subjects.token(request.name, "pipeline")
+        key = _current(request.name)
+        if request.version is not None:
+            key = _version(request.name, subjects.token(request.version, "version"))
+        entry = await self._bucket.get(key)
+        if entry is None:
+            known = ", ".join(sorted({view.name for view in (await self.list()).pipelines})) or "none"
+            what = f"{request.name!r}" + (f" version {request.version}" if request.version else "")
+            raise NotFound(f"there is no pipeline {what}; stored: {known}", code="unknown_pipeline")
+        return _view.decode(entry.value)
+
+    async def definition(self, name: str) -> PipelineDefinition:
+        definition = (await self.get(PipelineRequest(name=name))).definition
+        assert definition is not None
+        return definition
+
+    async def list(self) -> PipelineList:
+        found = []
+        for key in await self._bucket.keys("*.current"):
+            entry = await self._bucket.get(key)
+            if entry is not None:
+                found.append(msgspec.structs.replace(_view.decode(entry.value), definition=None))
+        return PipelineList(pipelines=tuple(found))
+
+    async def delete(self, request: PipelineRequest) -> PipelineView:
+        """Without a version: the name and all its versions. Sessions that run keep what they started with."""
+        gone = await self.get(request)
+        if request.version is not None:
+            current = await self.get(PipelineRequest(name=request.name))
+            if current.version == request.version:
+                raise InvalidRequest(
+                    f"version {request.version} is the one in use; put another first, or delete the name"
+                )
+            await self._bucket.delete(_version(request.name, request.version))
+            return gone
+        await self._bucket.delete(_current(request.name))
+        for key in await self._bucket.keys(f"{request.name}.version.*"):
+            await self._bucket.delete(key)
+        return gone
+
+
+def _current(name: str) -> str:
+    return f"{name}.current"
+
+
+def _version(name: str, version: str) -> str:
+    return f"{name}.version.{version}"

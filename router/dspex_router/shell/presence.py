@@ -1,0 +1,93 @@
+"""Who is there: workers' announcements, kept as long as they are fresh."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from dspex_bus import Bus, Message, subjects
+from dspex_bus.errors import DecodeError, DspexError
+from dspex_bus.wire import WorkerPresence, decode
+
+from ..plan import Catalog
+
+log = logging.getLogger(__name__)
+
+FRESH_S = 3.5
+"""Workers announce themselves each second: three in a row are missing."""
+
+_LOOK_S = 0.5
+
+
+class Presence:
+    """The live workers by pool, and the catalog of what they offer. A pool once seen stays listed, empty if need be."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._workers: dict[str, WorkerPresence] = {}
+        self._seen_at: dict[str, float] = {}
+        self._changed = anyio.Event()
+        self.pools: set[str] = set()
+        self.catalog = Catalog({})
+
+    def workers(self, pool: str) -> list[WorkerPresence]:
+        return sorted((w for w in self._workers.values() if w.pool == pool), key=lambda worker: worker.worker)
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        subscription = await self._bus.subscribe(subjects.PRESENCE, self._on_presence)
+        try:
+            await self.call_roll()
+            yield
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await subscription.close()
+
+    async def call_roll(self) -> None:
+        """Ask every worker to announce itself at once."""
+        await self._bus.publish(subjects.ROLL_CALL)
+
+    def next_change(self) -> anyio.Event:
+        """Set when what workers offer changes. Take it before looking, so that no change is missed in between."""
+        return self._changed
+
+    async def expire(self) -> None:
+        """Run for as long as the table is kept: forgets the silent."""
+        while True:
+            await anyio.sleep(_LOOK_S)
+            oldest = anyio.current_time() - FRESH_S
+            for worker in [worker for worker, seen in self._seen_at.items() if seen < oldest]:
+                self._remove(worker)
+
+    async def _on_presence(self, message: Message) -> None:
+        try:
+            said = decode(WorkerPresence, message.data, subject=message.subject)
+            subjects.token(said.pool, "pool")
+        except (DecodeError, DspexError) as error:
+            log.warning("an announcement was ignored: %s", error)
+            return
+        if said.state == "leaving":
+            self._remove(said.worker)
+        else:
+            self._keep(said)
+
+    def _keep(self, said: WorkerPresence) -> None:
+        before = self._workers.get(said.worker)
+        self._workers[said.worker] = said
+        self._seen_at[said.worker] = anyio.current_time()
+        self.pools.add(said.pool)
+        if before is None or (before.pool, before.state, before.handlers) != (said.pool, said.state, said.handlers):
+            self._renew()
+
+    def _remove(self, worker: str) -> None:
+        self._seen_at.pop(worker, None)
+        if self._workers.pop(worker, None) is not None:
+            self._renew()
+
+    def _renew(self) -> None:
+        self.catalog = Catalog.of(self._workers.values())
+        self._changed.set()
+        self._changed = anyio.Event()

@@ -1,0 +1,70 @@
+"""Taking up what nobody has in memory: at the start all that is in the live index, and from time to time what was
+left."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+
+from dspex_bus import Bus
+from dspex_bus.errors import DspexError
+from dspex_bus.streams import LIVE
+
+from .config import RouterConfig
+from .owner import Owner
+
+log = logging.getLogger(__name__)
+
+_HANDS = 32
+
+
+class Recovery:
+    """An index entry without a journal belongs to a submit that was never answered; one found in two sweeps is
+    dropped."""
+
+    def __init__(self, bus: Bus, config: RouterConfig, owner: Owner) -> None:
+        self._live = bus.key_value(LIVE)
+        self._config = config
+        self._owner = owner
+        self._strays: set[str] = set()
+
+    async def all(self) -> int:
+        """Every live session that is not in memory; how many there were."""
+        keys = [key for key in await self._live.keys() if key.partition(".")[2] not in self._owner.sessions]
+        send, receive = anyio.create_memory_object_stream[str](len(keys))
+        for key in keys:
+            send.send_nowait(key)
+        send.close()
+        found: set[str] = set()
+        async with anyio.create_task_group() as hands:
+            for _ in range(min(_HANDS, len(keys))):
+                hands.start_soon(self._work, receive.clone(), found)
+        receive.close()
+        self._strays = found
+        return len(keys)
+
+    async def sweep(self) -> None:
+        while True:
+            await anyio.sleep(self._config.sweep_s)
+            try:
+                await self.all()
+            except DspexError as error:
+                log.warning("the live index was not swept: %s", error)
+
+    async def _work(self, keys: anyio.abc.ObjectReceiveStream[str], strays: set[str]) -> None:
+        async with keys:
+            async for key in keys:
+                try:
+                    await self._one(key, strays)
+                except DspexError as error:
+                    log.error("session %s is left for the next sweep: %s", key, error)
+
+    async def _one(self, key: str, strays: set[str]) -> None:
+        partition, _, session = key.partition(".")
+        if await self._owner.recover(int(partition), session):
+            return
+        if key in self._strays:
+            await self._live.delete(key)
+        else:
+            strays.add(key)

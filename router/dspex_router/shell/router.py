@@ -1,0 +1,79 @@
+"""The router: what it is made of, and its life from the first stream to the last answer."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+
+import anyio
+from anyio.abc import TaskStatus
+
+from dspex_bus import Bus
+from dspex_bus.streams import DEFAULT_PARTITIONS, EVENTS, PARTITIONS_KEY, buckets, streams
+
+from .calling import Calling
+from .compiling import Compiling
+from .config import RouterConfig
+from .endpoints import Endpoints, add_all
+from .errands import Errands
+from .owner import Owner
+from .pipelines import Pipelines
+from .pools import Pools
+from .presence import Presence
+from .recovery import Recovery
+from .running import Running
+from .sessions import Sessions
+from .submitting import Submitting
+
+log = logging.getLogger(__name__)
+
+
+class Router:
+    """Keeps sessions going and answers clients.
+
+        await group.start(Router(bus).run)
+
+    ``run`` reports readiness when every live session has been taken up and requests are answered; it runs until
+    cancelled. """
+
+    def __init__(self, bus: Bus, config: RouterConfig | None = None) -> None:
+        self._bus = bus
+        self._config = config or RouterConfig()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        config, bus = self._config, self._bus
+        await bus.prepare(
+            streams(partitions=config.partitions, tasks=config.tasks, replicas=config.replicas),
+            buckets(replicas=config.replicas),
+        )
+        partitions = await self._partitions()
+        errands, presence = Errands(), Presence(bus)
+        owner = Owner(bus, config, errands)
+        recovery = Recovery(bus, config, owner)
+        async with presence.following(), owner.reading(), anyio.create_task_group() as group:
+            group.start_soon(errands.run)
+            group.start_soon(presence.expire)
+            group.start_soon(owner.keep_time)
+            taken_up = await recovery.all()
+            if taken_up:
+                log.info("%d sessions are taken up", taken_up)
+            group.start_soon(recovery.sweep)
+            bus.on_reconnect(owner.resend)
+            endpoints = Endpoints(config, group, importlib.metadata.version("dspex"))
+            pipelines = Pipelines(bus)
+            submitting = Submitting(bus, config, partitions, Compiling(config, presence), pipelines)
+            sessions = Sessions(bus, owner, partitions)
+            running = Running(bus, submitting, sessions)
+            add_all(endpoints, running, Calling(bus, config, presence), sessions, pipelines, Pools(bus, presence))
+            serving = await bus.serve(endpoints.spec())
+            try:
+                task_status.started()
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                    await serving.close()
+
+    async def _partitions(self) -> int:
+        """What the journal was made with counts, whatever this router was told."""
+        info = await self._bus.stream_info(EVENTS)
+        return int(info["metadata"].get(PARTITIONS_KEY, DEFAULT_PARTITIONS))

@@ -1,0 +1,110 @@
+"""Accepting a run: everything that can be wrong is found here, and what is answered as accepted is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import msgspec
+
+from dspex_bus import Bus, Stored, subjects
+from dspex_bus.errors import Conflict, InvalidRequest, PayloadTooLarge
+from dspex_bus.streams import EVENTS, LIVE
+from dspex_bus.wire import JSON, PipelineDefinition, RunRequest, SessionAccepted, Submitted, decode_event, encode_event
+
+from .clock import now_ms
+from .compiling import Compiling
+from .config import RouterConfig
+from .performing import live_key
+from .pipelines import Pipelines
+
+_STORE_S = 10.0
+
+
+class Submitting:
+    def __init__(
+        self, bus: Bus, config: RouterConfig, partitions: int, compiling: Compiling, pipelines: Pipelines
+    ) -> None:
+        self._bus = bus
+        self._config = config
+        self._partitions = partitions
+        self._compiling = compiling
+        self._pipelines = pipelines
+        self._live = bus.key_value(LIVE)
+
+    async def definition(self, name: str, request: RunRequest) -> PipelineDefinition:
+        """The request's own under the name ``inline``, else the stored one."""
+        if name == subjects.INLINE:
+            if request.definition is None:
+                raise InvalidRequest("a run of 'inline' brings its pipeline in 'definition'")
+            return request.definition
+        if request.definition is not None:
+            raise InvalidRequest(f"only a run of 'inline' brings its own definition, and this one is of {name!r}")
+        return await self._pipelines.definition(name)
+
+    async def accepted(
+        self, name: str, request: RunRequest, *, reply: str = "", content: str = JSON
+    ) -> SessionAccepted:
+        """The event that starts the run. Raises what is wrong with the request."""
+        definition = await self.definition(name, request)
+        plan = await self._compiling.plan(definition, request.input, request.durability)
+        timeout_s = request.timeout_s or definition.timeout_s or self._config.run_timeout_s
+        return SessionAccepted(
+            session=request.session or secrets.token_hex(12),
+            plan=plan,
+            input=request.input,
+            deadline_ms=now_ms() + int(timeout_s * 1000),
+            reply=reply,
+            reply_content=content,
+        )
+
+    async def submit(
+        self, name: str, request: RunRequest, *, reply: str = "", content: str = JSON
+    ) -> tuple[Submitted, bool]:
+        """Store a run; and whether it is a new one: the same id with the same pipeline and input is the same
+        session."""
+        accepted = await self.accepted(name, request, reply=reply, content=content)
+        partition = subjects.partition_of(accepted.session, self._partitions)
+        stored = await self._store(partition, accepted)
+        if not stored.created:
+            return await self._existing(partition, accepted), False
+        return _submitted(partition, accepted.session, stored.sequence), True
+
+    async def _store(self, partition: int, accepted: SessionAccepted) -> Stored:
+        """Index and journal at once; the index without the journal is a stray that recovery drops."""
+        subject = subjects.accepted(partition, accepted.session)
+        data, headers = encode_event(accepted, subject)
+        if len(data) + 1024 > self._bus.max_payload:
+            raise PayloadTooLarge(
+                f"the run's plan and input have {len(data):,} bytes; the server carries {self._bus.max_payload:,}",
+                details={"size": len(data), "limit": self._bus.max_payload},
+            )
+        results = await asyncio.gather(
+            self._live.put(live_key(partition, accepted.session), b"1"),
+            self._bus.store_and_wait(subject, data, headers=headers, once=True, timeout_s=_STORE_S),
+        )
+        return results[1]
+
+    async def _existing(self, partition: int, accepted: SessionAccepted) -> Submitted:
+        session = accepted.session
+        held = await self._bus.last(EVENTS, subjects.accepted(partition, session))
+        event = held and decode_event(held.data, subject=held.subject)
+        if held is None or not isinstance(event, SessionAccepted) or not _same(event, accepted):
+            raise Conflict(
+                f"the session id {session!r} is taken by another run; choose another, or leave it out",
+                code="session_exists",
+                details={"session": session},
+            )
+        if await self._bus.last(EVENTS, subjects.end(partition, session)) is not None:
+            await self._live.delete(live_key(partition, session))
+        return _submitted(partition, session, held.sequence)
+
+
+def _same(one: SessionAccepted, other: SessionAccepted) -> bool:
+    return one.plan.digest == other.plan.digest and msgspec.json.encode(one.input) == msgspec.json.encode(other.input)
+
+
+def _submitted(partition: int, session: str, sequence: int) -> Submitted:
+    return Submitted(
+        session=session, partition=partition, sequence=sequence, events=subjects.session_events(session, partition)
+    )
