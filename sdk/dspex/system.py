@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import msgspec
+from anyio.abc import TaskStatus
 
 from dspex_bus import EmbeddedServer, NatsBus
 from dspex_router import Router
 from dspex_services.lm import LMConfig
-from dspex_services.supervisor import PoolSpec, Supervisor
+from dspex_services.supervisor import DSPY, NATIVE, PoolSpec, Supervisor
 
-NATIVE = "dspex_services.native:handlers"
-DSPY = "dspex_services.dspy:handlers"
+from ._connecting import server_url
 
 OFFLINE_NOTE = (
-    "No model is configured, so the offline LM answers: it extracts sentences from what it is given and is no real model. "
+    "No model is configured, so the offline LM answers: it picks sentences from what it is given and is no real model. "
     "Set DSPEX_MODEL and its key (OPENAI_API_KEY, ANTHROPIC_API_KEY) or DSPEX_BASE_URL to use one."
 )
+
+_SIZES = {"native": 1, "dspy": 4}
+_SLOTS = {"native": 64, "dspy": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemOptions:
-    """``data_dir`` None: the server's data goes with it. ``pools`` besides the built-in ones, for users' handlers."""
+    """``pools`` are the user's own, besides the built-in ones. ``data_dir`` None: the server's data goes with it.
+    ``documents`` is the folder that the search handlers may read; None: the working directory."""
 
     native: int = 1
     dspy: int = 1
@@ -39,12 +44,12 @@ class SystemOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """``model`` answers LM calls; ``offline`` says plainly that it is no real one."""
+    """``model`` answers LM calls; ``offline`` says plainly that it is no real one. ``environment`` is the workers'."""
 
     url: str
     model: str
     offline: bool
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str]
 
 
 @asynccontextmanager
@@ -58,28 +63,70 @@ async def local_system(options: SystemOptions) -> AsyncIterator[System]:
         bus = await stack.enter_async_context(NatsBus(server.url, name="dspex-router"))
         async with anyio.create_task_group() as group:
             await group.start(Router(bus).run)
-            await group.start(Supervisor(_pools(options, system)).run)
+            await group.start(Supervisor(server.url, _pools(options, system)).run)
             try:
                 yield system
             finally:
                 group.cancel_scope.cancel()
 
 
+async def run_pool(spec: PoolSpec, server: str | None, *, task_status: TaskStatus[None]) -> None:
+    """One pool's workers on this machine, for the system behind ``server``."""
+    await Supervisor(server_url(server), [spec]).run(task_status=task_status)
+
+
+def built_in_pool(
+    name: str, *, size: int | None = None, slots: int | None = None, modules: Sequence[str] = ()
+) -> PoolSpec:
+    """``native``, or ``dspy`` with the user's own ``modules`` besides DSPy's."""
+    return PoolSpec(
+        pool=name,
+        handlers=(NATIVE if name == "native" else DSPY,),
+        modules=tuple(modules),
+        size=size or _SIZES[name],
+        slots=slots or _SLOTS[name],
+        path=(os.getcwd(),),
+    )
+
+
+def user_pool(
+    path: str,
+    *,
+    name: str | None = None,
+    size: int = 1,
+    slots: int | None = None,
+    ack_wait_s: float | None = None,
+) -> PoolSpec:
+    """A pool for the handlers at ``module:attribute``, found from the working directory."""
+    given = {} if ack_wait_s is None else {"ack_wait_s": ack_wait_s}
+    return PoolSpec(
+        pool=name or path.partition(":")[0].partition(".")[0],
+        handlers=(path,),
+        size=size,
+        slots=slots or _SLOTS["native"],
+        path=(os.getcwd(),),
+        **given,
+    )
+
+
 async def _modelled(url: str, stack: AsyncExitStack, options: SystemOptions) -> System:
     """The environment the workers get: the user's model, or the offline LM."""
-    environment = {"DSPEX_DOCUMENTS": str(options.documents)} if options.documents else {}
+    environment = {"DSPEX_DOCUMENTS": str(options.documents.resolve())} if options.documents else {}
     config = LMConfig.from_environment(os.environ)
     if config is not None:
         return System(url=url, model=config.model, offline=False, environment=environment)
-    from dspex_services.offline_lm import OfflineLM
+    from dspex_services.offline_lm import MODEL, OfflineLM
 
     lm = await stack.enter_async_context(OfflineLM())
-    model = "openai/offline-extractive"
+    model = f"openai/{MODEL}"
     environment |= {"DSPEX_MODEL": model, "DSPEX_BASE_URL": lm.base_url}
     return System(url=url, model=model, offline=True, environment=environment)
 
 
 def _pools(options: SystemOptions, system: System) -> list[PoolSpec]:
-    built_in = [("native", NATIVE, options.native), ("dspy", DSPY, options.dspy)]
-    specs = [PoolSpec(pool=name, handlers=(path,), size=size) for name, path, size in built_in if size]
-    return [_pointed(spec, system) for spec in (*specs, *options.pools)]
+    sizes = {"native": options.native, "dspy": options.dspy}
+    specs = [built_in_pool(name, size=size) for name, size in sizes.items() if size]
+    return [
+        msgspec.structs.replace(spec, environment={**system.environment, **spec.environment})
+        for spec in (*specs, *options.pools)
+    ]

@@ -98,7 +98,7 @@ class Handler:
     def outputs(self, returned: Any) -> dict[str, Any]:
         """What the function returned as a JSON-friendly mapping. Raises InvalidOutput."""
         try:
-            values = returned if type(returned) is dict else msgspec.to_builtins(returned, str_keys=True)
+            values = msgspec.to_builtins(returned, str_keys=True)
         except (TypeError, msgspec.MsgspecError) as error:
             raise InvalidOutput(f"{self.info.name} returned what cannot travel: {error}") from error
         if not isinstance(values, dict):
@@ -122,6 +122,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self._closing: list[Callable[[], Awaitable[None]]] = []
 
     def handler(
         self, name: str, *, reads: Reads = "fields", implementation: Literal["native", "dspy"] = "native"
@@ -157,6 +158,15 @@ class Handlers:
             if handler.info.name in self._handlers:
                 raise SetupError(f"two handlers are called {handler.info.name!r}")
             self._handlers[handler.info.name] = handler
+        self._closing += other._closing
+
+    def on_close(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Have something closed when the worker that serves these handlers leaves."""
+        self._closing.append(callback)
+
+    async def close(self) -> None:
+        for callback in self._closing:
+            await callback()
 
     def get(self, name: str) -> Handler:
         try:

@@ -145,7 +145,7 @@ def add_all(endpoints: Endpoints, runs: Any, calls: Any, sessions: Any, pipeline
     add("submit", f"{subjects.ROOT}.submit.*", RunRequest, Submitted, runs.submit)
     add("call", f"{subjects.ROOT}.call.>", CallRequest, CallReply, call)
     add("session-get", subjects.session("get"), SessionRequest, SessionView, of(sessions.get))
-    add("session-list", subjects.session("list"), SessionListRequest, SessionList, of(sessions.list))
+    add("session-list", subjects.session("list"), SessionListRequest, SessionList, of(sessions.listed))
     add("session-result", subjects.session("result"), ResultRequest, RunResult, of(sessions.result))
     add("session-events", subjects.session("events"), EventsRequest, EventPage, of(sessions.events))
     add("session-cancel", subjects.session("cancel"), CancelRequest, SessionView, of(sessions.cancel))

@@ -1,153 +1,181 @@
-"""The owner of sessions: reads the journal in order, folds each event, and has done what follows from it."""
+"""The live sessions, and the one place where what is stored becomes what is done. The hot path."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import anyio
 
-from dspex_bus import Bus, Reader, StoredMessage, subjects
+from dspex_bus import Bus, StoredMessage, subjects
 from dspex_bus.errors import DecodeError, DspexError
 from dspex_bus.streams import EVENTS
-from dspex_bus.wire import SessionEnded, decode_event, decode_outcome, error_info
+from dspex_bus.wire import RunResult, SessionAccepted, SessionEnded, error_info
 
-from ..core import Command, Event, Finish, Recorded, RecordEnd, Session, Timer, decide, resume
+from ..core import Event, Finish, Recorded, Session, SetTimer, Timer, decide, resume
 from .config import RouterConfig
 from .errands import Errands
-from .performing import Performer
+from .journals import Entry, read
+from .performing import Performer, end_write
 from .timers import Timers
+from .writing import Writer
 
 log = logging.getLogger(__name__)
 
 
-def recorded(message: StoredMessage) -> Recorded:
-    """The event a journal message holds. Raises DecodeError."""
-    place = subjects.split_journal(message.subject)
-    decode = decode_outcome if place.kind == "step" else decode_event
-    return Recorded(
-        sequence=message.sequence,
-        time_ms=message.time_ms,
-        event=decode(message.data, subject=message.subject),
-        partition=place.partition,
-        pool=place.pool,
-        node=place.node,
-        attempt=place.attempt,
-    )
-
-
 class Owner:
-    """``sessions`` are those that have not ended. Events of any other are not its business, except while one is being
-    recovered: those are kept and folded after its journal."""
+    """Folds every stored event into its session and performs what the core says, in the order stored.
+
+    ``sessions`` are the live ones. A session that the core cannot fold is ``broken``: it alone ends, with an
+    ``internal`` error. ``malformed`` counts journal messages that could not be read.
+    """
 
     def __init__(self, bus: Bus, config: RouterConfig, errands: Errands) -> None:
-        self.sessions: dict[str, Session] = {}
-        self.undecodable = 0
         self._bus = bus
-        self._timers = Timers(self._fire, self.sessions.__contains__)
-        self._performer = Performer(bus, config, self._timers, errands, self._set_aside)
+        self._errands = errands
+        self.timers = Timers(self._alive)
+        self._writer = Writer(bus, errands, self.timers, config.store_tries, self._set_aside)
+        self.performer = Performer(bus, self._writer, self.timers, errands, self._on_timer)
+        self.sessions: dict[str, Session] = {}
+        self.broken: dict[str, SessionAccepted] = {}
+        self.malformed = 0
         self._early: dict[str, list[Recorded]] = {}
+        self._recoveries = 0
         self._ends: dict[str, anyio.Event] = {}
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Reader]:
+    async def reading(self) -> AsyncIterator[None]:
+        """From here on everything stored is seen; what was stored before is for the recovery to find."""
         reader = await self._bus.read(EVENTS, [f"{subjects.JOURNAL}.>"], self._on_stored)
         try:
-            yield reader
+            yield
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await reader.close()
 
-    async def keep_time(self) -> None:
-        await self._timers.run()
+    @contextmanager
+    def recovering(self) -> Iterator[None]:
+        """Meanwhile events of sessions not known yet are kept for :meth:`adopt`."""
+        self._recoveries += 1
+        try:
+            yield
+        finally:
+            self._recoveries -= 1
+            if not self._recoveries:
+                self._early.clear()
 
-    async def ended(self, session: str) -> None:
-        """Wait until a session in ``sessions`` has ended."""
-        if session in self.sessions:
-            await self._ends.setdefault(session, anyio.Event()).wait()
+    @contextmanager
+    def expecting_end(self, session: str) -> Iterator[anyio.Event]:
+        """An event that is set when the session's end comes in, whoever wrote it."""
+        event = self._ends.setdefault(session, anyio.Event())
+        try:
+            yield event
+        finally:
+            if not event.is_set() and not event.statistics().tasks_waiting:
+                self._ends.pop(session, None)
 
-    # --- the hot path ---
+    async def adopt(self, state: Session) -> None:
+        """Take over a session as its journal tells it, and do what is still open."""
+        if state.id in self.sessions:
+            return
+        for recorded in self._early.pop(state.id, []):
+            if recorded.sequence > state.sequence:
+                state, _ = decide(state, recorded)
+        if state.ended is None:
+            self.sessions[state.id] = state
+        await self.performer.perform(state, resume(state), resent=True)
+
+    async def resend(self, state: Session) -> None:
+        """Do again what may have been lost with the server's memory. Timers are ours: they are still set."""
+        for command in resume(state):
+            if not isinstance(command, SetTimer):
+                await self.performer.perform(state, [command], resent=True)
+
+    async def abandon(self, accepted: SessionAccepted, partition: int, error: Exception) -> None:
+        """End a session that cannot be folded; its end, when stored, is what finishes it."""
+        log.error("session %s fails on its own: %s", accepted.session, error, exc_info=error)
+        self.sessions.pop(accepted.session, None)
+        self.broken[accepted.session] = accepted
+        ended = SessionEnded(status="failed", error=error_info(error))
+        await self.performer.tell_cancelled(accepted.session)
+        await self._writer.write(end_write(accepted.session, partition, ended))
 
     async def _on_stored(self, message: StoredMessage) -> None:
         try:
-            event = recorded(message)
-        except (DecodeError, DspexError, ValueError, IndexError) as error:
-            self.undecodable += 1
-            log.error("a journal message is passed over: %s", error)
+            entry = read(message)
+        except DecodeError as error:
+            await self._reject(message, error)
             return
-        session = message.subject.split(".", 5)[4]
-        early = self._early.get(session)
-        if early is not None:
-            early.append(event)
-            return
+        if entry.fault is not None:
+            await self._reject(message, entry.fault)
+        session = entry.where.session
+        state = self.sessions.get(session)
+        if state is not None or (entry.where.kind == "accepted" and session not in self.broken):
+            await self._fold(state, entry.recorded)
+        else:
+            await self._stranger(entry)
+        if entry.where.kind == "end":
+            self._tell_end(session)
+
+    async def _on_timer(self, session: str, event: Timer) -> None:
         state = self.sessions.get(session)
         if state is not None:
-            if event.sequence > state.sequence:
-                await self._fold(session, state, event)
-        elif message.subject.endswith(".accepted"):
-            await self._fold(session, None, event)
+            await self._fold(state, event)
 
-    async def _fire(self, session: str, event: Timer) -> None:
-        state = self.sessions.get(session)
-        if state is not None:
-            await self._fold(session, state, event)
-
-    async def _fold(self, session: str, state: Session | None, event: Event) -> None:
+    async def _fold(self, state: Session | None, event: Event) -> None:
         try:
             state, commands = decide(state, event)
+            if state.ended is None:
+                self.sessions[state.id] = state
+            else:
+                self.sessions.pop(state.id, None)
+            await self.performer.perform(state, commands)
         except Exception as error:
-            log.exception("session %s cannot go on", session)
-            if state is None:
-                return
-            commands = [RecordEnd(SessionEnded(status="failed", error=error_info(error)))]
-        self.sessions[session] = state
-        await self._perform(state, commands)
+            await self._break(state, event, error)
 
-    async def _perform(self, state: Session, commands: list[Command], *, again: bool = False) -> None:
-        for command in commands:
-            try:
-                await self._performer.perform(state, command, again=again)
-            except DspexError as error:
-                log.error("session %s is set aside: %s", state.id, error)
-                self._set_aside(state)
-                return
-            if isinstance(command, Finish):
-                self._forget(state)
+    async def _break(self, state: Session | None, event: Event, error: Exception) -> None:
+        if state is not None:
+            await self.abandon(state.accepted, state.partition, error)
+        elif isinstance(event, Recorded) and isinstance(event.event, SessionAccepted):
+            await self.abandon(event.event, event.partition, error)
 
-    def _forget(self, state: Session) -> None:
-        self.sessions.pop(state.id, None)
-        waiting = self._ends.pop(state.id, None)
-        if waiting is not None:
-            waiting.set()
+    async def _stranger(self, entry: Entry) -> None:
+        """An event of a session that is not in the table: not recovered yet, broken, or ended before."""
+        session, event = entry.where.session, entry.recorded.event
+        if session in self.broken:
+            if isinstance(event, SessionEnded):
+                await self._finish_broken(self.broken.pop(session), entry.where.partition, event)
+        elif self._recoveries:
+            self._early.setdefault(session, []).append(entry.recorded)
 
-    def _set_aside(self, state: Session) -> None:
-        """Out of memory, but in the live index: the sweep recovers it."""
-        self.sessions.pop(state.id, None)
+    async def _finish_broken(self, accepted: SessionAccepted, partition: int, ended: SessionEnded) -> None:
+        result = RunResult(session=accepted.session, status=ended.status, output=ended.output, error=ended.error)
+        await self.performer.finish(accepted.session, partition, Finish(result, accepted.reply, accepted.reply_content))
 
-    # --- taking a session up from its journal ---
+    async def _reject(self, message: StoredMessage, error: DecodeError) -> None:
+        """Keep what could not be read where a person can find it."""
+        self.malformed += 1
+        log.error("journal message %d on %s: %s", message.sequence, message.subject, error)
+        parts = [*message.subject.split("."), *("unknown",) * 3]
+        subject = subjects.dead("router", parts[4], "journal", message.sequence)
+        headers = {"Dspex-Reason": error.code, "Dspex-Subject": message.subject}
+        self._errands.add(partial(self._bus.store_and_wait, subject, message.data, headers=headers, once=True))
 
-    async def recover(self, partition: int, session: str) -> bool:
-        """Fold a session's journal and do what is still open. False where the journal has nothing of it."""
-        if session in self.sessions or session in self._early:
-            return True
-        early = self._early[session] = []
-        try:
-            state: Session | None = None
-            async for message in self._bus.history(EVENTS, subjects.session_journal(partition, session)):
-                state, _ = decide(state, recorded(message))
-            for event in early:
-                if state is None or event.sequence > state.sequence:
-                    state, _ = decide(state, event)
-        finally:
-            del self._early[session]
+    def _tell_end(self, session: str) -> None:
+        if event := self._ends.pop(session, None):
+            event.set()
+
+    def _set_aside(self, session: str, error: DspexError) -> None:
+        """The server does not take what this session needs: whoever waits is told, and a later sweep tries it again."""
+        state = self.sessions.pop(session, None)
         if state is None:
-            return False
-        self.sessions[session] = state
-        await self._perform(state, resume(state), again=True)
-        return True
+            return
+        log.error("session %s is set aside until the next sweep: %s", session, error)
+        accepted = state.accepted
+        if accepted.reply:
+            self._errands.add(partial(self.performer.reply_error, accepted.reply, error, accepted.reply_content))
 
-    async def resend(self) -> None:
-        """The server may have been restarted: send again what may be lost with its memory."""
-        for state in list(self.sessions.values()):
-            await self._perform(state, resume(state), again=True)
+    def _alive(self, session: str) -> bool:
+        return session in self.sessions or session in self.broken

@@ -1,132 +1,127 @@
-"""Commands to messages: what the core decided, done on the bus."""
+"""The core's commands, done on the bus. Nothing here waits for the server."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, assert_never
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
 
-import anyio
-
-from dspex_bus import Bus, Stored, subjects
-from dspex_bus.errors import DspexError, PayloadTooLarge
+from dspex_bus import Bus, subjects
+from dspex_bus.errors import DspexError
 from dspex_bus.streams import LIVE, TASKS
+from dspex_bus.subjects import DEFAULT_LANE
 from dspex_bus.wire import (
     CONTENT_TYPE,
     RESENT,
-    ErrorInfo,
-    JournalEvent,
     SessionEnded,
     StepFailed,
-    Task,
+    StepOutcome,
     encode,
     encode_event,
+    error_info,
 )
 
-from ..core import Command, Dispatch, Finish, RecordEnd, RecordOutcome, Session, SetTimer, TellCancelled
-from .config import RouterConfig
+from ..core import Command, Dispatch, Finish, RecordEnd, RecordOutcome, Session, SetTimer, TellCancelled, Timer
 from .errands import Errands
 from .timers import Timers
+from .writing import Write, Writer
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
-_AGAIN = {RESENT: "1"}
+_RESENT = {RESENT: "1"}
 
 
 class Performer:
-    """Publishes without waiting. A write that the server refuses is tried again with growing pauses, and after
-    ``store_tries`` the session is set aside by ``give_up``: the sweep takes it up again from its journal."""
-
-    def __init__(self, bus: Bus, config: RouterConfig, timers: Timers, errands: Errands, give_up: Any) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        writer: Writer,
+        timers: Timers,
+        errands: Errands,
+        on_timer: Callable[[str, Timer], Awaitable[None]],
+    ) -> None:
         self._bus = bus
-        self._config = config
+        self._live = bus.key_value(LIVE)
+        self._writer = writer
         self._timers = timers
         self._errands = errands
-        self._give_up = give_up
-        self._live = bus.key_value(LIVE)
+        self._on_timer = on_timer
 
-    async def perform(self, state: Session, command: Command, *, again: bool = False) -> None:
-        """``again`` marks a task that may have been sent, and even run, before."""
-        match command:
-            case Dispatch():
-                await self._dispatch(state, command.pool, command.task, again)
-            case RecordOutcome():
-                slot = subjects.outcome(state.partition, state.id, command.pool, command.node, command.attempt)
-                await self._record(state, slot, command.outcome)
-            case RecordEnd():
-                await self._record_end(state, command.ended)
-            case SetTimer():
-                self._timers.set(command.at_ms, state.id, command.event)
-            case TellCancelled():
-                self._errands.add(lambda: self._tell_cancelled(state.id))
-            case Finish():
-                self._errands.add(lambda: self._finish(state, command))
-            case _:
-                assert_never(command)
+    async def perform(self, state: Session, commands: Sequence[Command], *, resent: bool = False) -> None:
+        """``resent``: the attempts may have been sent before, by us or by somebody who is gone."""
+        for command in commands:
+            match command:
+                case Dispatch():
+                    await self._writer.write(self._task(state, command, resent))
+                case RecordOutcome():
+                    await self._writer.write(outcome_write(state, command))
+                case RecordEnd():
+                    await self._writer.write(end_write(state.id, state.partition, command.ended))
+                case SetTimer():
+                    self._timers.set(command.at_ms, state.id, partial(self._on_timer, state.id, command.event))
+                case TellCancelled():
+                    await self.tell_cancelled(state.id)
+                case Finish():
+                    await self.finish(state.id, state.partition, command)
 
-    async def _dispatch(self, state: Session, pool: str, task: Task, again: bool) -> None:
-        subject = subjects.task(pool, subjects.DEFAULT_LANE, state.id, task.node, task.attempt)
+    def _task(self, state: Session, command: Dispatch, resent: bool) -> Write:
+        task = command.task
+        return Write(
+            session=state.id,
+            subject=subjects.task(command.pool, DEFAULT_LANE, state.id, task.node, task.attempt),
+            data=encode(task),
+            headers=_RESENT if resent else None,
+            instead=partial(_undeliverable, state, command),
+        )
+
+    async def tell_cancelled(self, session: str) -> None:
+        """Running attempts are told at once; queued ones are taken out of the queue."""
+        await self._say(subjects.cancelled(session), b"")
+        self._errands.add(partial(self._bus.purge, TASKS, subjects.session_tasks(session)))
+
+    async def finish(self, session: str, partition: int, command: Finish) -> None:
+        if command.reply:
+            await self.reply(command.reply, command.result, command.reply_content)
+        self._errands.add(partial(self._live.delete, live_key(partition, session)))
+
+    async def reply(self, subject: str, result: Any, content: str) -> None:
+        await self._say(subject, encode(result, content), {CONTENT_TYPE: content})
+
+    async def reply_error(self, subject: str, error: DspexError, content: str) -> None:
+        headers = {"Nats-Service-Error-Code": str(error.status), "Nats-Service-Error": error.message}
+        await self._say(subject, encode(error_info(error), content), {CONTENT_TYPE: content, **headers})
+
+    async def _say(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
         try:
-            await self._store(state, subject, encode(task), _AGAIN if again else None)
-        except PayloadTooLarge as error:
-            slot = subjects.outcome(state.partition, state.id, pool, task.node, task.attempt)
-            message = f"the step's input is too large for one message: {error.message}"
-            refused = ErrorInfo(code=error.code, message=message, details=error.details)
-            await self._record(state, slot, StepFailed(error=refused))
-
-    async def _record(self, state: Session, slot: str, event: JournalEvent) -> None:
-        data, headers = encode_event(event, slot)
-        await self._store(state, slot, data, headers)
-
-    async def _record_end(self, state: Session, ended: SessionEnded) -> None:
-        slot = subjects.end(state.partition, state.id)
-        try:
-            await self._record(state, slot, ended)
-        except PayloadTooLarge as error:
-            message = f"the run's output is too large for one message: {error.message}"
-            refused = ErrorInfo(code=error.code, message=message, details=error.details)
-            await self._record(state, slot, SessionEnded(status="failed", error=refused))
-
-    async def _store(
-        self, state: Session, subject: str, data: bytes, headers: dict[str, str] | None, tries: int = 1
-    ) -> None:
-        def then(result: Stored | Exception) -> None:
-            # A slot that somebody filled before is fine: the reader brings what is in it.
-            if isinstance(result, Exception):
-                self._errands.add(lambda: self._store_again(state, subject, data, headers, tries, result))
-
-        await self._bus.store(subject, data, headers=headers, once=True, then=then)
-
-    async def _store_again(
-        self,
-        state: Session,
-        subject: str,
-        data: bytes,
-        headers: dict[str, str] | None,
-        tries: int,
-        refusal: Exception,
-    ) -> None:
-        if tries >= self._config.store_tries:
-            log.error("session %s is set aside: %s could not be stored: %s", state.id, subject, refusal)
-            self._give_up(state)
-            return
-        await anyio.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (tries - 1)))
-        await self._store(state, subject, data, headers, tries + 1)
-
-    async def _tell_cancelled(self, session: str) -> None:
-        await self._bus.publish(subjects.cancelled(session))
-        await self._bus.purge(TASKS, subjects.session_tasks(session))
-
-    async def _finish(self, state: Session, finish: Finish) -> None:
-        if finish.reply:
-            data = encode(finish.result, finish.reply_content)
-            try:
-                await self._bus.publish(finish.reply, data, headers={CONTENT_TYPE: finish.reply_content})
-            except DspexError as error:
-                log.warning("the result of %s could not be sent; session.result has it: %s", state.id, error)
-        await self._live.delete(live_key(state.partition, state.id))
+            await self._bus.publish(subject, data, headers=headers)
+        except DspexError as error:
+            log.warning("nothing could be said on %s: %s", subject, error)
 
 
 def live_key(partition: int, session: str) -> str:
+    """The session's key in the live index."""
     return f"{partition}.{session}"
+
+
+def outcome_write(state: Session, command: RecordOutcome) -> Write:
+    subject = subjects.outcome(state.partition, state.id, command.pool, command.node, command.attempt)
+    data, headers = encode_event(command.outcome, subject)
+    return Write(session=state.id, subject=subject, data=data, headers=headers)
+
+
+def end_write(session: str, partition: int, ended: SessionEnded) -> Write:
+    """An end that cannot be stored (its output may be larger than a message) is replaced by one that says so."""
+    subject = subjects.end(partition, session)
+    data, headers = encode_event(ended, subject)
+    instead = None if ended.output is None else partial(_unstorable, session, partition)
+    return Write(session=session, subject=subject, data=data, headers=headers, instead=instead)
+
+
+def _undeliverable(state: Session, command: Dispatch, error: DspexError) -> Write:
+    outcome: StepOutcome = StepFailed(error=error_info(error))
+    return outcome_write(state, RecordOutcome(command.pool, command.task.node, command.task.attempt, outcome))
+
+
+def _unstorable(session: str, partition: int, error: DspexError) -> Write:
+    return end_write(session, partition, SessionEnded(status="failed", error=error_info(error)))

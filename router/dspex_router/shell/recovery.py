@@ -6,12 +6,14 @@ from __future__ import annotations
 import logging
 
 import anyio
+from anyio.abc import ObjectReceiveStream
 
 from dspex_bus import Bus
 from dspex_bus.errors import DspexError
 from dspex_bus.streams import LIVE
 
 from .config import RouterConfig
+from .journals import Journals
 from .owner import Owner
 
 log = logging.getLogger(__name__)
@@ -23,10 +25,11 @@ class Recovery:
     """An index entry without a journal belongs to a submit that was never answered; one found in two sweeps is
     dropped."""
 
-    def __init__(self, bus: Bus, config: RouterConfig, owner: Owner) -> None:
+    def __init__(self, bus: Bus, config: RouterConfig, owner: Owner, journals: Journals) -> None:
         self._live = bus.key_value(LIVE)
         self._config = config
         self._owner = owner
+        self._journals = journals
         self._strays: set[str] = set()
 
     async def all(self) -> int:
@@ -37,12 +40,20 @@ class Recovery:
             send.send_nowait(key)
         send.close()
         found: set[str] = set()
-        async with anyio.create_task_group() as hands:
-            for _ in range(min(_HANDS, len(keys))):
-                hands.start_soon(self._work, receive.clone(), found)
-        receive.close()
+        with self._owner.recovering():
+            await self._by_hands(receive, min(_HANDS, len(keys)), found)
         self._strays = found
         return len(keys)
+
+    async def _by_hands(self, keys: ObjectReceiveStream[str], count: int, strays: set[str]) -> None:
+        async with keys, anyio.create_task_group() as hands:
+            for _ in range(count):
+                hands.start_soon(self._work, keys.clone(), strays)
+
+    async def resend(self) -> None:
+        """After the connection's return, the server may have lost what it kept in memory: tasks above all."""
+        for state in list(self._owner.sessions.values()):
+            await self._owner.resend(state)
 
     async def sweep(self) -> None:
         while True:
@@ -52,7 +63,7 @@ class Recovery:
             except DspexError as error:
                 log.warning("the live index was not swept: %s", error)
 
-    async def _work(self, keys: anyio.abc.ObjectReceiveStream[str], strays: set[str]) -> None:
+    async def _work(self, keys: ObjectReceiveStream[str], strays: set[str]) -> None:
         async with keys:
             async for key in keys:
                 try:
@@ -62,9 +73,20 @@ class Recovery:
 
     async def _one(self, key: str, strays: set[str]) -> None:
         partition, _, session = key.partition(".")
-        if await self._owner.recover(int(partition), session):
+        try:
+            state = await self._journals.fold(session)
+        except Exception as error:
+            await self._abandon(session, int(partition), error)
             return
-        if key in self._strays:
+        if state is not None:
+            await self._owner.adopt(state)
+        elif key in self._strays:
             await self._live.delete(key)
         else:
             strays.add(key)
+
+    async def _abandon(self, session: str, partition: int, error: Exception) -> None:
+        """A journal that cannot be folded ends this session, and no other."""
+        found = await self._journals.accepted(session)
+        if found is not None:
+            await self._owner.abandon(found[0], partition, error)

@@ -16,6 +16,7 @@ from .compiling import Compiling
 from .config import RouterConfig
 from .endpoints import Endpoints, add_all
 from .errands import Errands
+from .journals import Journals
 from .owner import Owner
 from .pipelines import Pipelines
 from .pools import Pools
@@ -34,7 +35,7 @@ class Router:
         await group.start(Router(bus).run)
 
     ``run`` reports readiness when every live session has been taken up and requests are answered; it runs until
-    cancelled. """
+    cancelled."""
 
     def __init__(self, bus: Bus, config: RouterConfig | None = None) -> None:
         self._bus = bus
@@ -46,23 +47,23 @@ class Router:
             streams(partitions=config.partitions, tasks=config.tasks, replicas=config.replicas),
             buckets(replicas=config.replicas),
         )
-        partitions = await self._partitions()
+        journals = Journals(bus, await self._partitions())
         errands, presence = Errands(), Presence(bus)
         owner = Owner(bus, config, errands)
-        recovery = Recovery(bus, config, owner)
+        recovery = Recovery(bus, config, owner, journals)
         async with presence.following(), owner.reading(), anyio.create_task_group() as group:
             group.start_soon(errands.run)
             group.start_soon(presence.expire)
-            group.start_soon(owner.keep_time)
+            group.start_soon(owner.timers.run)
             taken_up = await recovery.all()
             if taken_up:
                 log.info("%d sessions are taken up", taken_up)
             group.start_soon(recovery.sweep)
-            bus.on_reconnect(owner.resend)
+            bus.on_reconnect(recovery.resend)
             endpoints = Endpoints(config, group, importlib.metadata.version("dspex"))
             pipelines = Pipelines(bus)
-            submitting = Submitting(bus, config, partitions, Compiling(config, presence), pipelines)
-            sessions = Sessions(bus, owner, partitions)
+            submitting = Submitting(bus, config, journals, Compiling(config, presence), pipelines)
+            sessions = Sessions(bus, owner, journals)
             running = Running(bus, submitting, sessions)
             add_all(endpoints, running, Calling(bus, config, presence), sessions, pipelines, Pools(bus, presence))
             serving = await bus.serve(endpoints.spec())

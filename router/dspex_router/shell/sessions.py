@@ -14,7 +14,6 @@ from dspex_bus.wire import (
     EventsRequest,
     ResultRequest,
     RunResult,
-    SessionAccepted,
     SessionEnded,
     SessionList,
     SessionListRequest,
@@ -22,30 +21,23 @@ from dspex_bus.wire import (
     SessionSummary,
     SessionView,
     StoredEvent,
-    decode_event,
     encode_event,
 )
 
-from ..core import Session, decide, view
-from .owner import Owner, recorded
+from ..core import Session, view
+from .journals import Journals
+from .owner import Owner
 
 
 class Sessions:
-    def __init__(self, bus: Bus, owner: Owner, partitions: int) -> None:
+    def __init__(self, bus: Bus, owner: Owner, journals: Journals) -> None:
         self._bus = bus
         self._owner = owner
-        self._partitions = partitions
-
-    def _partition(self, session: str) -> int:
-        return subjects.partition_of(session, self._partitions)
+        self._journals = journals
 
     async def _state(self, session: str) -> Session:
         """In memory, or folded from its journal. NotFound ``unknown_session``."""
-        state = self._owner.sessions.get(session)
-        if state is not None:
-            return state
-        async for message in self._bus.history(EVENTS, subjects.session_journal(self._partition(session), session)):
-            state, _ = decide(state, recorded(message))
+        state = self._owner.sessions.get(session) or await self._journals.fold(session)
         if state is None:
             raise NotFound(
                 f"there is no session {session!r}; it may have been purged",
@@ -60,27 +52,23 @@ class Sessions:
     async def result(self, request: ResultRequest) -> RunResult:
         """The result, waiting for it up to ``wait_s``."""
         session = request.session
-        with anyio.move_on_after(request.wait_s):
-            await self._owner.ended(session)
-        ended = await self._end(session)
+        with self._owner.expecting_end(session) as end:
+            ended = await self._journals.ended(session)
+            if ended is None:
+                await self._state(session)
+                with anyio.move_on_after(request.wait_s):
+                    await end.wait()
+                ended = await self._journals.ended(session)
         if ended is None:
-            await self._state(session)
             raise DeadlineExceeded(
                 f"session {session} has not ended within {request.wait_s:g} s; ask again", details={"session": session}
             )
-        return RunResult(session=session, status=ended.status, output=ended.output, error=ended.error)
-
-    async def _end(self, session: str) -> SessionEnded | None:
-        slot = subjects.end(self._partition(session), session)
-        held = await self._bus.last(EVENTS, slot)
-        event = held and decode_event(held.data, subject=slot)
-        return event if isinstance(event, SessionEnded) else None
+        return RunResult(session=session, status=ended[0].status, output=ended[0].output, error=ended[0].error)
 
     async def events(self, request: EventsRequest) -> EventPage:
-        subject = subjects.session_journal(self._partition(request.session), request.session)
         found: list[StoredEvent] = []
-        async for message in self._bus.history(EVENTS, subject, after=request.after):
-            event = recorded(message)
+        async for entry in self._journals.entries(request.session, after=request.after):
+            event = entry.recorded
             found.append(
                 StoredEvent(
                     sequence=event.sequence,
@@ -105,7 +93,7 @@ class Sessions:
     async def _is_over(self, session: str, page: list[StoredEvent]) -> bool:
         if page:
             return isinstance(page[-1].event, SessionEnded)
-        return await self._end(session) is not None
+        return await self._journals.ended(session) is not None
 
     async def cancel(self, request: CancelRequest) -> SessionView:
         """Stores the request, once; a session that has ended is refused."""
@@ -121,7 +109,7 @@ class Sessions:
         await self._bus.store_and_wait(slot, data, headers=headers, once=True)
         return view(await self._state(request.session))
 
-    async def list(self, request: SessionListRequest) -> SessionList:
+    async def listed(self, request: SessionListRequest) -> SessionList:
         """Newest first: those in memory, then, if asked for, those whose end is in the journal."""
         running = [
             SessionSummary(
@@ -138,18 +126,20 @@ class Sessions:
         ends = [message async for message in self._bus.history(EVENTS, f"{subjects.JOURNAL}.*.*.end")]
         found = []
         for message in reversed(ends[-limit:]):
-            place = subjects.split_journal(message.subject)
-            ended = decode_event(message.data, subject=message.subject)
-            began = await self._bus.last(EVENTS, subjects.accepted(place.partition, place.session))
-            accepted = began and decode_event(began.data, subject=began.subject)
-            if began is not None and isinstance(ended, SessionEnded) and isinstance(accepted, SessionAccepted):
-                found.append(
-                    SessionSummary(
-                        session=place.session,
-                        pipeline=accepted.plan.pipeline,
-                        status=ended.status,
-                        accepted_ms=began.time_ms,
-                        ended_ms=message.time_ms,
-                    )
-                )
+            summary = await self._summary(subjects.split_journal(message.subject).session)
+            if summary is not None:
+                found.append(summary)
         return found
+
+    async def _summary(self, session: str) -> SessionSummary | None:
+        """None where the journal is being purged."""
+        state = await self._journals.fold(session)
+        if state is None or state.ended is None:
+            return None
+        return SessionSummary(
+            session=session,
+            pipeline=state.accepted.plan.pipeline,
+            status=state.ended.status,
+            accepted_ms=state.accepted_ms,
+            ended_ms=state.ended_ms,
+        )

@@ -9,12 +9,13 @@ import msgspec
 
 from dspex_bus import Bus, Stored, subjects
 from dspex_bus.errors import Conflict, InvalidRequest, PayloadTooLarge
-from dspex_bus.streams import EVENTS, LIVE
-from dspex_bus.wire import JSON, PipelineDefinition, RunRequest, SessionAccepted, Submitted, decode_event, encode_event
+from dspex_bus.streams import LIVE
+from dspex_bus.wire import JSON, PipelineDefinition, RunRequest, SessionAccepted, Submitted, encode_event
 
 from .clock import now_ms
 from .compiling import Compiling
 from .config import RouterConfig
+from .journals import Journals
 from .performing import live_key
 from .pipelines import Pipelines
 
@@ -23,11 +24,11 @@ _STORE_S = 10.0
 
 class Submitting:
     def __init__(
-        self, bus: Bus, config: RouterConfig, partitions: int, compiling: Compiling, pipelines: Pipelines
+        self, bus: Bus, config: RouterConfig, journals: Journals, compiling: Compiling, pipelines: Pipelines
     ) -> None:
         self._bus = bus
         self._config = config
-        self._partitions = partitions
+        self._journals = journals
         self._compiling = compiling
         self._pipelines = pipelines
         self._live = bus.key_value(LIVE)
@@ -64,7 +65,7 @@ class Submitting:
         """Store a run; and whether it is a new one: the same id with the same pipeline and input is the same
         session."""
         accepted = await self.accepted(name, request, reply=reply, content=content)
-        partition = subjects.partition_of(accepted.session, self._partitions)
+        partition = self._journals.partition(accepted.session)
         stored = await self._store(partition, accepted)
         if not stored.created:
             return await self._existing(partition, accepted), False
@@ -87,17 +88,16 @@ class Submitting:
 
     async def _existing(self, partition: int, accepted: SessionAccepted) -> Submitted:
         session = accepted.session
-        held = await self._bus.last(EVENTS, subjects.accepted(partition, session))
-        event = held and decode_event(held.data, subject=held.subject)
-        if held is None or not isinstance(event, SessionAccepted) or not _same(event, accepted):
+        held = await self._journals.accepted(session)
+        if held is None or not _same(held[0], accepted):
             raise Conflict(
                 f"the session id {session!r} is taken by another run; choose another, or leave it out",
                 code="session_exists",
                 details={"session": session},
             )
-        if await self._bus.last(EVENTS, subjects.end(partition, session)) is not None:
+        if await self._journals.ended(session) is not None:
             await self._live.delete(live_key(partition, session))
-        return _submitted(partition, session, held.sequence)
+        return _submitted(partition, session, held[1])
 
 
 def _same(one: SessionAccepted, other: SessionAccepted) -> bool:

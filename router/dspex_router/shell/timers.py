@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from ..core import Timer
 from .clock import now_ms
 
 _LONGEST_SLEEP_S = 5.0
@@ -16,15 +15,16 @@ _LONGEST_SLEEP_S = 5.0
 
 _SLACK = 1024
 
+Action = Callable[[], Awaitable[None]]
+
 
 class Timers:
-    """``fire`` is told what is due; ``alive`` says whether a session still wants its timers. Those of sessions that
-    ended are dropped lazily, so that an end costs nothing here."""
+    """``alive`` says whether a session still wants its timers. Those of sessions that ended are dropped lazily, so that
+    an end costs nothing here."""
 
-    def __init__(self, fire: Callable[[str, Timer], Awaitable[None]], alive: Callable[[str], bool]) -> None:
-        self._fire = fire
+    def __init__(self, alive: Callable[[str], bool]) -> None:
         self._alive = alive
-        self._heap: list[tuple[int, int, str, Timer]] = []
+        self._heap: list[tuple[int, int, str, Action]] = []
         self._order = itertools.count()
         self._compact_at = _SLACK
         self._sooner = anyio.Event()
@@ -32,9 +32,10 @@ class Timers:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def set(self, at_ms: int, session: str, event: Timer) -> None:
+    def set(self, at_ms: int, session: str, action: Action) -> None:
+        """``action`` must be short, and raise nothing."""
         sooner = not self._heap or at_ms < self._heap[0][0]
-        heapq.heappush(self._heap, (at_ms, next(self._order), session, event))
+        heapq.heappush(self._heap, (at_ms, next(self._order), session, action))
         if len(self._heap) > self._compact_at:
             self._compact()
         if sooner:
@@ -43,16 +44,17 @@ class Timers:
     async def run(self) -> None:
         while True:
             self._sooner = anyio.Event()
-            for session, event in self._due(now_ms()):
-                await self._fire(session, event)
+            for action in self._due(now_ms()):
+                await action()
             with anyio.move_on_after(self._sleep_s()):
                 await self._sooner.wait()
 
-    def _due(self, now: int) -> list[tuple[str, Timer]]:
+    def _due(self, now: int) -> list[Action]:
         due = []
         while self._heap and self._heap[0][0] <= now:
-            _, _, session, event = heapq.heappop(self._heap)
-            due.append((session, event))
+            _, _, session, action = heapq.heappop(self._heap)
+            if self._alive(session):
+                due.append(action)
         return due
 
     def _sleep_s(self) -> float:

@@ -36,7 +36,7 @@ async def doctor(require: tuple[str, ...], timeout: float, server: str | None, a
     """Say what is here, what answers, and what to do about what does not.
 
     With --require it is a health check: only the parts named are asked, and the exit code is 1 unless all of them
-    answer. """
+    answer."""
     checks = [] if require else machine()
     checks += await system(server, require, timeout)
     if as_json:
@@ -59,10 +59,10 @@ def _python() -> Check:
 
 
 def _nats_server() -> Check:
-    from dspex_bus.server import find_server
+    from dspex_bus import find_nats_server
 
     try:
-        return Check("nats-server", "ok", str(find_server()))
+        return Check("nats-server", "ok", find_nats_server())
     except DspexError as error:
         return Check("nats-server", "missing", error.message)
 

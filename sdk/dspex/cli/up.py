@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import click
 
-from .shell import asynchronous, out, server_option
+from .shell import asynchronous, json_option, out, print_json, server_option
+
+if TYPE_CHECKING:
+    from dspex_services.supervisor import PoolSpec
 
 
 @click.command(short_help="Start server, router and pools on this machine.")
@@ -35,6 +40,7 @@ async def up(
     handlers: tuple[str, ...],
     documents: Path | None,
     sync_always: bool,
+    as_json: bool,
 ) -> None:
     """Start an embedded NATS server, the router and the pools, and keep them running until Ctrl-C.
 
@@ -53,8 +59,13 @@ async def up(
         sync_always=sync_always,
         documents=documents,
     )
-    out.print("starting server, router and pools …")
+    if not as_json:
+        out.print("starting server, router and pools …")
     async with local_system(options) as system:
+        if as_json:
+            print_json({"server": system.url, "model": system.model, "offline": system.offline})
+            sys.stdout.flush()
+            await anyio.sleep_forever()
         out.print(f"[green]ready[/] on [bold]{system.url}[/], model {system.model}")
         if system.offline:
             out.print(f"[yellow]{OFFLINE_NOTE}[/]")
@@ -69,9 +80,14 @@ async def up(
 @click.option("--pool", "name", metavar="NAME", help="The pool's name; default: the module's first part.")
 @click.option("--size", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
 @click.option("--slots", type=click.IntRange(1), help="Tasks a worker runs at once.")
+@click.option(
+    "--ack-wait", type=float, help="Seconds of silence after which a worker's tasks go to another; default 15."
+)
 @server_option
 @asynchronous
-async def serve(handlers: str, name: str | None, size: int, slots: int | None, server: str | None) -> None:
+async def serve(
+    handlers: str, name: str | None, size: int, slots: int | None, ack_wait: float | None, server: str | None
+) -> None:
     """Serve the handlers registered in MODULE:NAME, such as mypackage.steps:handlers, in a pool of their own.
 
     \b
@@ -84,7 +100,7 @@ async def serve(handlers: str, name: str | None, size: int, slots: int | None, s
     """
     from ..system import user_pool
 
-    await _pool(user_pool(handlers, name=name, size=size, slots=slots), server)
+    await _pool(user_pool(handlers, name=name, size=size, slots=slots, ack_wait_s=ack_wait), server)
 
 
 @click.command(short_help="Start one of the built-in pools.")
@@ -105,12 +121,12 @@ async def pool(name: str, size: int | None, slots: int | None, modules: tuple[st
     await _pool(built_in_pool(name, size=size, slots=slots, modules=modules), server)
 
 
-async def _pool(spec: object, server: str | None) -> None:
+async def _pool(spec: PoolSpec, server: str | None) -> None:
     from ..system import run_pool
 
     async with anyio.create_task_group() as group:
         await group.start(run_pool, spec, server)
-        out.print(f"pool [bold]{getattr(spec, 'pool', '')}[/] is ready; Ctrl-C drains and stops it")
+        out.print(f"pool [bold]{spec.pool}[/] is ready; Ctrl-C drains and stops it")
         await anyio.sleep_forever()
 
 

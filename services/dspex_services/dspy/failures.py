@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dspy.utils import exceptions as theirs
 
 from ..errors import StepError
 
 # The first that fits counts, so the special ones come before their base classes.
-_CODES: tuple[tuple[type[Exception], str, bool], ...] = (
+_CODES: tuple[tuple[Any, str, bool], ...] = (
     (theirs.LMRateLimitError, "lm_rate_limited", True),
     (theirs.LMAuthError, "lm_auth", False),
     (theirs.LMTimeoutError, "lm_timeout", True),

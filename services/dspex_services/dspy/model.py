@@ -61,7 +61,7 @@ class Models:
         )
 
 
-class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc, name-defined]
+class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
     """Counts one request's LM calls and tokens."""
 
     def __init__(self, model: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 TEXT_KEYS = ("text", "passage", "content", "chunk", "snippet", "long_text", "body", "answer", "summary")
 NAME_KEYS = ("source", "path", "title", "name", "url", "document", "doc", "id", "pid")
 
-_NUMBERED = re.compile(r"^\[\d+\] (?:«««\n(.*?)\n»»»|«(.*?)»)$", re.MULTILINE | re.DOTALL)
+_NUMBERED = re.compile(r"^\[\d+\] (?:«««\n(.*?)\n»»»|«([^«»\n]*)»)$", re.MULTILINE | re.DOTALL)
 _SINGLE = re.compile(r"\A(?:«««\n(.*)\n»»»|«(.*)»)\Z", re.DOTALL)
 _LABEL = re.compile(r"\A\[([^\]\n]{1,160})\][ :]*\n?")
 _LABELLED_LINES = re.compile(r"^(?=\[[^\]\n]{1,160}\][ :]*\S?)", re.MULTILINE)
@@ -43,6 +43,8 @@ def passages(text: str) -> list[Passage]:
 
 def _quoted(text: str) -> list[re.Match[str]]:
     """The items of a list as DSPy prints one for a text field."""
+    if text.count("«««\n") > text.count("\n»»»"):
+        return []
     alone = _SINGLE.match(text)
     return list(_NUMBERED.finditer(text)) or ([alone] if alone else [])
 

@@ -28,8 +28,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’\-_.][^\W_]+)*")
 _PART = re.compile(r"[^\W_]+")
 _ABBREVIATION = re.compile(r"\b(e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|Ms|St|No|Fig)\.$")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[`*]?[^\W_])")
-_FENCE = re.compile(r"^\s*(```|~~~).*?^\s*\1[^\n]*$", re.MULTILINE | re.DOTALL)
-_HEADING = re.compile(r"^\s*#{1,6}\s[^\n]*$", re.MULTILINE)
+_FENCE = re.compile(r"[ \t]*(?:```|~~~)")
+_HEADING = re.compile(r"^[ \t]*#{1,6}\s[^\n]*$", re.MULTILINE)
 _EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}|_{1,3})(?=\S)([^*_\n]+?)(?<=\S)\1(?![\w*])")
 _BLOCK_START = re.compile(r"^\s*(?:#{1,6}\s|[-*+]\s|\d+[.)]\s|>|\|)")
 _MARKER = re.compile(r"^\s*(?:#{1,6}\s+|[-*+]\s+|\d+[.)]\s+|>\s*)")
@@ -86,7 +86,7 @@ def _without_leading_stop_words(phrase: str) -> str:
 def sentences(text: str) -> list[str]:
     """The sentences of prose or Markdown; list items and rows stand alone, headings and fenced code are left out."""
     found: list[str] = []
-    for block in _blocks(_HEADING.sub("\n", _FENCE.sub("\n", text))) or _blocks(text):
+    for block in _blocks(_HEADING.sub("", _without_code(text))) or _blocks(text):
         start = 0
         for end in _SENTENCE_END.finditer(block):
             piece = block[start : end.start()]
@@ -95,6 +95,15 @@ def sentences(text: str) -> list[str]:
                 start = end.end()
         found.append(block[start:].strip())
     return [sentence for sentence in found if sentence]
+
+
+def _without_code(text: str) -> str:
+    """Fences are taken in pairs; one left over, as in a text that was cut, fences nothing."""
+    lines = text.splitlines()
+    fences = [number for number, line in enumerate(lines) if _FENCE.match(line)]
+    for first, last in zip(fences[0::2], fences[1::2], strict=False):
+        lines[first : last + 1] = [""] * (last + 1 - first)
+    return "\n".join(lines)
 
 
 def _blocks(text: str) -> list[str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 
 import anyio
 import anyio.abc
@@ -15,7 +13,6 @@ import msgspec
 
 from ..worker.spec import PoolSpec
 
-_PR_SET_PDEATHSIG = 1
 _KILL_MARGIN_S = 5.0
 
 # A worker's parallelism is its slots: libraries that start a thread for every core would multiply it.
@@ -29,19 +26,6 @@ _ONE_THREAD = (
 )
 
 
-def _dies_with(parent: int) -> Callable[[], None]:
-    """What runs in the child before its program: ask the kernel to kill it when its parent ends, however that ends."""
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-    def ask() -> None:
-        if prctl is not None:
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before we asked
-            os._exit(1)
-
-    return ask
-
-
 def environment(spec: PoolSpec) -> dict[str, str]:
     threads = dict.fromkeys(_ONE_THREAD, "1") | {"TOKENIZERS_PARALLELISM": "false"}
     return {**threads, **os.environ, **spec.environment, "PYTHONUNBUFFERED": "1"}
@@ -50,13 +34,12 @@ def environment(spec: PoolSpec) -> dict[str, str]:
 async def start(server: str, spec: PoolSpec) -> anyio.abc.Process:
     """In a process group of its own, so that a terminal's Ctrl-C reaches the supervisor alone, which drains it."""
     return await anyio.open_process(
-        [sys.executable, "-m", "dspex_services.worker", server, msgspec.json.encode(spec).decode()],
+        [sys.executable, "-m", "dspex_services.worker", server, msgspec.json.encode(spec).decode(), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(spec),
         start_new_session=True,
-        preexec_fn=_dies_with(os.getpid()),
     )
 
 

@@ -32,7 +32,7 @@ class Supervisor:
 
     ``run`` reports readiness when every worker has, and runs until cancelled; then every worker drains. A worker
     that ends is started again, with a delay that doubles while it keeps ending. Raises SetupError when a worker
-    cannot be set up. """
+    cannot be set up."""
 
     def __init__(self, server: str, specs: Sequence[PoolSpec]) -> None:
         self._server = server
@@ -81,9 +81,9 @@ class Supervisor:
                 group.start_soon(_pass_on, child, spec.pool)
                 if await _announced(child):
                     ready()
-                code = await child.wait()
+                await child.wait()
                 group.cancel_scope.cancel()
-                return code
+            return child.returncode
         finally:
             with anyio.CancelScope(shield=True):
                 await process.stop(child, spec.drain_s)

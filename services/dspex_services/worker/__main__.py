@@ -1,10 +1,12 @@
-"""A worker process: ``python -m dspex_services.worker SERVER SPEC``, the spec a PoolSpec as JSON.
+"""A worker process: ``python -m dspex_services.worker SERVER SPEC PARENT``: a URL, a PoolSpec as JSON, the
+supervisor's pid.
 
 It prints ``ready NAME`` once it serves. Exit codes: 0 told to stop, 1 broken, 3 it cannot be set up (no use to try
-again). """
+again)."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import logging
 import os
@@ -24,11 +26,13 @@ from .spec import PoolSpec, load_handlers
 from .worker import Worker
 
 CANNOT = 3
+_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     server, spec = sys.argv[1], msgspec.json.decode(sys.argv[2], type=PoolSpec)
+    _die_with(int(sys.argv[3]))
     try:
         handlers = load_handlers(spec)
     except SetupError as error:
@@ -58,6 +62,14 @@ async def _until_told(scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             scope.cancel()
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill us when the supervisor ends, however it ends: no worker is ever left behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked
+        sys.exit(0)
 
 
 def _loop() -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Worker:
             if late:
                 await asyncio.wait(late, timeout=2)
         await self._stored.close()
+        await self.handlers.close()
         await presence.leave("leaving")
 
     # --- what both ways in share ---

@@ -1,0 +1,125 @@
+"""Journals: what a stored message means to the core, and reading one session's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from dspex_bus import Bus, StoredMessage, subjects
+from dspex_bus.errors import DecodeError
+from dspex_bus.streams import EVENTS
+from dspex_bus.subjects import JournalSubject
+from dspex_bus.wire import (
+    CancelRequested,
+    JournalEvent,
+    SessionAccepted,
+    SessionEnded,
+    StepFailed,
+    decode_event,
+    decode_outcome,
+    error_info,
+)
+
+from ..core import Recorded, Session, decide
+
+_BELONGS = {"accepted": SessionAccepted, "cancel": CancelRequested, "end": SessionEnded}
+
+
+@dataclass(slots=True)
+class Entry:
+    """A journal message as read. ``fault`` is there where the bytes were not what belongs in that slot: the slot is
+    filled all the same, so it counts as the failure it is, for this router and every later one."""
+
+    where: JournalSubject
+    recorded: Recorded
+    fault: DecodeError | None = None
+
+
+def read(message: StoredMessage) -> Entry:
+    """Raises DecodeError where nothing can be made of it."""
+    where = _split(message)
+    fault = None
+    try:
+        event = _event(where, message)
+    except DecodeError as error:
+        fault, event = error, _failure(where, error)
+    recorded = Recorded(
+        sequence=message.sequence,
+        time_ms=message.time_ms,
+        event=event,
+        partition=where.partition,
+        pool=where.pool,
+        node=where.node,
+        attempt=where.attempt,
+    )
+    return Entry(where, recorded, fault)
+
+
+def _split(message: StoredMessage) -> JournalSubject:
+    try:
+        return subjects.split_journal(message.subject)
+    except (ValueError, IndexError) as error:
+        raise DecodeError("not a journal subject", subject=message.subject, raw=message.data) from error
+
+
+def _event(where: JournalSubject, message: StoredMessage) -> JournalEvent:
+    if where.kind == "step":
+        return decode_outcome(message.data, subject=message.subject)
+    event = decode_event(message.data, subject=message.subject)
+    stray = isinstance(event, SessionAccepted) and event.session != where.session
+    if stray or type(event) is not _BELONGS.get(where.kind):
+        raise DecodeError("this event does not belong in this slot", subject=message.subject, raw=message.data)
+    return event
+
+
+def _failure(where: JournalSubject, error: DecodeError) -> JournalEvent:
+    if where.kind == "step":
+        return StepFailed(error=error_info(error))
+    if where.kind == "cancel":
+        return CancelRequested(reason="the cancel request is malformed")
+    if where.kind == "end":
+        return SessionEnded(status="failed", error=error_info(error))
+    raise error
+
+
+class Journals:
+    """One session's journal at a time, read from the server."""
+
+    def __init__(self, bus: Bus, partitions: int) -> None:
+        self._bus = bus
+        self._partitions = partitions
+
+    def partition(self, session: str) -> int:
+        return subjects.partition_of(session, self._partitions)
+
+    async def entries(self, session: str, *, after: int = 0) -> AsyncIterator[Entry]:
+        pattern = subjects.session_journal(self.partition(session), session)
+        async for message in self._bus.history(EVENTS, pattern, after=after):
+            yield read(message)
+
+    async def fold(self, session: str) -> Session | None:
+        """The session as it stands; None where none was accepted. Raises what the core raises, and DecodeError where
+        ``accepted`` cannot be read."""
+        state: Session | None = None
+        async for entry in self.entries(session):
+            if state is not None or isinstance(entry.recorded.event, SessionAccepted):
+                state, _ = decide(state, entry.recorded)
+        return state
+
+    async def accepted(self, session: str) -> tuple[SessionAccepted, int] | None:
+        """The event and its sequence."""
+        found = await self._bus.last(EVENTS, subjects.accepted(self.partition(session), session))
+        if found is None:
+            return None
+        event = read(found).recorded.event
+        assert isinstance(event, SessionAccepted)
+        return event, found.sequence
+
+    async def ended(self, session: str) -> tuple[SessionEnded, int] | None:
+        """The event and when it was stored, milliseconds since the epoch."""
+        found = await self._bus.last(EVENTS, subjects.end(self.partition(session), session))
+        if found is None:
+            return None
+        event = read(found).recorded.event
+        assert isinstance(event, SessionEnded)
+        return event, found.time_ms

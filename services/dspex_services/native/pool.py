@@ -1,0 +1,264 @@
+"""What a native pool offers, by name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any, Literal
+
+import msgspec
+
+from dspex_bus.errors import InvalidRequest
+from dspex_bus.signatures import parse_signature
+from dspex_bus.streams import CACHE
+
+from ..handlers import Handlers, Step
+from . import formatting
+from .adapters import parse_chat_reply, parse_json_reply
+from .errors import ReplyError
+from .predicting import Models, PredictOptions, predict
+from .retrieval import Passage, Passages
+from .retrieval.documents import resolve
+from .retrieval.index import Index, Indexes, best
+from .retrieval.keyword import KeywordIndex
+from .retrieval.merging import fuse
+from .retrieval.services import colbert, look_up, web_provider
+from .retrieval.vector import VectorIndex
+from .template import compile_template
+
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """A signature such as ``question -> answer: str``."""
+
+    spec: str
+    instructions: str | None = None
+
+
+class Parsed(msgspec.Struct, frozen=True, kw_only=True):
+    signature: str
+    instructions: str
+    input_fields: list[str]
+    output_fields: list[str]
+
+
+class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    signature: str
+    instructions: str
+    digest: str
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's reply and the signature it answers."""
+
+    signature: str
+    text: str
+    instructions: str | None = None
+    layout: Literal["auto", "chat", "json"] = "auto"
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """``key`` and ``value`` are any JSON values; ``ttl`` is in seconds, at least one."""
+
+    key: Any
+    value: Any
+    ttl: float = 3600.0
+    namespace: str = "default"
+
+
+class Cached(msgspec.Struct, frozen=True, kw_only=True):
+    """``hit``: the value is one that was kept before, not the one given."""
+
+    value: Any
+    hit: bool
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """``query``, or several ``queries``; ``k`` passages at most."""
+
+    query: str | None = None
+    queries: list[str] = []
+    k: int = 5
+
+    @property
+    def all(self) -> list[str]:
+        found = [*([self.query] if self.query is not None else []), *self.queries]
+        if not found:
+            raise InvalidRequest("a search needs 'query', or 'queries'", code="missing_field")
+        return found
+
+
+class FolderQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Search a folder on the worker's machine, by its path below what the operator has opened."""
+
+    folder: str
+    query: str | None = None
+    queries: list[str] = []
+    k: int = 5
+
+
+class WebQuery(msgspec.Struct, frozen=True, kw_only=True):
+    query: str
+    k: int = 5
+    provider: str | None = None
+
+
+class ServiceQuery(msgspec.Struct, frozen=True, kw_only=True):
+    query: str
+    k: int = 5
+
+
+class Merge(msgspec.Struct, frozen=True, kw_only=True):
+    """Up to four lists of passages; ``k`` are kept."""
+
+    first: list[Passage]
+    second: list[Passage] = []
+    third: list[Passage] = []
+    fourth: list[Passage] = []
+    k: int = 6
+
+
+class Merged(msgspec.Struct, frozen=True, kw_only=True):
+    """``texts`` are the passages as a prompt shows them, each with its number's source before it."""
+
+    passages: list[Passage]
+    texts: list[str]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """``citations`` are numbers of passages, from 1, in the order cited."""
+
+    question: str
+    answer: str
+    passages: list[Passage] = []
+    citations: list[int] = []
+    format: Literal["markdown", "text"] = "markdown"
+
+
+def native_handlers(models: Models | None = None) -> Handlers:
+    """Every native handler, with caches and connections of its own."""
+    handlers = Handlers()
+    _signatures(handlers)
+    _predictors(handlers, models or Models())
+    _searches(handlers)
+
+    @handlers.handler("template")
+    def template(values: dict[str, Any]) -> dict[str, str]:
+        """Render the Jinja template in ``template`` with the fields of the context, as ``text``."""
+        fields = dict(values)
+        source = fields.pop("template", None)
+        if not isinstance(source, str):
+            raise InvalidRequest("template: the constant 'template' must be a text", code="invalid_input")
+        return {"text": compile_template(source).render(fields)}
+
+    @handlers.handler("cache")
+    async def cache(request: Kept, step: Step) -> Cached:
+        """The value kept under ``key``; if there is none, ``value``, which is then kept for ``ttl`` seconds."""
+        digest = hashlib.blake2b(_canonical.encode([request.namespace, request.key]), digest_size=16).hexdigest()
+        bucket = step.bus.key_value(CACHE)
+        entry = await bucket.get(f"value.{digest}")
+        if entry is not None:
+            return Cached(value=msgspec.json.decode(entry.value), hit=True)
+        await bucket.put(f"value.{digest}", msgspec.json.encode(request.value), ttl_s=request.ttl)
+        return Cached(value=request.value, hit=False)
+
+    @handlers.handler("format")
+    def format(request: Answer) -> formatting.Formatted:
+        """The answer with its numbered sources, as markdown or as text."""
+        sources = formatting.sources_of(request.passages, request.citations)
+        shape = formatting.markdown if request.format == "markdown" else formatting.text
+        made = shape(request.question, request.answer, sources)
+        return formatting.Formatted(markdown=made, answer=request.answer, sources=sources)
+
+    return handlers
+
+
+def _signatures(handlers: Handlers) -> None:
+    @handlers.handler("signature")
+    async def signature(request: Spec) -> Parsed:
+        """Check a signature, and name its fields."""
+        found = parse_signature(request.spec, request.instructions)
+        return Parsed(
+            signature=found.text,
+            instructions=found.instructions,
+            input_fields=list(found.input_names),
+            output_fields=list(found.output_names),
+        )
+
+    @handlers.handler("compile_signature")
+    async def compile_signature(request: Spec) -> Compiled:
+        """A signature with the JSON Schemas of its inputs and outputs, and its digest."""
+        found = parse_signature(request.spec, request.instructions)
+        return Compiled(
+            signature=found.text,
+            instructions=found.instructions,
+            digest=found.digest,
+            input_schema=found.input_schema(),
+            output_schema=found.output_schema(),
+        )
+
+    @handlers.handler("parse_reply")
+    async def parse_reply(request: Reply) -> dict[str, Any]:
+        """The signature's outputs in a model's reply, typed."""
+        found = parse_signature(request.signature, request.instructions)
+        if request.layout == "json":
+            return parse_json_reply(found, request.text)
+        try:
+            return parse_chat_reply(found, request.text)
+        except ReplyError:
+            if request.layout == "chat":
+                raise
+            return parse_json_reply(found, request.text)
+
+
+def _predictors(handlers: Handlers, models: Models) -> None:
+    handlers.on_close(models.close)
+
+    @handlers.handler("predict", reads="signature")
+    async def predict_(options: PredictOptions, step: Step) -> dict[str, Any]:
+        """Ask the model for the signature's outputs, over our own HTTP client."""
+        return await predict(models, options, step)
+
+    @handlers.handler("chain_of_thought", reads="signature")
+    async def chain_of_thought(options: PredictOptions, step: Step) -> dict[str, Any]:
+        """Reason first, then answer; the outputs have a ``reasoning`` field besides the signature's."""
+        return await predict(models, options, step, reasoning=True)
+
+
+def _searches(handlers: Handlers) -> None:
+    vectors, keywords = Indexes(VectorIndex), Indexes(KeywordIndex)
+
+    def search(indexes: Indexes[Any], request: FolderQuery) -> Passages:
+        index: Index = indexes.of(resolve(request.folder))
+        queries = Query(query=request.query, queries=request.queries).all
+        return Passages(passages=best(index, queries, request.k))
+
+    @handlers.handler("vector_search")
+    def vector_search(request: FolderQuery) -> Passages:
+        """The passages of a folder's documents nearest in meaning."""
+        return search(vectors, request)
+
+    @handlers.handler("keyword_search")
+    def keyword_search(request: FolderQuery) -> Passages:
+        """The passages of a folder's documents that have the query's words (BM25)."""
+        return search(keywords, request)
+
+    @handlers.handler("colbert_search")
+    async def colbert_search(request: ServiceQuery, step: Step) -> Passages:
+        """Passages from a ColBERTv2 server, at the operator's DSPEX_COLBERT_URL."""
+        return Passages(passages=await look_up(colbert, request.query, request.k, step.remaining_s))
+
+    @handlers.handler("web_search")
+    async def web_search(request: WebQuery, step: Step) -> Passages:
+        """Passages from the web: Brave (BRAVE_API_KEY) or SearXNG (DSPEX_SEARXNG_URL), as the operator configures."""
+        provider = web_provider(request.provider, os.environ)
+        return Passages(passages=await look_up(provider, request.query, request.k, step.remaining_s))
+
+    @handlers.handler("merge_passages")
+    async def merge_passages(request: Merge) -> Merged:
+        """Several lists of passages as one, the best first, each passage once."""
+        merged = fuse([request.first, request.second, request.third, request.fourth], request.k)
+        return Merged(passages=merged, texts=[f"[{passage.source}] {passage.text}" for passage in merged])
