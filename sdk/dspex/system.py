@@ -95,17 +95,16 @@ def user_pool(
     name: str | None = None,
     size: int = 1,
     slots: int | None = None,
-    ack_wait_s: float | None = None,
+    ack_wait_s: float = 15.0,
 ) -> PoolSpec:
     """A pool for the handlers at ``module:attribute``, found from the working directory."""
-    given = {} if ack_wait_s is None else {"ack_wait_s": ack_wait_s}
     return PoolSpec(
         pool=name or path.partition(":")[0].partition(".")[0],
         handlers=(path,),
         size=size,
         slots=slots or _SLOTS["native"],
         path=(os.getcwd(),),
-        **given,
+        ack_wait_s=ack_wait_s,
     )
 
 

@@ -125,13 +125,20 @@ class Handlers:
         self._closing: list[Callable[[], Awaitable[None]]] = []
 
     def handler(
-        self, name: str, *, reads: Reads = "fields", implementation: Literal["native", "dspy"] = "native"
+        self,
+        name: str,
+        *,
+        reads: Reads = "fields",
+        implementation: Literal["native", "dspy"] = "native",
+        adds: tuple[str, ...] = (),
     ) -> Callable[[F], F]:
         """Register a function under ``name``. With ``reads="signature"`` its input type describes the constants
-        alone, and the signature's fields are in ``step.inputs``."""
+        alone, and the signature's fields are in ``step.inputs``; ``adds`` names outputs besides the signature's."""
 
         def register(function: F) -> F:
             described = describe(name, function, reads=reads, implementation=implementation)
+            if reads == "signature":
+                described = msgspec.structs.replace(described, outputs=adds)
             self.add(function, described)
             return function
 

@@ -174,7 +174,7 @@ class Connection:
         """Until the server has seen all that was sent so far; at once where there is no connection."""
         if (client := self._client) is not None:
             with suppress(nats.errors.Error, OSError):
-                await client.flush(timeout_s)  # type: ignore[arg-type]
+                await client.flush(timeout_s)
 
     async def _keep_up(self) -> None:
         while True:

@@ -11,8 +11,8 @@ class HandlerInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a worker can run.
 
     ``reads``: ``fields`` is the names in ``required`` and ``optional``; ``signature`` the input fields of the signature
-    in the step's ``signature`` option; ``any`` the whole context. ``outputs`` is None where it is not known ahead (for
-    ``signature`` it is the signature's output fields). ``schema`` is the JSON Schema of its input.
+    in the step's ``signature`` option; ``any`` the whole context. ``outputs`` is None where it is not known ahead; for
+    ``signature`` it is what comes besides the signature's output fields. ``schema`` is the JSON Schema of its input.
     """
 
     name: str

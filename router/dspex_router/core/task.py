@@ -33,7 +33,8 @@ from .state import RunStatus, Session, TaskRun
 
 
 def opening(session: Session, run: TaskRun) -> Command:
-    """What an open run is waiting for: its delay, or its attempt to be run, abandoned, or failed for want of a field."""
+    """What an open run is waiting for: its delay, or its attempt to be run, abandoned, or failed for want of a
+    field."""
     node = run.node
     if run.status == "waiting":
         return SetTimer(run.due_ms, RetryDue(time_ms=run.due_ms, node=node.id, attempt=run.attempt))

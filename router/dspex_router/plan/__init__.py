@@ -1,7 +1,8 @@
-"""The plan compiler: a definition and what live workers offer, to a plan or to every error in it. Pure."""
+"""The plan compiler: a definition and what live workers offer, to a plan or to the first error in it. Pure."""
 
 from .catalog import Catalog
 from .compile import compile_pipeline
-from .operations import Choice, choose
+from .operations import OPERATIONS, Choice, choose
+from .structure import check_structure, digest_of
 
-__all__ = ["Catalog", "Choice", "choose", "compile_pipeline"]
+__all__ = ["OPERATIONS", "Catalog", "Choice", "check_structure", "choose", "compile_pipeline", "digest_of"]

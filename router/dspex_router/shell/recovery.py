@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 
 import anyio
-from anyio.abc import ObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from dspex_bus import Bus
 from dspex_bus.errors import DspexError
@@ -45,7 +45,7 @@ class Recovery:
         self._strays = found
         return len(keys)
 
-    async def _by_hands(self, keys: ObjectReceiveStream[str], count: int, strays: set[str]) -> None:
+    async def _by_hands(self, keys: MemoryObjectReceiveStream[str], count: int, strays: set[str]) -> None:
         async with keys, anyio.create_task_group() as hands:
             for _ in range(count):
                 hands.start_soon(self._work, keys.clone(), strays)
@@ -63,7 +63,7 @@ class Recovery:
             except DspexError as error:
                 log.warning("the live index was not swept: %s", error)
 
-    async def _work(self, keys: ObjectReceiveStream[str], strays: set[str]) -> None:
+    async def _work(self, keys: MemoryObjectReceiveStream[str], strays: set[str]) -> None:
         async with keys:
             async for key in keys:
                 try:

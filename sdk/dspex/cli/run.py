@@ -143,5 +143,5 @@ async def call(
         print_json({"outputs": dict(prediction), **ran})
         return
     print_json(dict(prediction))
-    ran = (prediction.handler, prediction.implementation, f"pool {prediction.pool}", prediction.worker)
-    out.print(f"[dim]{' · '.join(ran)}[/]")
+    where = (prediction.handler, prediction.implementation, f"pool {prediction.pool}", prediction.worker)
+    out.print(f"[dim]{' · '.join(where)}[/]")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from .shell import asynchronous, json_option, out, print_json, server_option
+from .shell import asynchronous, out, print_json, server_option
 
 if TYPE_CHECKING:
     from dspex_services.supervisor import PoolSpec
@@ -81,12 +81,16 @@ async def up(
 @click.option("--size", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
 @click.option("--slots", type=click.IntRange(1), help="Tasks a worker runs at once.")
 @click.option(
-    "--ack-wait", type=float, help="Seconds of silence after which a worker's tasks go to another; default 15."
+    "--ack-wait",
+    type=click.FloatRange(0.5),
+    default=15.0,
+    show_default=True,
+    help="Seconds of silence after which a worker's tasks go to another.",
 )
 @server_option
 @asynchronous
 async def serve(
-    handlers: str, name: str | None, size: int, slots: int | None, ack_wait: float | None, server: str | None
+    handlers: str, name: str | None, size: int, slots: int | None, ack_wait: float, server: str | None
 ) -> None:
     """Serve the handlers registered in MODULE:NAME, such as mypackage.steps:handlers, in a pool of their own.
 

@@ -32,12 +32,12 @@ def dspy_handlers(programs: Programs) -> Handlers:
         """Ask the model for the signature's outputs."""
         return await _run(programs, programs.copy("Predict", options), step, options)
 
-    @handlers.handler("dspy.ChainOfThought", reads="signature", implementation="dspy")
+    @handlers.handler("dspy.ChainOfThought", reads="signature", implementation="dspy", adds=("reasoning",))
     async def chain_of_thought(options: ModuleOptions, step: Step) -> dict[str, Any]:
         """Reason first, then answer; the outputs have a ``reasoning`` field besides the signature's."""
         return await _run(programs, programs.copy("ChainOfThought", options), step, options)
 
-    @handlers.handler("dspy.ReAct", reads="signature", implementation="dspy")
+    @handlers.handler("dspy.ReAct", reads="signature", implementation="dspy", adds=("reasoning", "trajectory"))
     async def react(options: ReActOptions, step: Step) -> dict[str, Any]:
         """Think, use tools (handlers on the bus), observe, and answer. The ``trajectory`` is among the outputs."""
         tools = [bus_tool(tool, step) for tool in options.tools]

@@ -222,7 +222,7 @@ def _predictors(handlers: Handlers, models: Models) -> None:
         """Ask the model for the signature's outputs, over our own HTTP client."""
         return await predict(models, options, step)
 
-    @handlers.handler("chain_of_thought", reads="signature")
+    @handlers.handler("chain_of_thought", reads="signature", adds=("reasoning",))
     async def chain_of_thought(options: PredictOptions, step: Step) -> dict[str, Any]:
         """Reason first, then answer; the outputs have a ``reasoning`` field besides the signature's."""
         return await predict(models, options, step, reasoning=True)
