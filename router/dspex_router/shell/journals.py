@@ -73,12 +73,13 @@ def _event(where: JournalSubject, message: StoredMessage) -> JournalEvent:
 
 
 def _failure(where: JournalSubject, error: DecodeError) -> JournalEvent:
-    if where.kind == "step":
-        return StepFailed(error=error_info(error))
-    if where.kind == "cancel":
-        return CancelRequested(reason="the cancel request is malformed")
-    if where.kind == "end":
-        return SessionEnded(status="failed", error=error_info(error))
+    match where.kind:
+        case "step":
+            return StepFailed(error=error_info(error))
+        case "cancel":
+            return CancelRequested(reason="the cancel request is malformed")
+        case "end":
+            return SessionEnded(status="failed", error=error_info(error))
     raise error
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from .shell import asynchronous, out, print_json, server_option
+from .shell import asynchronous, json_option, out, print_json, server_option
 
 if TYPE_CHECKING:
     from dspex_services.supervisor import PoolSpec
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sync-always", is_flag=True, help="Sync every write to disk: survives power loss, costs twice the time."
 )
+@json_option
 @asynchronous
 async def up(
     port: int,

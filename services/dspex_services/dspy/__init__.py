@@ -7,8 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..handlers import Handlers
-from .handlers import dspy_handlers, user_module
 from .model import Models
+from .pool import dspy_handlers, user_module
 from .programs import Programs
 
 if TYPE_CHECKING:
