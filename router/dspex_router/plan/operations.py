@@ -1,46 +1,44 @@
-"""The execution router: which implementation runs an operation."""
+"""The execution router: which implementation runs an operation. The table is the decision matrix."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import difflib
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from dspex_bus.errors import InvalidRequest
-from dspex_bus.wire import HandlerInfo, Implementation
+from dspex_bus.errors import InvalidRequest, NotFound, NoWorkers
+from dspex_bus.wire import Implementation
 
 from .catalog import Catalog
 
+NATIVE_POOL = "native"
+DSPY_POOL = "dspy"
+
 
 class Operation(NamedTuple):
-    """The handlers that do it. ``adds`` are the fields that its outputs have besides its signature's; ``reason`` says in
-    one line why it is done as it is."""
+    """The handler of each implementation, None where there is none, and why ``auto`` chooses as it does."""
 
     native: str | None
     dspy: str | None
-    reason: str
-    adds: tuple[str, ...] = ()
+    why: str
 
 
-OPERATIONS = {
-    "signature": Operation("signature", None, "a parser of our own; nothing in DSPy is needed for it"),
-    "compile_signature": Operation("compile_signature", None, "the parsed signature with its schemas, made once"),
-    "template": Operation("template", None, "text from fields, without a model"),
-    "predict": Operation("predict", "dspy.Predict", "one call of the model; native costs a fraction of DSPy's CPU time"),
-    "chain_of_thought": Operation(
-        "chain_of_thought", "dspy.ChainOfThought", "one call that reasons first; native as for predict", ("reasoning",)
-    ),
-    "react": Operation(None, "dspy.ReAct", "the loop of thought and tools is DSPy's", ("trajectory", "reasoning")),
-    "parse_reply": Operation("parse_reply", None, "fields out of a model's reply"),
-    "cache": Operation("cache", None, "kept on the bus, shared by all workers"),
-    "format": Operation("format", None, "markdown from fields, without a model"),
-    "vector_search": Operation("vector_search", None, "nearest passages by embedding"),
-    "keyword_search": Operation("keyword_search", None, "best passages by words"),
-    "merge_passages": Operation("merge_passages", None, "several rankings to one"),
-    "colbert_search": Operation("colbert_search", None, "speaks ColBERTv2's HTTP protocol without DSPy"),
-    "web_search": Operation("web_search", None, "an HTTP request"),
+OPERATIONS: dict[str, Operation] = {
+    "signature": Operation("signature", None, "parsing: no model, no DSPy"),
+    "compile_signature": Operation("compile_signature", None, "parsing: no model, no DSPy"),
+    "template": Operation("template", None, "string manipulation"),
+    "parse_reply": Operation("parse_reply", None, "text processing"),
+    "predict": Operation("predict", "dspy.Predict", "one direct call: native costs a fraction"),
+    "chain_of_thought": Operation("chain_of_thought", "dspy.ChainOfThought", "one direct call with a reasoning field"),
+    "react": Operation(None, "dspy.ReAct", "an agent loop: DSPy's own"),
+    "cache": Operation("cache", None, "a key-value bucket"),
+    "vector_search": Operation("vector_search", None, "an index over a folder"),
+    "keyword_search": Operation("keyword_search", None, "an index over a folder"),
+    "colbert_search": Operation("colbert_search", None, "ColBERTv2's protocol is one request"),
+    "web_search": Operation("web_search", None, "one request to a provider"),
+    "merge_passages": Operation("merge_passages", None, "sorting"),
+    "format": Operation("format", None, "string manipulation"),
 }
-
-_ADDS = {handler: row.adds for row in OPERATIONS.values() for handler in (row.native, row.dspy) if handler}
 
 
 class Choice(NamedTuple):
@@ -52,47 +50,96 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose(
-    operation: str,
-    implementation: Implementation,
-    catalog: Catalog,
-    *,
-    pool: str | None = None,
-    options: Collection[str] = (),
-) -> Choice:
-    """What runs ``operation`` with the constants named in ``options``: under ``auto`` the native handler where one is
-    offered that knows them all, else DSPy's. A name that is not in the table may be any handler that a worker offers.
+def choose(operation: str, implementation: Implementation, catalog: Catalog, *, pool: str | None = None) -> Choice:
+    """What runs ``operation``, which is one of the table's or any handler that a live worker offers.
 
-    Raises NotFound (``unknown_handler``), NoWorkers, or InvalidRequest (``ambiguous_pool``,
+    Raises NotFound (code ``unknown_operation``), NoWorkers, or InvalidRequest (``ambiguous_pool``,
     ``implementation_unavailable``).
     """
-    row = OPERATIONS.get(operation)
-    if row is None:
-        kind = None if implementation == "auto" else implementation
-        return _choice(catalog.locate(operation, kind, pool=pool), "the name of a handler")
-    handlers = {"native": row.native, "dspy": row.dspy}
-    if implementation != "auto":
-        handler = handlers[implementation]
-        if handler is None:
-            raise InvalidRequest(
-                f"{operation!r} has no {implementation} implementation: {row.reason}",
-                code="implementation_unavailable",
-                details={"operation": operation, "implementation": implementation},
-            )
-        return _choice(catalog.locate(handler, implementation, pool=pool), f"{implementation} was asked for")
-    return _auto(row, catalog, pool, options)
+    entry = OPERATIONS.get(operation)
+    if entry is None:
+        return _handler(operation, implementation, catalog, pool)
+    if implementation == "native" and entry.native is None:
+        raise _unavailable(operation, "native")
+    if implementation == "dspy" and entry.dspy is None:
+        raise _unavailable(operation, "dspy")
+    native_first = implementation != "dspy" and entry.native is not None
+    if native_first and (implementation == "native" or entry.dspy is None or _offered(entry.native, catalog, pool)):
+        assert entry.native is not None
+        return Choice(find_pool(entry.native, "native", catalog, pool), entry.native, "native", entry.why)
+    assert entry.dspy is not None
+    why = entry.why if not native_first else "no live worker offers it natively"
+    return Choice(find_pool(entry.dspy, "dspy", catalog, pool), entry.dspy, "dspy", why)
 
 
-def adds(info: HandlerInfo) -> tuple[str, ...] | None:
-    """The output fields that a handler with a signature has besides the signature's; None where that is not known."""
-    return info.outputs if info.outputs is not None else _ADDS.get(info.name)
+def find_pool(handler: str, implementation: Literal["native", "dspy"], catalog: Catalog, pool: str | None) -> str:
+    """The pool whose live workers offer a handler: the one asked for, else the built-in one, else the only one."""
+    default = NATIVE_POOL if implementation == "native" else DSPY_POOL
+    if pool is not None:
+        if pool not in catalog.pools:
+            raise _no_workers(pool)
+        if handler not in catalog.pools[pool]:
+            raise unknown_handler(handler, catalog.pools[pool], f"the pool {pool} offers")
+        return pool
+    offering = [name for name, handlers in catalog.pools.items() if handler in handlers]
+    if default in offering:
+        return default
+    if len(offering) == 1:
+        return offering[0]
+    if offering:
+        raise InvalidRequest(
+            f"several pools offer {handler}: {', '.join(sorted(offering))}; say which with 'pool'",
+            code="ambiguous_pool",
+        )
+    if default not in catalog.pools:
+        raise _no_workers(default)
+    known = {
+        name: info
+        for handlers in catalog.pools.values()
+        for name, info in handlers.items()
+        if info.implementation == implementation
+    }
+    raise unknown_handler(handler, known, "live workers offer")
 
 
-def unknown_options(info: HandlerInfo, options: Collection[str], fields: Collection[str] = ()) -> list[str]:
-    """The names in ``options`` that the handler cannot take, where it says which it takes. ``fields``: its signature's."""
-    listed = {*info.required, *info.optional}
-    return [name for name in options if name not in listed and name not in fields] if listed else []
+def unknown_handler(handler: str, known: Iterable[str], who: str) -> NotFound:
+    names = sorted(known)
+    near = difflib.get_close_matches(handler, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return NotFound(
+        f"no handler {handler!r}{hint} {who}: {', '.join(names) or 'none'}",
+        code="unknown_handler",
+        details={"handler": handler, "known": names},
+    )
 
 
-def _auto(row: Operation, catalog: Catalog, pool: str | None, options: Collection[str]) -> Choice:
-    ...
+def _handler(name: str, implementation: Implementation, catalog: Catalog, pool: str | None) -> Choice:
+    kinds = {
+        handlers[name].implementation
+        for where, handlers in catalog.pools.items()
+        if name in handlers and pool in (None, where)
+    }
+    wanted = {implementation} if implementation != "auto" else {"native", "dspy"}
+    for kind in ("native", "dspy"):
+        if kind in kinds & wanted:
+            return Choice(find_pool(name, kind, catalog, pool), name, kind, "a handler by its name")
+    if pool is not None and pool not in catalog.pools:
+        raise _no_workers(pool)
+    known = {*OPERATIONS, *(handler for handlers in catalog.pools.values() for handler in handlers)}
+    missing = unknown_handler(name, known, "there are")
+    raise NotFound(missing.message, code="unknown_operation", details=missing.details)
+
+
+def _offered(handler: str | None, catalog: Catalog, pool: str | None) -> bool:
+    return any(handler in handlers for name, handlers in catalog.pools.items() if pool in (None, name))
+
+
+def _unavailable(operation: str, implementation: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"the operation {operation} has no {implementation} implementation", code="implementation_unavailable"
+    )
+
+
+def _no_workers(pool: str) -> NoWorkers:
+    start = f"dspex pool {pool}" if pool in (NATIVE_POOL, DSPY_POOL) else "dspex serve MODULE:handlers --pool " + pool
+    return NoWorkers(f"the pool {pool!r} has no live worker; start one: {start}", details={"pool": pool})
