@@ -1,7 +1,7 @@
 """Write the parts of the docs that are made from the code: the messages in protocol.md, and the pipeline's JSON Schema.
 
-    python docs/generate.py            write them
-    python docs/generate.py --check    fail, naming the file, if one is not what the code says
+python docs/generate.py            write them
+python docs/generate.py --check    fail, naming the file, if one is not what the code says
 """
 
 from __future__ import annotations

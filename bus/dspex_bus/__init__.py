@@ -3,6 +3,9 @@
 Subjects, wire types, errors and signatures; the bus on NATS, the bus in memory, and an embedded server.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .bus import (
     Bus,
     Consumer,
@@ -19,9 +22,11 @@ from .bus import (
     StoredMessage,
     Subscription,
 )
-from .memory import MemoryBus, MemoryServer
-from .nats import NatsBus, connect
-from .server import EmbeddedServer, find_nats_server
+
+if TYPE_CHECKING:
+    from .memory import MemoryBus, MemoryServer
+    from .nats import NatsBus, connect
+    from .server import EmbeddedServer, find_nats_server
 
 __all__ = [
     "Bus",
@@ -45,3 +50,19 @@ __all__ = [
     "connect",
     "find_nats_server",
 ]
+
+# Imported at first use: a program that only writes pipelines, or a client that only decodes, pays for none of them.
+_LAZY = {
+    "EmbeddedServer": "server",
+    "MemoryBus": "memory",
+    "MemoryServer": "memory",
+    "NatsBus": "nats",
+    "connect": "nats",
+    "find_nats_server": "server",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -67,7 +67,7 @@ def _event(where: JournalSubject, message: StoredMessage) -> JournalEvent:
         return decode_outcome(message.data, subject=message.subject)
     event = decode_event(message.data, subject=message.subject)
     stray = isinstance(event, SessionAccepted) and event.session != where.session
-    if stray or type(event) is not _BELONGS.get(where.kind):
+    if stray or not isinstance(event, _BELONGS.get(where.kind, ())):
         raise DecodeError("this event does not belong in this slot", subject=message.subject, raw=message.data)
     return event
 

@@ -32,7 +32,7 @@ class Check:
 @server_option
 @json_option
 @asynchronous
-async def doctor(require: tuple[str, ...], timeout: float, server: str | None, as_json: bool) -> None:
+async def doctor(require: tuple[str, ...], timeout: float, server: str | None, as_json: bool) -> int:
     """Say what is here, what answers, and what to do about what does not.
 
     With --require it is a health check: only the parts named are asked, and the exit code is 1 unless all of them
@@ -44,8 +44,7 @@ async def doctor(require: tuple[str, ...], timeout: float, server: str | None, a
     else:
         for check in checks:
             out.print(f"{_MARKS[check.status]} {check.name:<14} {check.found}", soft_wrap=True)
-    if any(check.status == "failed" for check in checks):
-        sys.exit(1)
+    return 1 if any(check.status == "failed" for check in checks) else 0
 
 
 def machine() -> list[Check]:

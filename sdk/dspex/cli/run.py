@@ -41,7 +41,7 @@ async def run(
     detach: bool,
     server: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Run PIPELINE, a .yaml or .json file or the name of a stored one, and watch it to its end.
 
     \b
@@ -56,7 +56,7 @@ async def run(
             print_json({"session": handle.id}) if as_json else out.print(
                 f"session {handle.id} runs; watch it with: dspex watch {handle.id}"
             )
-            return
+            return 0
         progression = await follow(client, handle, quiet=as_json)
         result = await handle.result(timeout_s=30)
     if as_json:
@@ -67,7 +67,7 @@ async def run(
         error = result.error
         out.print(f"[red]{result.status}[/]: {error.code}: {error.message}" if error else f"[red]{result.status}[/]")
         out.print(f"see it again with: dspex watch {progression.session}")
-    sys.exit(0 if result.status == "succeeded" else 1)
+    return 0 if result.status == "succeeded" else 1
 
 
 @click.command(short_help="Watch a session, live or after its end.")

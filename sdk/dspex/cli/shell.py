@@ -33,17 +33,20 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")(command)
 
 
-def asynchronous(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a command's coroutine; SIGTERM ends it like Ctrl-C, with everything it started cleaned up."""
+def asynchronous(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
+    """Run a command's coroutine, which returns its exit code (None: 0); SIGTERM ends it like Ctrl-C, with everything
+    it started cleaned up."""
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
-        anyio.run(_until_told, functools.partial(function, *args, **kwargs), backend_options=_loop())
+        sys.exit(anyio.run(_until_told, functools.partial(function, *args, **kwargs), backend_options=_loop()))
 
     return command
 
 
-async def _until_told(function: Callable[[], Awaitable[None]]) -> None:
+async def _until_told(function: Callable[[], Awaitable[int | None]]) -> int:
+    """The command's exit code."""
+    code: int | None = None
     async with anyio.create_task_group() as group:
         told: list[int] = []
 
@@ -54,10 +57,11 @@ async def _until_told(function: Callable[[], Awaitable[None]]) -> None:
                     group.cancel_scope.cancel()
 
         group.start_soon(listen)
-        await function()
+        code = await function()
         group.cancel_scope.cancel()
     if told and told[0] == signal.SIGINT:
         raise KeyboardInterrupt
+    return code or 0
 
 
 def _loop() -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _sections(body: str, known: Sequence[str]) -> dict[str, str]:
         if not known or name in rest:
             opened.append((name, match.start(), match.end()))
             rest = rest[rest.index(name) + 1 :] if known else rest
-    ends = [start for _, start, _ in opened[1:]] + [len(body)]
+    ends = [*(start for _, start, _ in opened[1:]), len(body)][: len(opened)]
     return {name: body[begin:end].strip() for (name, _, begin), end in zip(opened, ends, strict=True)}
 
 

@@ -93,7 +93,7 @@ async def test_two_servers_at_once_and_a_port_is_freed() -> None:
 async def test_main_prints_its_address_and_runs_until_cancelled(capsys: pytest.CaptureFixture[str]) -> None:
     serving = asyncio.create_task(main())
     async with asyncio.timeout(5):
-        while not (printed := capsys.readouterr().out):  # noqa: ASYNC110 (standard output has no event to wait for)
+        while not (printed := capsys.readouterr().out):
             await asyncio.sleep(0.01)
     async with aiohttp.ClientSession() as session, session.get(f"{printed.strip()}/models") as response:
         assert response.ok

@@ -1,0 +1,77 @@
+"""Handlers that misbehave, each in its own way."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import anyio
+import msgspec
+
+import dspex
+
+handlers = dspex.Handlers()
+
+
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    size: int
+
+
+class Text(msgspec.Struct, frozen=True, kw_only=True):
+    text: str
+
+
+class Nothing(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+@handlers.handler("rough.swell")
+def swell(request: Size) -> Text:
+    """Answer with more than a message holds."""
+    return Text(text="x" * request.size)
+
+
+@handlers.handler("rough.raise")
+async def fail(request: Text) -> Text:
+    raise ValueError(request.text)
+
+
+@handlers.handler("rough.refuse")
+async def refuse(request: Nothing) -> Nothing:
+    raise dspex.StepError("come back tomorrow", code="not_today")
+
+
+@handlers.handler("rough.hang")
+async def hang(request: Nothing) -> Nothing:
+    await anyio.sleep_forever()
+    return request
+
+
+@handlers.handler("rough.block")
+def block(request: Nothing) -> Nothing:
+    """Block a thread for longer than the step may take."""
+    time.sleep(1.5)
+    return request
+
+
+@handlers.handler("rough.die")
+async def die(request: Nothing) -> Nothing:
+    os._exit(9)
+
+
+@handlers.handler("rough.echo")
+async def echo(request: Text) -> Text:
+    return request
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    text: str
+
+
+@handlers.handler("rough.wait_for_file")
+async def wait_for_file(request: Gate) -> Text:
+    """Wait until a test makes the file: a step that ends when the test wants it to."""
+    while not await anyio.Path(request.path).exists():
+        await anyio.sleep(0.01)
+    return Text(text=request.text)
