@@ -1,4 +1,4 @@
-"""What is wrong with a definition whatever workers there are: kinds, attributes, paths."""
+"""What is wrong with a definition whatever workers there are: kinds, attributes, names, paths."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ def check_structure(definition: PipelineDefinition) -> None:
         if depth > _DEEPEST:
             raise InvalidPipeline(f"nested more than {_DEEPEST} deep", path=path)
         _check(step, path)
+    for place, name in enumerate(definition.output or ()):
+        _check_field(name, f"output[{place}]")
 
 
 def kind_of(step: StepDefinition, path: str) -> str:
@@ -84,8 +86,8 @@ def _check(step: StepDefinition, path: str) -> None:
         _refuse(said & {"implementation"} if kind != "call" else set(), "only a call; this step", path)
         _check_name(step, kind, path)
         _check_fields(step, path)
-    if step.save_as is not None and not _FIELD.fullmatch(step.save_as):
-        raise InvalidPipeline(f"{step.save_as!r} cannot be a field's name", path=f"{path}.save_as")
+    if step.save_as is not None:
+        _check_field(step.save_as, f"{path}.save_as")
 
 
 def _refuse(names: set[str], what: str, path: str) -> None:
@@ -94,13 +96,14 @@ def _refuse(names: set[str], what: str, path: str) -> None:
 
 
 def _check_name(step: StepDefinition, kind: str, path: str) -> None:
-    name = getattr(step, kind).replace(":", ".")
+    what = kind
     try:
-        subjects.dotted(name, "handler")
+        subjects.dotted(getattr(step, kind).replace(":", "."), "handler")
+        what = "pool"
         if step.pool is not None:
             subjects.token(step.pool, "pool")
     except InvalidName as error:
-        raise InvalidPipeline(error.message, path=f"{path}.{kind}", code="invalid_name") from error
+        raise InvalidPipeline(error.message, path=f"{path}.{what}", code=error.code) from error
 
 
 def _check_fields(step: StepDefinition, path: str) -> None:
@@ -113,9 +116,15 @@ def _check_fields(step: StepDefinition, path: str) -> None:
                 f"{source!r} is no path into the context, such as 'parts.0.text'", path=f"{path}.inputs.{field}"
             )
     for field, target in step.outputs.items():
-        if not _FIELD.fullmatch(target):
-            raise InvalidPipeline(f"{target!r} cannot be a field's name", path=f"{path}.outputs.{field}")
+        _check_field(target, f"{path}.outputs.{field}")
+    if len(set(step.outputs.values())) < len(step.outputs):
+        raise InvalidPipeline("two outputs get one name", path=f"{path}.outputs", code="output_conflict")
     if step.save_as is not None and step.outputs:
         raise InvalidPipeline(
             "'outputs' renames fields that 'save_as' keeps together; choose one", path=f"{path}.save_as"
         )
+
+
+def _check_field(name: str, path: str) -> None:
+    if not _FIELD.fullmatch(name):
+        raise InvalidPipeline(f"{name!r} cannot be a field's name", path=path)

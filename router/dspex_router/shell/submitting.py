@@ -48,7 +48,7 @@ class Submitting:
     ) -> SessionAccepted:
         """The event that starts the run. Raises what is wrong with the request."""
         definition = await self.definition(name, request)
-        plan = await self._compiling.plan(definition, request.input, request.durability)
+        plan = await self._compiling.plan(definition, request.input)
         timeout_s = request.timeout_s or definition.timeout_s or self._config.run_timeout_s
         return SessionAccepted(
             session=request.session or secrets.token_hex(12),
