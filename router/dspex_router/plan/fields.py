@@ -9,6 +9,8 @@ from dspex_bus.errors import InvalidPipeline
 from dspex_bus.signatures import Signature, SignatureError, parse_signature
 from dspex_bus.wire import HandlerInfo, StepDefinition
 
+from ..conditions import goes_through_a_list, names
+
 Fields = frozenset[str] | None
 """The names that may be there; None where any may. What is not among them is missing for certain."""
 
@@ -20,8 +22,13 @@ class Reading(NamedTuple):
     optional: tuple[str, ...]
 
 
-def joined(some: Fields, more: Fields) -> Fields:
-    return None if some is None or more is None else some | more
+def joined(*some: Fields) -> Fields:
+    found: frozenset[str] = frozenset()
+    for fields in some:
+        if fields is None:
+            return None
+        found |= fields
+    return found
 
 
 def signature_of(step: StepDefinition, info: HandlerInfo, path: str) -> Signature | None:
@@ -71,29 +78,15 @@ def written_by(step: StepDefinition, info: HandlerInfo, signature: Signature | N
         outputs = (*signature.output_names, *(info.outputs or ()))
     if outputs is not None:
         _check_names(step.outputs, outputs, "output", info.name, f"{path}.outputs")
+    return renamed(step, outputs, path)
+
+
+def renamed(step: StepDefinition, outputs: Collection[str] | None, path: str) -> Fields:
+    """What outputs become in the context; None where it is not known which there are."""
     if step.save_as is not None:
         return frozenset({step.save_as})
-    return None if outputs is None else _renamed(step, outputs, path)
-
-
-def check_there(reading: Reading, known: Fields, who: str, path: str) -> None:
-    """Raises InvalidPipeline where a field that must be there cannot be."""
-    for field, source in reading.sources.items():
-        name = source.partition(".")[0]
-        if known is not None and name not in known and field not in reading.optional:
-            raise missing_field(path, who, name, known)
-
-
-def missing_field(path: str, who: str, field: str, known: frozenset[str]) -> InvalidPipeline:
-    return InvalidPipeline(
-        f"{who} needs the field {field!r}, which nothing before writes; there are: {_listed(known)}",
-        path=path,
-        code="missing_field",
-        details={"field": field, "known": sorted(known)},
-    )
-
-
-def _renamed(step: StepDefinition, outputs: tuple[str, ...], path: str) -> frozenset[str]:
+    if outputs is None:
+        return None
     writer: dict[str, str] = {}
     for output in outputs:
         field = step.outputs.get(output, output)
@@ -104,6 +97,31 @@ def _renamed(step: StepDefinition, outputs: tuple[str, ...], path: str) -> froze
                 code="output_conflict",
             )
     return frozenset(writer)
+
+
+def check_there(reading: Reading, known: Fields, who: str, path: str) -> None:
+    """Raises InvalidPipeline where a field that must be there cannot be."""
+    for field, source in reading.sources.items():
+        name = source.partition(".")[0]
+        if known is not None and name not in known and field not in reading.optional:
+            raise missing_field(path, who, name, known)
+
+
+def check_condition(text: str, known: Fields, path: str) -> None:
+    """Raises InvalidPipeline where a condition reads a field that cannot be there. One that goes through a list binds
+    names of its own, and only the run can tell."""
+    if known is not None and not goes_through_a_list(text):
+        for name in sorted(names(text) - known):
+            raise missing_field(path, "the condition", name, known)
+
+
+def missing_field(path: str, who: str, field: str, known: frozenset[str]) -> InvalidPipeline:
+    return InvalidPipeline(
+        f"{who} needs the field {field!r}, which nothing before writes; there are: {_listed(known)}",
+        path=path,
+        code="missing_field",
+        details={"field": field, "known": sorted(known)},
+    )
 
 
 def _check_given(step: StepDefinition, info: HandlerInfo, path: str) -> None:

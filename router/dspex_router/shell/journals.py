@@ -14,6 +14,9 @@ from dspex_bus.wire import (
     JournalEvent,
     SessionAccepted,
     SessionEnded,
+    SessionPaused,
+    SessionResumed,
+    SignalReceived,
     StepFailed,
     decode_event,
     decode_outcome,
@@ -22,7 +25,13 @@ from dspex_bus.wire import (
 
 from ..core import Recorded, Session, decide
 
-_BELONGS = {"accepted": SessionAccepted, "cancel": CancelRequested, "end": SessionEnded}
+_BELONGS: dict[str, tuple[type, ...]] = {
+    "accepted": (SessionAccepted,),
+    "cancel": (CancelRequested,),
+    "control": (SessionPaused, SessionResumed),
+    "signal": (SignalReceived,),
+    "end": (SessionEnded,),
+}
 
 
 @dataclass(slots=True)

@@ -12,12 +12,13 @@ import anyio
 from dspex_bus import Bus, StoredMessage, subjects
 from dspex_bus.errors import DecodeError, DspexError
 from dspex_bus.streams import EVENTS
-from dspex_bus.wire import RunResult, SessionAccepted, SessionEnded, error_info
+from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
-from ..core import Event, Finish, Recorded, Session, SetTimer, Timer, decide, resume
+from ..core import Event, Recorded, Session, SetTimer, Timer, decide, finish, resume
 from .config import RouterConfig
+from .controlling import Controls
 from .errands import Errands
-from .journals import Entry, read
+from .journals import Entry, Journals, read
 from .performing import Performer, end_write
 from .timers import Timers
 from .writing import Writer
@@ -32,13 +33,14 @@ class Owner:
     ``internal`` error. ``malformed`` counts journal messages that could not be read.
     """
 
-    def __init__(self, bus: Bus, config: RouterConfig, errands: Errands) -> None:
+    def __init__(self, bus: Bus, config: RouterConfig, errands: Errands, journals: Journals) -> None:
         self._bus = bus
         self._errands = errands
         self.timers = Timers(self._alive)
         self._writer = Writer(bus, errands, self.timers, config.store_tries, self._set_aside)
-        self.performer = Performer(bus, self._writer, self.timers, errands, self._on_timer)
         self.sessions: dict[str, Session] = {}
+        self.controls = Controls(bus, journals, self.sessions)
+        self.performer = Performer(bus, journals, self._writer, self.timers, errands, self.controls, self._on_timer)
         self.broken: dict[str, SessionAccepted] = {}
         self.malformed = 0
         self._early: dict[str, list[Recorded]] = {}
@@ -151,8 +153,7 @@ class Owner:
             self._early.setdefault(session, []).append(entry.recorded)
 
     async def _finish_broken(self, accepted: SessionAccepted, partition: int, ended: SessionEnded) -> None:
-        result = RunResult(session=accepted.session, status=ended.status, output=ended.output, error=ended.error)
-        await self.performer.finish(accepted.session, partition, Finish(result, accepted.reply, accepted.reply_content))
+        await self.performer.finish(accepted.session, partition, finish(accepted, ended, 0, 0))
 
     async def _reject(self, message: StoredMessage, error: DecodeError) -> None:
         """Keep what could not be read where a person can find it."""

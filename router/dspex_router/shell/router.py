@@ -16,6 +16,7 @@ from .compiling import Compiling
 from .config import RouterConfig
 from .endpoints import Endpoints, add_all
 from .errands import Errands
+from .forking import Forking
 from .journals import Journals
 from .owner import Owner
 from .pipelines import Pipelines
@@ -49,7 +50,7 @@ class Router:
         )
         journals = Journals(bus, await self._partitions())
         errands, presence = Errands(), Presence(bus)
-        owner = Owner(bus, config, errands)
+        owner = Owner(bus, config, errands, journals)
         recovery = Recovery(bus, config, owner, journals)
         async with presence.following(), owner.reading(), anyio.create_task_group() as group:
             group.start_soon(errands.run)
@@ -65,7 +66,9 @@ class Router:
             submitting = Submitting(bus, config, journals, Compiling(config, presence), pipelines)
             sessions = Sessions(bus, owner, journals)
             running = Running(bus, submitting, sessions)
-            add_all(endpoints, running, Calling(bus, config, presence), sessions, pipelines, Pools(bus, presence))
+            forking = Forking(journals, submitting)
+            calling, pools = Calling(bus, config, presence), Pools(bus, presence)
+            add_all(endpoints, running, calling, sessions, forking, pipelines, pools)
             serving = await bus.serve(endpoints.spec())
             try:
                 task_status.started()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import anyio
 
 from dspex_bus import Bus, subjects
-from dspex_bus.errors import Conflict, DeadlineExceeded, NotFound
+from dspex_bus.errors import DeadlineExceeded
 from dspex_bus.streams import EVENTS
 from dspex_bus.wire import (
     CancelRequest,
-    CancelRequested,
     EventPage,
     EventsRequest,
+    PauseRequest,
     ResultRequest,
     RunResult,
     SessionEnded,
@@ -20,11 +20,12 @@ from dspex_bus.wire import (
     SessionRequest,
     SessionSummary,
     SessionView,
+    SignalReply,
+    SignalRequest,
     StoredEvent,
-    encode_event,
 )
 
-from ..core import Session, view
+from ..core import view
 from .journals import Journals
 from .owner import Owner
 
@@ -34,20 +35,10 @@ class Sessions:
         self._bus = bus
         self._owner = owner
         self._journals = journals
-
-    async def _state(self, session: str) -> Session:
-        """In memory, or folded from its journal. NotFound ``unknown_session``."""
-        state = self._owner.sessions.get(session) or await self._journals.fold(session)
-        if state is None:
-            raise NotFound(
-                f"there is no session {session!r}; it may have been purged",
-                code="unknown_session",
-                details={"session": session},
-            )
-        return state
+        self._controls = owner.controls
 
     async def get(self, request: SessionRequest) -> SessionView:
-        return view(await self._state(request.session))
+        return view(await self._controls.state(request.session))
 
     async def result(self, request: ResultRequest) -> RunResult:
         """The result, waiting for it up to ``wait_s``."""
@@ -55,7 +46,7 @@ class Sessions:
         with self._owner.expecting_end(session) as end:
             ended = await self._journals.ended(session)
             if ended is None:
-                await self._state(session)
+                await self._controls.state(session)
                 with anyio.move_on_after(request.wait_s):
                     await end.wait()
                 ended = await self._journals.ended(session)
@@ -82,7 +73,7 @@ class Sessions:
             if len(found) == request.limit:
                 break
         if not found and request.after == 0:
-            await self._state(request.session)
+            await self._controls.state(request.session)
         return EventPage(
             session=request.session,
             events=tuple(found),
@@ -96,18 +87,24 @@ class Sessions:
         return await self._journals.ended(session) is not None
 
     async def cancel(self, request: CancelRequest) -> SessionView:
-        """Stores the request, once; a session that has ended is refused."""
-        state = await self._state(request.session)
-        if state.ended is not None:
-            raise Conflict(
-                f"session {request.session} has ended already: {state.ended.status}",
-                code="session_ended",
-                details={"status": state.ended.status},
-            )
-        slot = subjects.cancel_request(state.partition, request.session)
-        data, headers = encode_event(CancelRequested(reason=request.reason), slot)
-        await self._bus.store_and_wait(slot, data, headers=headers, once=True)
-        return view(await self._state(request.session))
+        await self._controls.cancel(request.session, request.reason)
+        return await self._stored(request.session)
+
+    async def pause(self, request: PauseRequest) -> SessionView:
+        await self._controls.pause(request.session, request.reason)
+        return await self._stored(request.session)
+
+    async def resume(self, request: PauseRequest) -> SessionView:
+        await self._controls.resume(request.session)
+        return await self._stored(request.session)
+
+    async def signal(self, request: SignalRequest) -> SignalReply:
+        return await self._controls.signal(request)
+
+    async def _stored(self, session: str) -> SessionView:
+        """With what was just stored, which may not have come to the session in memory yet."""
+        state = await self._journals.fold(session)
+        return view(state or await self._controls.state(session))
 
     async def listed(self, request: SessionListRequest) -> SessionList:
         """Newest first: those in memory, then, if asked for, those whose end is in the journal."""

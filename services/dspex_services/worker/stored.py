@@ -117,7 +117,7 @@ class StoredTasks:
         if delivery.deliveries >= MAX_DELIVERIES:
             await self._lose(delivery, slot)
             return None
-        if self._worker.is_cancelled(place.session):
+        if self._worker.is_cancelled(place.session, place.node, place.attempt):
             await self._done(delivery)
             return None
         outcome, thread = await self._worker.execute(task)

@@ -56,7 +56,7 @@ def test_groups_keep_what_they_say() -> None:
     ).root.children
     assert isinstance(parallel, ParallelNode)
     assert isinstance(sequence, SequenceNode)
-    assert (parallel.name, parallel.save_as, parallel.on_error) == ("search", "found", "collect")
+    assert (parallel.name, parallel.save_as, parallel.join.on_error) == ("search", "found", "collect")
     assert sequence.name == "both"
 
 

@@ -78,6 +78,40 @@ def test_missing_field(steps: list[dict[str, Any]], path: str, field: str) -> No
     assert "text" in error.details["known"]
 
 
+MISSING |= {
+    "that a map goes through": ([{"map": "parts", "do": [SPLIT]}], "steps[0]", "parts"),
+    "in a map": ([{"map": "text", "do": [SEARCH]}], "steps[0].do[0]", "query"),
+    "kept by a map's save_as": (
+        [
+            {"map": "text", "do": [SPLIT], "save_as": "found"},
+            {**SEARCH, "inputs": {"query": "parts"}},
+        ],
+        "steps[1]",
+        "parts",
+    ),
+    "a map's item after it": (
+        [{"map": "text", "item": "line", "do": [SPLIT]}, {**SEARCH, "inputs": {"query": "line"}}],
+        "steps[1]",
+        "line",
+    ),
+    "of a condition": ([{"branch": [{"when": "score > 1", "do": [SPLIT]}]}], "steps[0].branch[0].when", "score"),
+    "in a case": ([{"branch": [{"when": "true", "do": [SEARCH]}]}], "steps[0].branch[0].do[0]", "query"),
+    "in the other case": (
+        [{"branch": [{"when": "true", "do": [SPLIT]}], "otherwise": [SEARCH]}],
+        "steps[0].otherwise[0]",
+        "query",
+    ),
+    "of a loop's condition": ([{"loop": [SPLIT], "until": "score > 1"}], "steps[0].until", "score"),
+    "in a loop's first round": (
+        [{"loop": [{**SEARCH, "inputs": {"query": "parts"}}, SPLIT], "until": "true"}],
+        "steps[0].loop[0]",
+        "parts",
+    ),
+    "written by no sleep": ([{"sleep_s": 1}, SEARCH], "steps[1]", "query"),
+    "kept by a wait's save_as": ([{"wait": "go", "save_as": "said"}, SEARCH], "steps[1]", "query"),
+}
+
+
 THERE: dict[str, list[dict[str, Any]]] = {
     "of the input": [SPLIT],
     "a path into the input": [{**SPLIT, "inputs": {"text": "text.body.0"}}],
@@ -97,6 +131,17 @@ THERE: dict[str, list[dict[str, Any]]] = {
     "of a branch that may write anything": [{"parallel": [ANYTHING, SPLIT]}, SEARCH],
     "of a sequence that may write anything": [{"sequence": [ANYTHING, SPLIT]}, SEARCH],
     "of a signature": [predict("text -> answer: str, score: float"), {**SEARCH, "inputs": {"query": "answer"}}],
+    "a map's item": [{"map": "text", "item": "query", "do": [SEARCH]}],
+    "of a map": [{"map": "text", "do": [SPLIT]}, {**SEARCH, "inputs": {"query": "parts.0"}}],
+    "of one case": [{"branch": [{"when": "size(text) > 0", "do": [SPLIT]}]}, {**SEARCH, "inputs": {"query": "parts"}}],
+    "of the other case": [
+        {"branch": [{"when": "true", "do": [TEMPLATE]}], "otherwise": [SPLIT]},
+        {**SEARCH, "inputs": {"query": "parts"}},
+    ],
+    "that a condition binds": [{"branch": [{"when": "text.exists(word, word == 'a')", "do": [SPLIT]}]}],
+    "of a loop, in its condition": [{"loop": [SPLIT], "until": "count > 1"}],
+    "of a loop": [{"loop": [SPLIT], "until": "true"}, {**SEARCH, "inputs": {"query": "parts"}}],
+    "of a signal": [{"wait": "go"}, SEARCH],
     "an optional one of a signature": [predict("text, hint: Optional[str] -> answer")],
     "what comes besides a signature": [
         {"native": "chain_of_thought", "with": {"signature": "text -> answer"}},
@@ -181,8 +226,9 @@ def test_branches_that_write_one_field(step: dict[str, Any], path: str, field: s
     assert (error.code, error.path, error.details["field"]) == ("output_conflict", path, field)
 
 
-def test_branches_that_write_one_field_are_fine_in_a_list() -> None:
+def test_branches_that_write_one_field_are_fine_in_a_list_and_where_one_wins() -> None:
     compiled({"parallel": [SPLIT, SPLIT], "save_as": "both"})
+    compiled({"parallel": [SPLIT, SPLIT], "join": "any"})
 
 
 def test_a_renamed_output_must_not_meet_another() -> None:

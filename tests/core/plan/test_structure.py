@@ -26,7 +26,8 @@ FAULTS = {
     "two kinds": ({"native": "a", "module": "b"}, "steps[0]", "invalid_pipeline", "it has native and module"),
     "empty parallel": ({"parallel": []}, "steps[0].parallel", "invalid_pipeline", "parallel has no steps"),
     "empty sequence": ({"sequence": []}, "steps[0].sequence", "invalid_pipeline", "sequence has no steps"),
-    "timeout of a parallel": ({"parallel": [SPLIT], "timeout_s": 1}, "steps[0]", "invalid_pipeline", "'timeout_s'"),
+    "retry of a parallel": ({"parallel": [SPLIT], "retry": {}}, "steps[0]", "invalid_pipeline", "'retry'"),
+    "timeout of a sequence": ({"sequence": [SPLIT], "timeout_s": 1}, "steps[0]", "invalid_pipeline", "'timeout_s'"),
     "constants of a parallel": ({"parallel": [SPLIT], "with": {"a": 1}}, "steps[0]", "invalid_pipeline", "'with'"),
     "save_as of a sequence": ({"sequence": [SPLIT], "save_as": "x"}, "steps[0]", "invalid_pipeline", "'save_as'"),
     "on_error of a task": ({**SPLIT, "on_error": "collect"}, "steps[0]", "invalid_pipeline", "'on_error'"),
@@ -34,7 +35,7 @@ FAULTS = {
         {**SPLIT, "implementation": "dspy"},
         "steps[0]",
         "invalid_pipeline",
-        "only a call",
+        "'implementation'",
     ),
     "a handler that is no subject": ({"native": "a b"}, "steps[0].native", "invalid_name", "'a b'"),
     "a handler with a wildcard": ({"call": "a.>"}, "steps[0].call", "invalid_name", "'a.>'"),
@@ -77,6 +78,85 @@ FAULTS = {
         "invalid_pipeline",
         "choose one",
     ),
+    "a pool that is the router's": ({**SPLIT, "pool": "router"}, "steps[0].pool", "invalid_pipeline", "router's own"),
+    "a quorum of what": (
+        {"parallel": [SPLIT], "join": "quorum"},
+        "steps[0].quorum",
+        "invalid_pipeline",
+        "how many",
+    ),
+    "a number alone": (
+        {"parallel": [SPLIT], "quorum": 1},
+        "steps[0].quorum",
+        "invalid_pipeline",
+        "together",
+    ),
+    "a quorum of more than there are": (
+        {"parallel": [SPLIT], "join": "quorum", "quorum": 2},
+        "steps[0].quorum",
+        "invalid_pipeline",
+        "2 out of 1",
+    ),
+    "failures of any collected": (
+        {"parallel": [SPLIT], "join": "any", "on_error": "collect"},
+        "steps[0].on_error",
+        "invalid_pipeline",
+        "join of all",
+    ),
+    "a map of nothing": ({"map": "parts"}, "steps[0].do", "invalid_pipeline", "needs 'do'"),
+    "a map with no steps": ({"map": "parts", "do": []}, "steps[0].do", "invalid_pipeline", "no steps"),
+    "a map over no path": ({"map": "a b", "do": [SPLIT]}, "steps[0].map", "invalid_pipeline", "a b"),
+    "an item that is no name": (
+        {"map": "parts", "do": [SPLIT], "item": "a.b"},
+        "steps[0].item",
+        "invalid_pipeline",
+        "a.b",
+    ),
+    "a branch with no cases": ({"branch": []}, "steps[0].branch", "invalid_pipeline", "no cases"),
+    "a condition that is none": (
+        {"branch": [{"when": "score >", "do": [SPLIT]}]},
+        "steps[0].branch[0].when",
+        "invalid_condition",
+        "score >",
+    ),
+    "a condition through two lists": (
+        {"branch": [{"when": "a.all(x, b.all(y, x > y))", "do": [SPLIT]}]},
+        "steps[0].branch[0].when",
+        "invalid_condition",
+        "one list",
+    ),
+    "a long condition": (
+        {"branch": [{"when": "true || " * 300 + "true", "do": [SPLIT]}]},
+        "steps[0].branch[0].when",
+        "invalid_condition",
+        "2000 characters",
+    ),
+    "a loop without an end": ({"loop": [SPLIT]}, "steps[0].until", "invalid_pipeline", "needs 'until'"),
+    "a loop until nonsense": ({"loop": [SPLIT], "until": "("}, "steps[0].until", "invalid_condition", "condition"),
+    "an empty loop": ({"loop": [], "until": "true"}, "steps[0].loop", "invalid_pipeline", "no steps"),
+    "a signal that is no token": ({"wait": "a.b"}, "steps[0].wait", "invalid_name", "a.b"),
+    "a default without a time": ({"wait": "go", "default": {}}, "steps[0].default", "invalid_pipeline", "timeout_s"),
+    "a pipeline that is no token": ({"pipeline": "a.b"}, "steps[0].pipeline", "invalid_name", "a.b"),
+    "a version that is no token": (
+        {"pipeline": "sub", "version": "a b"},
+        "steps[0].version",
+        "invalid_name",
+        "a b",
+    ),
+    "in a case": (
+        {"branch": [{"when": "true", "do": [{"native": "a b"}]}]},
+        "steps[0].branch[0].do[0].native",
+        "invalid_name",
+        "'a b'",
+    ),
+    "otherwise": (
+        {"branch": [{"when": "true", "do": [SPLIT]}], "otherwise": [{"native": "a b"}]},
+        "steps[0].otherwise[0].native",
+        "invalid_name",
+        "'a b'",
+    ),
+    "in a map": ({"map": "parts", "do": [{"native": "a b"}]}, "steps[0].do[0].native", "invalid_name", "'a b'"),
+    "in a loop": ({"loop": [{"native": "a b"}], "until": "true"}, "steps[0].loop[0].native", "invalid_name", "'a b'"),
     "in a branch": (
         {"parallel": [SPLIT, {"sequence": [SPLIT, {"native": "a b"}]}]},
         "steps[0].parallel[1].sequence[1].native",
@@ -120,10 +200,16 @@ SOUND: list[dict[str, Any]] = [
     {"native": "split", "inputs": {"text": "parts.0.text"}, "outputs": {"parts": "pieces"}, "name": "any name at all"},
     {"parallel": [SPLIT], "on_error": "collect", "save_as": "found", "name": "search"},
     {"sequence": [SPLIT], "name": "both"},
+    {"map": "a.b", "do": [SPLIT], "item": "x", "limit": 2, "join": "quorum", "quorum": 9, "timeout_s": 1},
+    {"branch": [{"when": "a > 1 && b.exists(x, x)", "do": [SPLIT]}], "otherwise": [SPLIT]},
+    {"loop": [SPLIT], "until": "size(a) == 0", "at_most": 3},
+    {"sleep_s": 604800, "name": "a week"},
+    {"wait": "go", "timeout_s": 1, "default": {}, "save_as": "said"},
+    {"pipeline": "sub", "version": "abc", "inputs": {"a": "b.c"}, "with": {"d": 0}, "retry": {}, "timeout_s": 1},
 ]
 
 
-@pytest.mark.parametrize("step", SOUND, ids=["module", "call", "native", "parallel", "sequence"])
+@pytest.mark.parametrize("step", SOUND, ids=lambda step: next(iter(step)))
 def test_sound(step: dict[str, Any]) -> None:
     check_structure(definition(step))
 
