@@ -92,6 +92,16 @@ def session_journal(partition: int, session: str) -> str:
     return f"{JOURNAL}.{partition}.{session}.>"
 
 
+def partition_journal(partition: int) -> str:
+    """Everything stored about a partition's sessions."""
+    return f"{JOURNAL}.{partition}.>"
+
+
+def session_end(partition: int, session: str) -> str:
+    """Where a session's end is said, live."""
+    return f"{EVENT}.{partition}.{session}.end"
+
+
 def session_events(session: str, partition: int | str = "*") -> str:
     """What a client subscribes to for one session's events, live."""
     return f"{EVENT}.{partition}.{session}.>"
@@ -166,6 +176,14 @@ def presence(pool: str, worker: str) -> str:
 PRESENCE = f"{ROOT}.presence.>"
 ROLL_CALL = f"{ROOT}.rollcall"
 """Published by whoever wants every worker to announce itself at once."""
+
+
+def router(id: str) -> str:
+    """A router's presence."""
+    return f"{ROOT}.router.{id}"
+
+
+ROUTERS = f"{ROOT}.router.*"
 
 
 def cancelled(session: str) -> str:

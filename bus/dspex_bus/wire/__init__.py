@@ -82,7 +82,7 @@ from .plan import (
     find,
     members,
 )
-from .presence import HandlerInfo, PoolStatus, WorkerPresence
+from .presence import HandlerInfo, PoolStatus, RouterPresence, WorkerPresence
 from .task import RESENT, Progress, Task, Unwanted
 
 __all__ = [
@@ -127,6 +127,7 @@ __all__ = [
     "Progress",
     "ResultRequest",
     "RetryPolicy",
+    "RouterPresence",
     "RunRequest",
     "RunResult",
     "SequenceNode",

@@ -113,7 +113,7 @@ class Submitting:
             )
         if await self._journals.ended(session) is not None:
             await self._live.delete(live_key(partition, session))
-        return _submitted(partition, session, held[1])
+        return _submitted(partition, session, held[1].sequence)
 
 
 def _same(one: SessionAccepted, other: SessionAccepted) -> bool:
