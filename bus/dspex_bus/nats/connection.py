@@ -14,12 +14,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import nats.errors
-from nats.aio.subscription import Subscription as ClientSubscription
 
 from .._tasks import Tasks
-from ..bus import Headers, Message, OnMessage, Subscription
+from ..bus import Headers, OnMessage
 from ..errors import Disconnected, PayloadTooLarge, SetupError
 from .client import OneConnection
+from .headers import header_block
+from .parsing import Deliver
+from .subscription import LastingSubscription, Route
 
 logger = logging.getLogger("dspex.bus")
 
@@ -29,46 +31,6 @@ CONNECT_S = 5.0
 WAIT_S = (0.05, 1.0)
 """Shortest and longest wait between attempts to connect again, with jitter."""
 BUFFERED_BYTES = 2 * 1024 * 1024
-_HEADER_SLACK = 4096
-
-
-class LastingSubscription(Subscription):
-    def __init__(self, connection: Connection, subject: str, queue: str, callback: OnMessage) -> None:
-        self.subject = subject
-        self.queue = queue
-        self._connection = connection
-        self._callback = callback
-        self._closed = False
-        self._task: asyncio.Task[None] | None = None
-        self._current: ClientSubscription | None = None
-
-    async def attach(self, client: OneConnection) -> None:
-        self._current = await client.subscribe(self.subject, queue=self.queue, cb=self._deliver)
-
-    async def _deliver(self, message: Message) -> None:
-        if self._closed:
-            return
-        self._task = asyncio.current_task()
-        await self._callback(message)
-
-    async def close(self) -> None:
-        """What has arrived is still handed over, unless a callback itself closes: then nothing more is."""
-        if self._closed:
-            return
-        self._connection.forget(self)
-        if self._current is not None and asyncio.current_task() is not self._task:
-            await _drained(self._current)
-            self._closed = True
-        else:
-            self._closed = True
-            if self._current is not None:
-                self._connection.tasks.start(_drained(self._current), f"close {self.subject}")
-
-
-async def _drained(subscription: ClientSubscription) -> None:
-    with suppress(nats.errors.Error, TimeoutError, OSError):
-        async with asyncio.timeout(2.0):
-            await subscription.drain()
 
 
 class Connection:
@@ -87,14 +49,14 @@ class Connection:
         self.servers = [url.strip() for url in servers.split(",")]
         self.tasks = Tasks()
         self.max_payload = 1024 * 1024
-        self._name = name
+        self.name = name
         self._auth = {"user": user, "password": password, "user_credentials": credentials}
         self._timeout_s = connect_timeout_s
         self._client: OneConnection | None = None
-        self._subscriptions: dict[LastingSubscription, None] = {}
+        self._routes: dict[Route, None] = {}
         self._on_lost: list[Callable[[], None]] = []
         self._on_return: list[Callable[[], Awaitable[None]]] = []
-        self._unsent: deque[tuple[str, bytes, str, Headers | None]] = deque()
+        self._unsent: deque[tuple[str, bytes, str, bytes]] = deque()
         self._unsent_bytes = 0
         self._problem = "no attempt was made"
 
@@ -125,7 +87,7 @@ class Connection:
                 "address right?",
                 details={"servers": self.servers},
             ) from error
-        self.tasks.start(self._keep_up(), f"{self._name}: connection")
+        self.tasks.start(self._keep_up(), f"{self.name}: connection")
 
     async def close(self) -> None:
         await self.tasks.close()
@@ -134,16 +96,19 @@ class Connection:
             await client.abandon()
 
     async def publish(self, subject: str, data: bytes, reply: str, headers: Headers | None) -> None:
-        """Hand to the connection. While it is away a little is kept and sent later; more raises Disconnected."""
-        size = len(data)
-        if size + _HEADER_SLACK > self.max_payload or headers:
-            self.check_size(subject, data, headers)
+        await self.send(subject, data, reply, header_block(headers))
+
+    async def send(self, subject: str, data: bytes, reply: str, headers: bytes) -> None:
+        """Hand to the connection; ``headers`` are as they travel. While it is away a little is kept and sent later;
+        more raises Disconnected."""
+        self.check_size(subject, data, headers)
         if self._client is not None:
             try:
                 await self._client.publish(subject, data, reply, headers)
                 return
             except nats.errors.ConnectionClosedError:
                 pass
+        size = len(data) + len(headers)
         if self._unsent_bytes + size > BUFFERED_BYTES:
             raise Disconnected(
                 f"the connection to {self.servers[0]} is lost, and what waits for it is too much already"
@@ -151,8 +116,8 @@ class Connection:
         self._unsent.append((subject, data, reply, headers))
         self._unsent_bytes += size
 
-    def check_size(self, subject: str, data: bytes, headers: Headers | None) -> None:
-        size = len(data) + header_size(headers)
+    def check_size(self, subject: str, data: bytes, headers: bytes) -> None:
+        size = len(data) + len(headers)
         if size > self.max_payload:
             raise PayloadTooLarge(
                 f"{size:,} bytes for {subject}: the server carries at most {self.max_payload:,}",
@@ -161,14 +126,23 @@ class Connection:
 
     async def subscribe(self, subject: str, callback: OnMessage, queue: str = "") -> LastingSubscription:
         subscription = LastingSubscription(self, subject, queue, callback)
-        self._subscriptions[subscription] = None
-        if (client := self._client) is not None:
-            with suppress(nats.errors.ConnectionClosedError):
-                await subscription.attach(client)
+        await self._keep(subscription.route)
         return subscription
 
-    def forget(self, subscription: LastingSubscription) -> None:
-        self._subscriptions.pop(subscription, None)
+    async def hear(self, subject: str, deliver: Deliver) -> Route:
+        """Like :meth:`subscribe`, with no task in between: ``deliver`` is called from the read loop."""
+        route = Route(subject, "", deliver)
+        await self._keep(route)
+        return route
+
+    async def _keep(self, route: Route) -> None:
+        self._routes[route] = None
+        if (client := self._client) is not None:
+            with suppress(nats.errors.ConnectionClosedError):
+                await route.attach(client)
+
+    def forget(self, route: Route) -> None:
+        self._routes.pop(route, None)
 
     async def flush(self, timeout_s: float = 2.0) -> None:
         """Until the server has seen all that was sent so far; at once where there is no connection."""
@@ -183,11 +157,11 @@ class Connection:
             await self._lose()
             while not await self._reconnect():
                 pass
-            logger.info("%s: connected again to %s", self._name, self.servers[0])
+            logger.info("%s: connected again to %s", self.name, self.servers[0])
 
     async def _lose(self) -> None:
         client, self._client = self._client, None
-        logger.warning("%s: connection lost (%s)", self._name, client.last_error if client else None)
+        logger.warning("%s: connection lost (%s)", self.name, client.last_error if client else None)
         for lost in self._on_lost:
             lost()
         if client is not None:
@@ -202,7 +176,7 @@ class Connection:
             try:
                 await back()
             except Exception:
-                logger.exception("%s: a callback for the connection's return failed", self._name)
+                logger.exception("%s: a callback for the connection's return failed", self.name)
         return True
 
     async def _connect_again(self) -> bool:
@@ -213,7 +187,7 @@ class Connection:
         except TimeoutError:
             return False
         except SetupError as error:
-            logger.warning("%s: %s", self._name, error)
+            logger.warning("%s: %s", self.name, error)
             return False
 
     async def _connect(self) -> bool:
@@ -224,7 +198,7 @@ class Connection:
         try:
             await client.connect(
                 [server],
-                name=self._name,
+                name=self.name,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
@@ -235,8 +209,8 @@ class Connection:
                 **{key: value for key, value in self._auth.items() if value is not None},
             )
             self._check_server(client)
-            for subscription in list(self._subscriptions):
-                await subscription.attach(client)
+            for route in list(self._routes):
+                await route.attach(client)
         except SetupError:
             await client.abandon()
             raise
@@ -267,25 +241,16 @@ class Connection:
     async def _send_unsent(self, client: OneConnection) -> None:
         while self._unsent:
             subject, data, reply, headers = self._unsent.popleft()
-            self._unsent_bytes -= len(data)
+            self._unsent_bytes -= len(data) + len(headers)
             with suppress(nats.errors.ConnectionClosedError):
                 await client.publish(subject, data, reply, headers)
 
     async def _on_error(self, error: Exception) -> None:
-        if isinstance(error, nats.errors.SlowConsumerError):
-            logger.error("%s: messages on %s were dropped: callbacks are too slow", self._name, error.subject)
-        elif "permissions violation" in str(error).lower():
-            logger.error("%s: %s", self._name, error)
+        if "permissions violation" in str(error).lower():
+            logger.error("%s: %s", self.name, error)
         elif self._client is None:
             self._problem = str(error) or type(error).__name__
         elif isinstance(error, (nats.errors.Error, OSError)):
-            logger.info("%s: %s", self._name, error)
+            logger.info("%s: %s", self.name, error)
         else:
-            logger.error("%s: a callback failed", self._name, exc_info=error)
-
-
-def header_size(headers: Headers | None) -> int:
-    """Bytes the headers take on the wire."""
-    if not headers:
-        return 0
-    return 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
+            logger.error("%s: a callback failed", self.name, exc_info=error)

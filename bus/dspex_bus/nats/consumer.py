@@ -10,9 +10,10 @@ import msgspec
 
 from ..bus import Consumer, Delivery, Headers, Message, OnDelivery
 from ..errors import DspexError
-from .connection import Connection, LastingSubscription
+from .connection import Connection
 from .jetstream import API, JetStream, nanoseconds
 from .replies import status_of
+from .subscription import LastingSubscription
 
 logger = logging.getLogger("dspex.bus")
 
@@ -32,18 +33,18 @@ class NatsDelivery(Delivery):
         self.subject: str = message.subject
         self.data: bytes = message.data
         self.headers: Headers | None = message.headers
-        parts = message.reply.split(".", 8)
-        self.deliveries: int = int(parts[4] if len(message.reply.split(".")) < 11 else parts[6])
+        parts = message.reply.split(".")
+        self.deliveries: int = int(parts[4] if len(parts) < 11 else parts[6])
 
     async def ack(self) -> None:
-        await self._connection.publish(self._reply, b"+ACK", "", None)
+        await self._connection.send(self._reply, b"+ACK", "", b"")
 
     async def nak(self, delay_s: float = 0.0) -> None:
         delay = b' {"delay": %d}' % nanoseconds(delay_s) if delay_s > 0 else b""
-        await self._connection.publish(self._reply, b"-NAK" + delay, "", None)
+        await self._connection.send(self._reply, b"-NAK" + delay, "", b"")
 
     async def in_progress(self) -> None:
-        await self._connection.publish(self._reply, b"+WPI", "", None)
+        await self._connection.send(self._reply, b"+WPI", "", b"")
 
 
 class NatsConsumer(Consumer):
@@ -112,7 +113,7 @@ class NatsConsumer(Consumer):
         self._asked += missing
         self._asked_at = time.monotonic()
         body = msgspec.json.encode({"batch": missing, "expires": nanoseconds(EXPIRES_S)})
-        await self._connection.publish(self._next, body, self._inbox, None)
+        await self._connection.send(self._next, body, self._inbox, b"")
 
     async def _on_message(self, message: Message) -> None:
         status = status_of(message)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -13,6 +14,7 @@ from .._headers import EXPECTED_LAST
 from ..bus import Headers, Message, OnStored, Stored
 from ..errors import DeadlineExceeded, DspexError, StoreFailed
 from .connection import Connection
+from .headers import header_block
 from .jetstream import WRONG_LAST_SEQUENCE, pub_ack
 from .replies import Replies, status_of
 
@@ -21,6 +23,7 @@ logger = logging.getLogger("dspex.bus")
 SILENCE_S = 2.0
 """A slot's message is published again after that long without an answer; others are given up after twice that."""
 
+_ONCE = {EXPECTED_LAST: "0"}
 _SWEEP_S = 0.5
 _REPAIRS = 3
 
@@ -28,7 +31,7 @@ _REPAIRS = 3
 class Outstanding:
     __slots__ = ("data", "headers", "once", "repairs", "reply", "sent", "subject", "then")
 
-    def __init__(self, subject: str, data: bytes, headers: Headers | None, once: bool, then: OnStored | None) -> None:
+    def __init__(self, subject: str, data: bytes, headers: bytes, once: bool, then: OnStored | None) -> None:
         self.subject = subject
         self.data = data
         self.headers = headers
@@ -57,10 +60,11 @@ class Stores:
         self, subject: str, data: bytes, headers: Headers | None, once: bool, then: OnStored | None
     ) -> None:
         if once:
-            headers = {**headers, EXPECTED_LAST: "0"} if headers else {EXPECTED_LAST: "0"}
-        self._connection.check_size(subject, data, headers)
-        message = Outstanding(subject, data, headers, once, then)
-        message.reply = self._replies.expect(lambda answer: self._answered(message, answer))
+            headers = {**headers, EXPECTED_LAST: "0"} if headers else _ONCE
+        block = header_block(headers)
+        self._connection.check_size(subject, data, block)
+        message = Outstanding(subject, data, block, once, then)
+        message.reply = self._replies.expect(partial(self._answered, message))
         self._outstanding[message.reply] = message
         self._empty.clear()
         await self._send(message)
@@ -69,7 +73,7 @@ class Stores:
         message.sent = time.monotonic()
         if self._connection.connected or not message.once:
             try:
-                await self._connection.publish(message.subject, message.data, message.reply, message.headers)
+                await self._connection.send(message.subject, message.data, message.reply, message.headers)
             except DspexError as error:
                 if not message.once:
                     self._settle(message, error)

@@ -11,9 +11,10 @@ from typing import Any
 
 from ..bus import Message, OnStoredMessage, Reader, StoredMessage
 from ..errors import DspexError
-from .connection import Connection, LastingSubscription
+from .connection import Connection
 from .jetstream import JetStream, nanoseconds
 from .replies import status_of
+from .subscription import LastingSubscription
 
 logger = logging.getLogger("dspex.bus")
 
@@ -131,10 +132,10 @@ class NatsReader(Reader):
     async def _on_control(self, message: Message) -> None:
         headers = message.headers or {}
         if message.reply:
-            await self._connection.publish(message.reply, b"", "", None)
+            await self._connection.send(message.reply, b"", "", b"")
             return
         if stalled := headers.get("Nats-Consumer-Stalled"):
-            await self._connection.publish(stalled, b"", "", None)
+            await self._connection.send(stalled, b"", "", b"")
         if int(headers.get("Nats-Last-Consumer", 0)) > self._delivered and self._consumer:
             self.restart()
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from ..bus import Headers, Message
 from ..errors import DeadlineExceeded, Disconnected, Unavailable
-from .client import LazyHeaders
 from .connection import Connection
+from .headers import LazyHeaders
+
+logger = logging.getLogger("dspex.bus")
 
 OnAnswer = Callable[[Message], None]
 
@@ -31,7 +34,7 @@ class Replies:
         connection.when_lost(self._lost)
 
     async def open(self) -> None:
-        await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+        await self._connection.hear(f"{self._inbox}.*", self._on_message)
 
     def expect(self, answer: OnAnswer) -> str:
         """The subject to which the answer must come. It stays expected until :meth:`forget`."""
@@ -43,10 +46,13 @@ class Replies:
     def forget(self, reply: str) -> None:
         self._waiting.pop(reply[self._tail :], None)
 
-    async def _on_message(self, message: Message) -> None:
+    def _on_message(self, message: Message) -> None:
         answer = self._waiting.get(message.subject[self._tail :])
         if answer is not None:
-            answer(message)
+            try:
+                answer(message)
+            except Exception:
+                logger.exception("an answer was not taken in")
 
     def _lost(self) -> None:
         for future in self._futures:
