@@ -255,7 +255,6 @@ class MemoryBus(Bus):
 class MemoryReader(Reader):
     def __init__(self, stream: Stream, subjects: Sequence[str], callback: OnStoredMessage, after: int | None) -> None:
         self.start = stream.last_sequence
-        self.last = self.start if after is None else after
         self.task: asyncio.Task[None] | None = None
         self._stream = stream
         self._subjects = subjects
@@ -272,9 +271,7 @@ class MemoryReader(Reader):
 
     async def deliver(self) -> None:
         while True:
-            message = await self._arrived.get()
-            self.last = message.sequence
-            await self._callback(message)
+            await self._callback(await self._arrived.get())
 
     async def close(self) -> None:
         if self._put in self._stream.followers:

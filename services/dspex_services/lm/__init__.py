@@ -1,21 +1,46 @@
 """Calling language models over HTTP: OpenAI's and Anthropic's wire protocols behind one small client."""
 
-from .client import LMClient, SyncLMClient
-from .errors import LMAuth, LMBadReply, LMBadRequest, LMError, LMRateLimited, LMTimeout, LMUnavailable
-from .types import LMConfig, LMReply, LMRequest, Usage
+from .client import LMClient, OnDelta, SyncLMClient, key_variable
+from .endpoint import Endpoints
+from .errors import (
+    LMAuth,
+    LMBadReply,
+    LMBadRequest,
+    LMCircuitOpen,
+    LMContextTooLong,
+    LMError,
+    LMQuota,
+    LMRateLimited,
+    LMTimeout,
+    LMUnavailable,
+)
+from .settings import Configured, ModelTable
+from .types import Delta, LMConfig, LMReply, LMRequest, Price, Tool, ToolCall, Usage
 
 __all__ = [
+    "Configured",
+    "Delta",
+    "Endpoints",
     "LMAuth",
     "LMBadReply",
     "LMBadRequest",
+    "LMCircuitOpen",
     "LMClient",
     "LMConfig",
+    "LMContextTooLong",
     "LMError",
+    "LMQuota",
     "LMRateLimited",
     "LMReply",
     "LMRequest",
     "LMTimeout",
     "LMUnavailable",
+    "ModelTable",
+    "OnDelta",
+    "Price",
     "SyncLMClient",
+    "Tool",
+    "ToolCall",
     "Usage",
+    "key_variable",
 ]

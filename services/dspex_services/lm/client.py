@@ -7,35 +7,46 @@ import os
 import random
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType, TracebackType
 from typing import Self, cast
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from . import anthropic, openai
+from .endpoint import Endpoints
 from .errors import LMAuth, LMError, LMTimeout, LMUnavailable
 from .retry import delay_before_retry
-from .types import LMConfig, LMReply, LMRequest
-from .wire import Wire, failure
+from .sse import EventStream
+from .types import Delta, LMConfig, LMReply, LMRequest
+from .wire import Wire, WireCall, bad_reply, failure
 
 _WIRES: dict[str, ModuleType] = {"openai": openai, "anthropic": anthropic}
 _CONNECT_TIMEOUT_S = 10.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LARGEST_REPLY = 64 * 1024 * 1024
+
+OnDelta = Callable[[Delta], Awaitable[None]]
 
 
 class LMClient:
     """``async with LMClient(config) as lm: reply = await lm.complete(LMRequest(messages=[…]))``
 
-    Connections are kept and shared by concurrent calls, ``config.max_connections`` at most. The provider's key is
-    read from ``env`` (the process's environment when None) at each call, so that it is never stored here.
+    Connections are kept and shared by concurrent calls, ``config.max_connections`` at most. Clients with the same
+    ``endpoints`` share the limits of their models. The provider's key is read from ``env`` (the process's environment
+    when None) at each call, so that it is never stored here.
     """
 
-    def __init__(self, config: LMConfig, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, config: LMConfig, *, env: Mapping[str, str] | None = None, endpoints: Endpoints | None = None
+    ) -> None:
         self.config = config
         self._env = os.environ if env is None else env
         self._wire = cast(Wire, _WIRES[config.provider])
+        self._key_variable = key_variable(config)
+        self._endpoint = (endpoints or Endpoints()).of(config)
         self._base = _base_url(config, self._wire)
         self._proxy = _proxy(self._base)
         self._urls: dict[str, URL] = {}
@@ -55,50 +66,55 @@ class LMClient:
             await self._http.close()
             self._http = None
 
-    async def complete(self, request: LMRequest, *, timeout_s: float | None = None) -> LMReply:
-        """The model's reply, within ``timeout_s`` (the configuration's when None), retries included.
+    async def complete(
+        self, request: LMRequest, *, timeout_s: float | None = None, on_delta: OnDelta | None = None
+    ) -> LMReply:
+        """The model's reply, within ``timeout_s`` (the configuration's when None), waiting and retries included.
 
+        With ``on_delta`` it is streamed: each piece is awaited as it comes, and once one has come there is no retry.
         Raises an LMError: LMTimeout, LMAuth or LMBadRequest at once, the retryable ones after the last attempt.
         """
+        if self._http is None:
+            raise RuntimeError("enter the client first: async with LMClient(config) as lm")
         limit = timeout_s or self.config.timeout_s
         deadline = time.monotonic() + limit
+        call = self._wire.encode(self.config, request, self._key(), stream=on_delta is not None)
+        exchange = _Exchange(self, call, on_delta)
         attempt = 1
         while True:
             try:
-                async with asyncio.timeout(deadline - time.monotonic()):
-                    return await self._attempt(request)
-            except TimeoutError as late:
-                raise self._too_late(limit, attempt) from late
+                reply = await self._endpoint.run(
+                    exchange.attempt, size=len(call.body), deadline=deadline, limit_s=limit
+                )
+                return self._priced(reply)
+            except LMTimeout as late:
+                late.details["attempts"] = attempt
+                raise
             except LMError as error:
                 error.details["attempts"] = attempt
                 left = deadline - time.monotonic()
                 delay = delay_before_retry(self.config, error, attempt=attempt, left_s=left, dice=random.random())
-                if delay is None:
+                if delay is None or exchange.begun:
                     raise
             await asyncio.sleep(delay)
             attempt += 1
 
-    async def _attempt(self, request: LMRequest) -> LMReply:
-        if self._http is None:
-            raise RuntimeError("enter the client first: async with LMClient(config) as lm")
-        call = self._wire.encode(self.config, request, self._key())
-        url = self._urls.get(call.path)
+    def _priced(self, reply: LMReply) -> LMReply:
+        if self.config.price is None:
+            return reply
+        return msgspec.structs.replace(reply, cost=self.config.price.of(reply.usage))
+
+    def _url(self, path: str) -> URL:
+        url = self._urls.get(path)
         if url is None:
-            url = self._urls[call.path] = URL(self._base + call.path)
-        try:
-            async with self._http.post(url, data=call.body, headers=call.headers, proxy=self._proxy) as response:
-                body = await response.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._unreachable(error) from error
-        if not response.ok:
-            raise failure(self.config, self._wire.KEY_VARIABLE, response.status, response.headers, body)
-        return self._wire.decode(body)
+            url = self._urls[path] = URL(self._base + path)
+        return url
 
     def _key(self) -> str | None:
-        key = self._env.get(self._wire.KEY_VARIABLE)
+        key = self._env.get(self._key_variable)
         if not key and self.config.base_url is None:
             raise LMAuth(
-                f"{self.config.model} needs a key: set {self._wire.KEY_VARIABLE}, or set DSPEX_BASE_URL to a server "
+                f"{self.config.model} needs a key: set {self._key_variable}, or set DSPEX_BASE_URL to a server "
                 "that needs none (vLLM, Ollama, LM Studio, or dspex's own offline LM)"
             )
         return key
@@ -110,11 +126,64 @@ class LMClient:
             details={"provider": self.config.provider},
         )
 
-    def _too_late(self, limit: float, attempt: int) -> LMTimeout:
-        return LMTimeout(
-            f"{self.config.model} did not answer within {limit:g} s: allow more time or ask for a shorter answer",
-            details={"provider": self.config.provider, "attempts": attempt},
-        )
+
+class _Exchange:
+    """One call's bytes, sent as often as it takes. ``begun`` is whether the caller has seen a piece of the reply."""
+
+    def __init__(self, client: LMClient, call: WireCall, on_delta: OnDelta | None) -> None:
+        self._client = client
+        self._call = call
+        self._on_delta = on_delta
+        self.begun = False
+
+    async def attempt(self) -> LMReply:
+        client, call = self._client, self._call
+        assert client._http is not None
+        try:
+            async with client._http.post(
+                client._url(call.path), data=call.body, headers=call.headers, proxy=client._proxy
+            ) as response:
+                if not response.ok:
+                    body = await _body(response)
+                    raise failure(client.config, client._key_variable, response.status, response.headers, body)
+                if self._on_delta is not None and response.content_type == "text/event-stream":
+                    return await self._streamed(response, self._on_delta)
+                reply = client._wire.decode(await _body(response))
+        except (aiohttp.ClientError, OSError) as error:
+            raise client._unreachable(error) from error
+        if self._on_delta is not None and reply.text:  # a server that does not stream
+            await self._tell(Delta(text=reply.text), self._on_delta)
+        return reply
+
+    async def _streamed(self, response: aiohttp.ClientResponse, on_delta: OnDelta) -> LMReply:
+        events, assembly = EventStream(), self._client._wire.assembly(self._client.config)
+        async for chunk in response.content.iter_any():
+            try:
+                whole = events.feed(chunk)
+            except ValueError as error:
+                raise bad_reply(str(error), chunk) from error
+            for event in whole:
+                for delta in assembly.feed(event):
+                    await self._tell(delta, on_delta)
+        return assembly.reply()
+
+    async def _tell(self, delta: Delta, on_delta: OnDelta) -> None:
+        self.begun = True
+        await on_delta(delta)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """The body, of a length that a reply can have."""
+    if response.content_length is not None and response.content_length <= _LARGEST_REPLY:
+        return await response.read()
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > _LARGEST_REPLY:
+            raise bad_reply(f"more than {_LARGEST_REPLY} bytes", pieces[0])
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 class SyncLMClient:
@@ -142,6 +211,11 @@ class SyncLMClient:
         # Runner.run would also swap signal handlers around each call: a fifth of its cost. What an interrupt leaves
         # behind is cancelled when the runner closes.
         return self._runner.get_loop().run_until_complete(self._client.complete(request, timeout_s=timeout_s))
+
+
+def key_variable(config: LMConfig) -> str:
+    """The variable of the environment that holds the model's key."""
+    return config.key_variable or str(_WIRES[config.provider].KEY_VARIABLE)
 
 
 def _base_url(config: LMConfig, wire: Wire) -> str:

@@ -2,10 +2,13 @@
 
     LMError
     ├── LMRateLimited     429: wait (``retry_after_s`` when the provider said how long), then try again
-    ├── LMUnavailable     no connection, or 5xx: try again
+    ├── LMUnavailable     no connection, 5xx, or a stream that was cut: try again
+    │   └── LMCircuitOpen it kept failing and is left alone for ``retry_after_s``
     ├── LMTimeout         no answer in the time given
     ├── LMAuth            the key is missing or refused
     ├── LMBadRequest      the provider refused the request: fix it
+    │   └── LMContextTooLong  more tokens than the model takes: send less
+    ├── LMQuota           the account has no credit left
     └── LMBadReply        the answer is not what the protocol promises
 
 ``details`` may hold ``http_status``, ``provider``, ``attempts`` and ``retry_after_s`` (seconds). No error shows a key.
@@ -39,6 +42,10 @@ class LMUnavailable(LMError):
     status = 503
 
 
+class LMCircuitOpen(LMUnavailable):
+    code = "lm_circuit_open"
+
+
 class LMTimeout(LMError):
     code = "lm_timeout"
     retryable = True
@@ -53,6 +60,15 @@ class LMAuth(LMError):
 class LMBadRequest(LMError):
     code = "lm_bad_request"
     status = 400
+
+
+class LMContextTooLong(LMBadRequest):
+    code = "lm_context_too_long"
+
+
+class LMQuota(LMError):
+    code = "lm_quota"
+    status = 402
 
 
 class LMBadReply(LMError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from dspex_bus.wire import Usage
 
 from ..errors import StepError
 from ..handlers import Step
-from ..lm import LMClient, LMConfig, LMReply, LMRequest
+from ..lm import Configured, Endpoints, LMClient, LMReply, LMRequest
 from .adapters import chat_messages, json_messages, parse_chat_reply, parse_json_reply
 from .errors import ReplyError
 
@@ -31,25 +30,26 @@ class PredictOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Models:
-    """A client for each model a step names, all with the worker's address and keys."""
+    """A client for each model a step names, all with the worker's addresses, keys, limits and connections."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._environment = environment
+        self._configured = Configured(environment)
+        self._endpoints = Endpoints()
         self._clients: dict[str, LMClient] = {}
 
     async def get(self, model: str | None) -> LMClient:
-        config = LMConfig.from_environment(os.environ if self._environment is None else self._environment)
+        """Raises StepError ``lm_not_configured`` where neither step nor environment names a model."""
+        config = self._configured.get(model)
         if config is None:
             raise StepError(
                 "this worker has no language model: set DSPEX_MODEL and its key (OPENAI_API_KEY or ANTHROPIC_API_KEY), "
                 "or DSPEX_BASE_URL, in the pool's environment",
                 code="lm_not_configured",
             )
-        name = model or config.model
-        client = self._clients.get(name)
+        client = self._clients.get(config.model)
         if client is None:
-            client = self._clients[name] = LMClient(msgspec.structs.replace(config, model=name), env=self._environment)
-            await client.__aenter__()
+            client = LMClient(config, env=self._configured.env, endpoints=self._endpoints)
+            self._clients[config.model] = await client.__aenter__()
         return client
 
     async def close(self) -> None:
@@ -88,5 +88,10 @@ async def _answered(
 
 def _usage(reply: LMReply) -> Usage:
     return Usage(
-        calls=1, input_tokens=reply.usage.input_tokens, output_tokens=reply.usage.output_tokens, model=reply.model
+        calls=1,
+        input_tokens=reply.usage.input_tokens,
+        output_tokens=reply.usage.output_tokens,
+        cached_tokens=reply.usage.cached_tokens,
+        model=reply.model,
+        cost=reply.cost,
     )

@@ -134,8 +134,17 @@ def test_anthropic_request_takes_the_system_text_apart() -> None:
     }
 
 
-def test_anthropic_is_asked_for_json_in_words() -> None:
-    body = body_of(anthropic, ANTHROPIC, LMRequest(messages=CHAT, response_schema={"type": "array"}))
+def test_anthropic_itself_takes_the_schema() -> None:
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    body = body_of(anthropic, ANTHROPIC, LMRequest(messages=CHAT, response_schema=schema))
+    assert body["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
+    assert body["system"] == "Be exact."
+
+
+def test_another_server_of_its_protocol_is_asked_for_json_in_words() -> None:
+    config = LMConfig(model="anthropic/some-model", base_url="http://localhost:1")
+    body = body_of(anthropic, config, LMRequest(messages=CHAT, response_schema={"type": "array"}))
+    assert "output_config" not in body
     assert body["system"].startswith("Be exact.")
     assert '{"type":"array"}' in body["system"]
 
@@ -191,11 +200,28 @@ def test_a_refused_key_names_the_variable_to_set() -> None:
     assert "OPENAI_API_KEY" in failure(OPENAI, "OPENAI_API_KEY", 401, {}, b"").message
 
 
+NOW = 1_700_000_000.0
+
+
 @pytest.mark.parametrize(
-    ("header", "seconds"),
-    [(None, None), ("3", 3.0), ("0.5", 0.5), ("0", 0.0), ("-1", None), ("nan", None), ("inf", None), ("soon", None)],
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "3"}, 3.0),
+        ({"Retry-After": "0.5"}, 0.5),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10.0),
+        ({"Retry-After": "Tue, 14 Nov 2023 22:13:10 GMT"}, 0.0),
+        ({"Retry-After": "9", "retry-after-ms": "250"}, 0.25),
+    ],
 )
-def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert retry_after(header) == seconds
-    headers = {} if header is None else {"Retry-After": header}
-    assert failure(OPENAI, "K", 429, headers, b"").retry_after_s == seconds
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, NOW) == seconds
+
+
+def test_a_refusal_says_when_to_come_back() -> None:
+    assert failure(OPENAI, "K", 429, {"Retry-After": "3"}, b"").retry_after_s == 3

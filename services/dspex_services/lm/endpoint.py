@@ -1,0 +1,148 @@
+"""What calls of one model share in a process: its limits, its breaker, and the pause its server asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+from .breaker import Breaker
+from .errors import LMCircuitOpen, LMError, LMRateLimited, LMTimeout, LMUnavailable
+from .gate import Gate
+from .rate import Rate
+from .types import LMConfig, LMReply
+
+_BYTES_PER_TOKEN = 4
+"""Near enough to reserve by; the reply says how many there were."""
+_TELLING_S = 10.0
+"""Silence shorter than this tells more of the caller's patience than of the server."""
+
+_LONGEST_PAUSE_S = 60.0
+"""A server that asks for longer is asked again after that, by one call or another."""
+
+
+class Endpoint:
+    """Used from any thread and event loop of the process."""
+
+    def __init__(self, config: LMConfig) -> None:
+        self._config = config
+        self._gate = Gate(config.max_concurrent) if config.max_concurrent else None
+        self._requests = Rate(config.requests_per_minute) if config.requests_per_minute else None
+        self._tokens = Rate(config.tokens_per_minute) if config.tokens_per_minute else None
+        self._breaker = Breaker(config.breaker_failures, config.breaker_s)
+        self._paused_until = 0.0
+        self._lock = threading.Lock()
+
+    async def run(
+        self, attempt: Callable[[], Awaitable[LMReply]], *, size: int, deadline: float, limit_s: float
+    ) -> LMReply:
+        """One attempt, with a body of ``size`` bytes, once every limit allows it. Raises LMRateLimited at once where
+        the limits leave no room before the deadline, which is that of a call given ``limit_s``; LMTimeout, or
+        LMCircuitOpen."""
+        if self._gate is None:
+            return await self._in_rate(attempt, size, deadline, limit_s)
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._gate.enter()
+        except TimeoutError:
+            raise LMTimeout(
+                f"{self._config.model} was busy with {self._config.max_concurrent} other calls for {limit_s:g} s",
+                details={"provider": self._config.provider},
+            ) from None
+        try:
+            return await self._in_rate(attempt, size, deadline, limit_s)
+        finally:
+            self._gate.leave()
+
+    async def _in_rate(
+        self, attempt: Callable[[], Awaitable[LMReply]], size: int, deadline: float, limit_s: float
+    ) -> LMReply:
+        estimate = size // _BYTES_PER_TOKEN
+        if delay := self._reserve(estimate, deadline):
+            await asyncio.sleep(delay)
+        started = time.monotonic()
+        self._admit(started)
+        try:
+            async with asyncio.timeout(deadline - started):
+                reply = await attempt()
+        except TimeoutError as late:
+            error = LMTimeout(
+                f"{self._config.model} did not answer within {limit_s:g} s: allow more time, or ask for less",
+                details={"provider": self._config.provider},
+            )
+            self._note(error, started)
+            raise error from late
+        except LMError as error:
+            self._note(error, started)
+            raise
+        except BaseException:
+            with self._lock:
+                self._breaker.gave_up()
+            raise
+        with self._lock:
+            self._breaker.succeeded()
+            if self._tokens is not None:
+                self._tokens.settle(reply.usage.total - estimate)
+        return reply
+
+    def _reserve(self, estimate: int, deadline: float) -> float:
+        """Seconds until the attempt may start."""
+        if self._requests is None and self._tokens is None and not self._paused_until:
+            return 0.0
+        now = time.monotonic()
+        with self._lock:
+            wait = max(0.0, self._paused_until - now)
+            for rate, units in ((self._requests, 1), (self._tokens, estimate)):
+                if rate is not None:
+                    wait = max(wait, rate.reserve(units, now))
+            if now + wait < deadline:
+                return wait
+            for rate, units in ((self._requests, 1), (self._tokens, estimate)):
+                if rate is not None:
+                    rate.settle(-units)
+        raise LMRateLimited(
+            f"{self._config.model} is at its limit: this call may start in {wait:.1f} s, past its deadline",
+            details={"provider": self._config.provider, "retry_after_s": round(wait, 3)},
+        )
+
+    def _admit(self, now: float) -> None:
+        with self._lock:
+            pause = self._breaker.refuses(now)
+        if pause:
+            raise LMCircuitOpen(
+                f"{self._config.model} kept failing, so it is left alone for {pause:.1f} s more",
+                details={"provider": self._config.provider, "retry_after_s": round(pause, 3)},
+            )
+
+    def _note(self, error: LMError, started: float) -> None:
+        """What an attempt's error tells of the server."""
+        now = time.monotonic()
+        with self._lock:
+            if isinstance(error, LMUnavailable):
+                self._breaker.failed(now)
+            elif isinstance(error, LMTimeout):
+                if now - started >= min(_TELLING_S, self._config.timeout_s):
+                    self._breaker.failed(now)
+                else:
+                    self._breaker.gave_up()
+            else:
+                self._breaker.succeeded()  # it answered, if only to refuse
+            if error.retryable and error.retry_after_s:
+                self._paused_until = max(self._paused_until, now + min(error.retry_after_s, _LONGEST_PAUSE_S))
+
+
+class Endpoints:
+    """By model and address."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str | None], Endpoint] = {}
+        self._lock = threading.Lock()
+
+    def of(self, config: LMConfig) -> Endpoint:
+        key = (config.model, config.base_url)
+        with self._lock:
+            found = self._known.get(key)
+            if found is None:
+                found = self._known[key] = Endpoint(config)
+            return found
