@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dspy
+import engine_path
 import predict_path
 from timing import arguments, report
 
@@ -54,6 +55,7 @@ NOTES = {
     "parse_speedup": "a typed reply; target 10 or more",
     "parse_simple_speedup": "",
     **predict_path.NOTES,
+    **engine_path.NOTES,
 }
 
 
@@ -132,6 +134,7 @@ def same(ours: object, theirs: object) -> None:
 def measure(quick: bool) -> dict[str, float]:
     seconds = 0.3 if quick else 2.0
     figures = signatures(seconds) | prompts(seconds) | replies(seconds) | predict_path.measure(quick)
+    figures |= engine_path.measure(quick)
     return {name: figures[name] for name in NOTES} | figures
 
 

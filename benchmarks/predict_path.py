@@ -56,7 +56,7 @@ NOTES = {
 
 def measure(quick: bool) -> dict[str, float]:
     """The figures of NOTES. DSPy keeps to its fast path: an address in the environment would send it to litellm."""
-    with _environment(), _responder() as base_url:
+    with environment(), responder() as base_url:
         figures = _sync(base_url, quick)
         gc.collect()
         gc.freeze()  # what DSPy's import left behind would be walked in the middle of everybody's rounds
@@ -68,7 +68,7 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _environment() -> Iterator[None]:
+def environment() -> Iterator[None]:
     kept = dict(os.environ)
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     for name in ("OPENAI_API_BASE", "OPENAI_BASE_URL"):
@@ -81,7 +81,7 @@ def _environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _responder() -> Iterator[str]:
+def responder() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         reply = Path(folder, "reply")
         reply.write_text(REPLY)
@@ -107,7 +107,7 @@ def _dspy_predict(base_url: str) -> Iterator[Any]:
         yield dspy.Predict(SIGNATURE)
 
 
-def _check(found: Any) -> None:
+def check(found: Any) -> None:
     if {name: found[name] for name in EXPECTED} != EXPECTED:
         raise RuntimeError(f"a wrong reply makes the figures worthless: {found}")
 
@@ -125,11 +125,11 @@ def _sync(base_url: str, quick: bool) -> dict[str, float]:
         works: dict[str, Callable[[], Any]] = {"dspy": lambda: predict(**INPUTS), "native": native}
         for work in works.values():
             for _ in range(20):
-                _check(work())
+                check(work())
         spent: dict[str, list[float]] = {name: [] for name in works}
         for _ in range(rounds):
             for name, work in works.items():
-                spent[name].append(_cpu_seconds(work, calls))
+                spent[name].append(cpu_seconds(work, calls))
     dspy_s, native_s = min(spent["dspy"]), min(spent["native"])
     return {
         "predict_sync_cpu_speedup": dspy_s / native_s,
@@ -138,7 +138,7 @@ def _sync(base_url: str, quick: bool) -> dict[str, float]:
     }
 
 
-def _cpu_seconds(work: Callable[[], Any], calls: int) -> float:
+def cpu_seconds(work: Callable[[], Any], calls: int) -> float:
     start = time.process_time()
     for _ in range(calls):
         work()
@@ -170,8 +170,8 @@ async def _async(base_url: str, quick: bool) -> dict[str, float]:
                 "native": (native, 1000),
                 "bare": (bare, 1000),
             }
-            _check(await dspy_call())
-            _check(await native())
+            check(await dspy_call())
+            check(await native())
             rates: dict[str, list[float]] = {name: [] for name in works}
             for work, _ in works.values():
                 await seconds_in_flight(2 * IN_FLIGHT, IN_FLIGHT, work)  # opens the connections

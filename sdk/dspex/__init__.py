@@ -20,20 +20,7 @@ from dspex_bus.wire import PipelineDefinition, RetryPolicy, RunResult, StepDefin
 from dspex_services.errors import StepError
 from dspex_services.handlers import Handlers, Step
 
-from .builders import (
-    branch,
-    call,
-    loop,
-    map,
-    module,
-    native,
-    parallel,
-    pipeline,
-    sequence,
-    sleep,
-    subpipeline,
-    wait,
-)
+from .builders import call, module, native, parallel, pipeline, sequence
 from .client import Client, connect
 from .loading import load_pipeline, parse_pipeline
 from .predictions import Prediction, Predictor
@@ -59,13 +46,10 @@ __all__ = [
     "StepError",
     "StoredEvent",
     "Unavailable",
-    "branch",
     "call",
     "connect",
     "connect_sync",
     "load_pipeline",
-    "loop",
-    "map",
     "module",
     "native",
     "parallel",
@@ -73,7 +57,4 @@ __all__ = [
     "pipeline",
     "sequence",
     "signature",
-    "sleep",
-    "subpipeline",
-    "wait",
 ]

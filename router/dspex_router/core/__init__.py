@@ -1,18 +1,7 @@
 """The session core: pure decisions, ``decide(state, event) -> (state, commands)``."""
 
-from .commands import (
-    Command,
-    Dispatch,
-    Finish,
-    RecordEnd,
-    RecordOutcome,
-    SetTimer,
-    StartChild,
-    TellCancelled,
-    TellChild,
-)
-from .ending import finish
-from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue, Timer
+from .commands import Command, Dispatch, Finish, RecordEnd, RecordOutcome, SetTimer, TellCancelled
+from .events import DeadlinePassed, Event, Recorded, RetryDue, Timer
 from .session import decide, resume
 from .state import Session
 from .view import view
@@ -29,13 +18,9 @@ __all__ = [
     "RetryDue",
     "Session",
     "SetTimer",
-    "StartChild",
-    "StepDue",
     "TellCancelled",
-    "TellChild",
     "Timer",
     "decide",
-    "finish",
     "resume",
     "view",
 ]

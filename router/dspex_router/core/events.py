@@ -33,19 +33,11 @@ class RetryDue:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class StepDue:
-    """The time that ``node`` sleeps, waits for a signal or joins within is over."""
-
-    time_ms: int
-    node: str
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
 class DeadlinePassed:
     """The run's deadline has passed."""
 
     time_ms: int
 
 
-Timer = RetryDue | StepDue | DeadlinePassed
+Timer = RetryDue | DeadlinePassed
 Event = Recorded | Timer

@@ -25,6 +25,7 @@ def _programs() -> Programs:
 def module_handlers(paths: Sequence[str]) -> Handlers:
     """The operator's own modules, by import path."""
     offered = Handlers()
+    offered.on_close(_programs().models.engine.aclose)
     for path in paths:
         offered.include(user_module(_programs(), path))
     return offered
@@ -33,5 +34,7 @@ def module_handlers(paths: Sequence[str]) -> Handlers:
 def __getattr__(name: str) -> Handlers:
     # ``dspex_services.dspy:handlers`` is what a worker imports; the environment is read then and not before.
     if name == "handlers":
-        return dspy_handlers(_programs())
+        offered = dspy_handlers(_programs())
+        offered.on_close(_programs().models.engine.aclose)
+        return offered
     raise AttributeError(name)

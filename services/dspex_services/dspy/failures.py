@@ -9,6 +9,7 @@ from typing import Any
 from dspy.utils import exceptions as theirs
 
 from ..errors import StepError
+from ..lm import LMError
 
 # The first that fits counts, so the special ones come before their base classes.
 _CODES: tuple[tuple[Any, str, bool], ...] = (
@@ -26,10 +27,12 @@ _CODES: tuple[tuple[Any, str, bool], ...] = (
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise DSPy's errors as StepError."""
+    """Raise DSPy's errors as StepError, and those that our engine gave it as what they were."""
     try:
         yield
     except theirs.DSPyError as error:
+        if (ours := _ours(error)) is not None:
+            raise ours from error
         for kind, code, retryable in _CODES:
             if isinstance(error, kind):
                 details = {"http_status": error.status} if error.status else {}
@@ -37,3 +40,9 @@ def translated() -> Iterator[None]:
                     details["retry_after_s"] = error.retry_after
                 raise StepError(str(error), code=code, retryable=retryable, details=details) from error
         raise StepError(str(error), code="dspy_failed") from error
+
+
+def _ours(error: BaseException | None) -> LMError | None:
+    while error is not None and not isinstance(error, LMError):
+        error = error.__cause__
+    return error

@@ -11,21 +11,23 @@ import dspy
 from dspex_bus.wire import Usage
 
 from ..errors import StepError
-from ..lm import LMConfig
+from ..lm import Configured
+from .engine import Engine
 
 # DSPy would choose LiteLLM, which costs seconds and hundreds of megabytes, when it sees these; the address is given
 # to it explicitly instead.
 _HIDDEN = ("OPENAI_API_BASE", "OPENAI_BASE_URL")
-_RETRIES = 2
 
 
 class Models:
-    """Language models by what a step asked for. ``environment`` is read once, when the worker starts."""
+    """Language models by what a step asked for, all over one engine. ``environment`` is read once, when the worker
+    starts."""
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         source = dict(os.environ) if environment is None else environment
-        self.config = LMConfig.from_environment(source)
-        self._keys = {name: source.get(f"{name.upper()}_API_KEY") for name in ("openai", "anthropic")}
+        configured = Configured(source)
+        self.config = configured.get()
+        self.engine = Engine(configured)
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         for name in _HIDDEN:
             os.environ.pop(name, None)
@@ -42,23 +44,7 @@ class Models:
         return self._made(model or self.config.model, temperature, max_tokens)
 
     def _make(self, model: str, temperature: float | None, max_tokens: int | None) -> Any:
-        assert self.config is not None
-        provider = model.partition("/")[0]
-        address: dict[str, Any] = {}
-        if provider == self.config.provider and self.config.base_url:
-            address["api_base"] = self.config.base_url
-        # A server of one's own may need no key, but the client insists on one.
-        key = self._keys.get(provider) or ("none" if address else None)
-        return dspy.LM(
-            model,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            cache=False,
-            num_retries=_RETRIES,
-            timeout=self.config.timeout_s,
-            **address,
-            **({"api_key": key} if key else {}),
-        )
+        return self.engine.lm(model, temperature=temperature, max_tokens=max_tokens)
 
 
 class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
