@@ -43,9 +43,13 @@ NOTES = {
 
 @contextlib.asynccontextmanager
 async def process(*command: str) -> AsyncIterator[None]:
-    """A process of ours, there until the block ends."""
-    child = await asyncio.create_subprocess_exec(*command, cwd=HERE, stdout=subprocess.DEVNULL)
+    """A process of ours, there until the block ends. It is ready once it has said so."""
+    child = await asyncio.create_subprocess_exec(*command, cwd=HERE, stdout=subprocess.PIPE)
     try:
+        async with asyncio.timeout(30):
+            assert child.stdout is not None
+            if not await child.stdout.readline():
+                raise SystemExit(f"{' '.join(command)} ended before it was ready")
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -102,17 +106,8 @@ async def measure(quick: bool) -> dict[str, float]:
         core, journal = CoreFloor(raw), JournalFloor(raw, tasks="memory")
         await journal.start()
         product = Product(await stack.enter_async_context(dspex.connect(url)))
-        await _answering(core)
         await product.prepare()
         return await _figures(core, journal, product, quick)
-
-
-async def _answering(core: CoreFloor) -> None:
-    """Until the floor's worker is there."""
-    async with asyncio.timeout(20):
-        while True:
-            with contextlib.suppress(nats.errors.NoRespondersError):
-                return await core.run(1)
 
 
 async def _figures(core: CoreFloor, journal: JournalFloor, product: Product, quick: bool) -> dict[str, float]:

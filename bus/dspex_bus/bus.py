@@ -83,9 +83,11 @@ class Subscription(ABC):
 
 class Reader(Subscription):
     """An ordered, gap-free, ack-none reader of a stream. ``start`` is the stream's last sequence when it opened:
-    what is at or below it must be read with :meth:`Bus.history`."""
+    what is at or below it must be read with :meth:`Bus.history`. ``last`` is the sequence up to which everything has
+    been handed over."""
 
     start: int
+    last: int
 
 
 class Consumer(Subscription):

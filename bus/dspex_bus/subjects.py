@@ -17,6 +17,9 @@ DEFAULT_LANE = "normal"
 INLINE = "inline"
 """The reserved pipeline name under which a run brings its own definition."""
 
+ROUTER_POOL = "router"
+"""The reserved pool of outcomes that routers themselves record: of sleeps, waits, joins and pipelines."""
+
 JOURNAL = f"{ROOT}.journal"
 EVENT = f"{ROOT}.event"
 TASK = f"{ROOT}.task"
@@ -70,6 +73,16 @@ def cancel_request(partition: int, session: str) -> str:
     return f"{JOURNAL}.{partition}.{session}.cancel"
 
 
+def control(partition: int, session: str, number: int) -> str:
+    """The slot of a session's pause or resumption, numbered from 0."""
+    return f"{JOURNAL}.{partition}.{session}.control.{number}"
+
+
+def signal(partition: int, session: str, name: str, id: str) -> str:
+    """The slot of a signal; ``id`` is the sender's own."""
+    return f"{JOURNAL}.{partition}.{session}.signal.{name}.{id}"
+
+
 def end(partition: int, session: str) -> str:
     return f"{JOURNAL}.{partition}.{session}.end"
 
@@ -79,13 +92,24 @@ def session_journal(partition: int, session: str) -> str:
     return f"{JOURNAL}.{partition}.{session}.>"
 
 
+def partition_journal(partition: int) -> str:
+    """Everything stored about a partition's sessions."""
+    return f"{JOURNAL}.{partition}.>"
+
+
+def session_end(partition: int, session: str) -> str:
+    """Where a session's end is said, live."""
+    return f"{EVENT}.{partition}.{session}.end"
+
+
 def session_events(session: str, partition: int | str = "*") -> str:
     """What a client subscribes to for one session's events, live."""
     return f"{EVENT}.{partition}.{session}.>"
 
 
 class JournalSubject(NamedTuple):
-    """``kind`` is ``accepted``, ``step``, ``cancel`` or ``end``; the last three fields are for ``step``."""
+    """``kind`` is ``accepted``, ``step``, ``control``, ``signal``, ``cancel`` or ``end``; the last three fields are for
+    ``step``."""
 
     partition: int
     session: str
@@ -152,6 +176,14 @@ def presence(pool: str, worker: str) -> str:
 PRESENCE = f"{ROOT}.presence.>"
 ROLL_CALL = f"{ROOT}.rollcall"
 """Published by whoever wants every worker to announce itself at once."""
+
+
+def router(id: str) -> str:
+    """A router's presence."""
+    return f"{ROOT}.router.{id}"
+
+
+ROUTERS = f"{ROOT}.router.*"
 
 
 def cancelled(session: str) -> str:

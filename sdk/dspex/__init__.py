@@ -20,7 +20,20 @@ from dspex_bus.wire import PipelineDefinition, RetryPolicy, RunResult, StepDefin
 from dspex_services.errors import StepError
 from dspex_services.handlers import Handlers, Step
 
-from .builders import call, module, native, parallel, pipeline, sequence
+from .builders import (
+    branch,
+    call,
+    loop,
+    map,
+    module,
+    native,
+    parallel,
+    pipeline,
+    sequence,
+    sleep,
+    subpipeline,
+    wait,
+)
 from .client import Client, connect
 from .loading import load_pipeline, parse_pipeline
 from .predictions import Prediction, Predictor
@@ -46,10 +59,13 @@ __all__ = [
     "StepError",
     "StoredEvent",
     "Unavailable",
+    "branch",
     "call",
     "connect",
     "connect_sync",
     "load_pipeline",
+    "loop",
+    "map",
     "module",
     "native",
     "parallel",
@@ -57,4 +73,7 @@ __all__ = [
     "pipeline",
     "sequence",
     "signature",
+    "sleep",
+    "subpipeline",
+    "wait",
 ]

@@ -9,21 +9,26 @@ from typing import Literal, assert_never
 from dspex_bus.wire import (
     CancelRequested,
     ErrorInfo,
+    MapNode,
     Node,
     ParallelNode,
     Plan,
     Progress,
-    SequenceNode,
     SessionAccepted,
     SessionEnded,
+    SessionPaused,
+    SessionResumed,
+    SignalReceived,
     StepCancelled,
     StepFailed,
     StepLost,
+    StepNode,
     StepSucceeded,
     StepTimedOut,
     StoredEvent,
-    TaskNode,
     Usage,
+    find,
+    members,
 )
 
 StepStatus = Literal["pending", "running", "retrying", "succeeded", "failed", "timed_out", "cancelled", "lost"]
@@ -31,8 +36,9 @@ StepStatus = Literal["pending", "running", "retrying", "succeeded", "failed", "t
 
 @dataclass
 class StepProgress:
-    """One node of the plan. ``duration_us`` is the handler's own time for a task, and for a parallel or a sequence
-    the time from the first start to the last end of what is in it."""
+    """One node of the plan. ``duration_us`` is the handler's own time for a task, and for a group the time from the
+    first start to the last end of what is in it. Of a node under a map or a loop it is the last run that is told, and
+    how many ``succeeded`` and ``failed``."""
 
     node: Node
     depth: int
@@ -47,6 +53,8 @@ class StepProgress:
     error: ErrorInfo | None = None
     usage: Usage | None = None
     outputs: dict[str, object] = field(default_factory=dict)
+    succeeded: int = 0
+    failed: int = 0
 
     @property
     def over(self) -> bool:
@@ -63,6 +71,8 @@ class Progression:
         self.ended: SessionEnded | None = None
         self.ended_ms = 0
         self.cancel_requested = False
+        self.paused = False
+        self.signals: list[SignalReceived] = []
         self.steps: dict[str, StepProgress] = {}
 
     def fold(self, stored: StoredEvent) -> StepProgress | None:
@@ -74,12 +84,16 @@ class Progression:
                 self.steps = {node.id: StepProgress(node, depth) for node, depth in walk(event.plan.root)}
             case CancelRequested():
                 self.cancel_requested = True
+            case SessionPaused() | SessionResumed():
+                self.paused = isinstance(event, SessionPaused)
+            case SignalReceived():
+                self.signals.append(event)
             case SessionEnded():
                 self.ended, self.ended_ms = event, stored.time_ms
                 self._settle()
             case StepSucceeded() | StepFailed() | StepTimedOut() | StepCancelled() | StepLost():
-                step = self.steps.get(stored.node)
-                if step is not None:
+                step = self._step(stored.node)
+                if step is not None and isinstance(step.node, StepNode):
                     _record(step, stored, event)
                     self._settle()
                 return step
@@ -89,37 +103,48 @@ class Progression:
 
     def say(self, node: str, attempt: int, progress: Progress) -> None:
         """A worker's word that an attempt is running; ignored once the attempt is over."""
-        step = self.steps.get(node)
-        if step is None or step.attempt > attempt or (step.over and step.attempt == attempt):
+        step = self._step(node)
+        if step is None or (not repeats(step) and (step.attempt > attempt or (step.over and step.attempt == attempt))):
             return
         step.status, step.attempt, step.worker = "running", attempt, progress.worker
         step.started_ms, step.note, step.fraction = progress.started_ms, progress.note, progress.fraction
 
     @property
     def done(self) -> int:
-        return sum(step.over for step in self._tasks())
+        return sum(step.over for step in self._single())
 
     @property
     def total(self) -> int:
-        return sum(1 for _ in self._tasks())
+        """How many steps there are besides groups."""
+        return sum(1 for _ in self._single())
 
-    def _tasks(self) -> Iterator[StepProgress]:
-        return (step for step in self.steps.values() if isinstance(step.node, TaskNode))
+    def _single(self) -> Iterator[StepProgress]:
+        return (step for step in self.steps.values() if isinstance(step.node, StepNode))
+
+    def _step(self, run: str) -> StepProgress | None:
+        """The node that ran as ``run``."""
+        node = None if self.plan is None else find(self.plan, run)
+        return None if node is None else self.steps.get(node.id)
 
     def _settle(self) -> None:
         """A group is what its members are."""
         for step in reversed(self.steps.values()):
-            if isinstance(step.node, SequenceNode | ParallelNode):
-                _summarise(step, [self.steps[child.id] for child in step.node.children], self.ended is not None)
+            below = [self.steps[child.id] for child in members(step.node)]
+            if below:
+                _summarise(step, below, self.ended is not None)
 
 
 def walk(node: Node, depth: int = -1) -> Iterator[tuple[Node, int]]:
     """The nodes below a plan's root, parents first, with their depth."""
     if depth >= 0:
         yield node, depth
-    if isinstance(node, SequenceNode | ParallelNode):
-        for child in node.children:
-            yield from walk(child, depth + 1)
+    for child in members(node):
+        yield from walk(child, depth + 1)
+
+
+def repeats(step: StepProgress) -> bool:
+    """Whether the node is under a map or a loop, and may run more than once."""
+    return "n" in step.node.id.split("-")
 
 
 def _record(
@@ -130,6 +155,7 @@ def _record(
     step.attempt, step.note, step.fraction = stored.attempt, "", None
     match event:
         case StepSucceeded():
+            step.succeeded += 1
             step.status, step.error, step.cached = "succeeded", None, event.cached
             step.outputs, step.usage = event.outputs, event.usage
         case StepFailed():
@@ -140,20 +166,30 @@ def _record(
             step.status, step.note = "cancelled", event.reason
         case StepLost():
             step.status, step.error = "lost", event.error
+    if not isinstance(event, StepSucceeded):
+        step.failed += 1
     if isinstance(event, StepSucceeded | StepFailed | StepTimedOut):
         step.worker, step.started_ms, step.duration_us = event.worker, event.started_ms, event.duration_us
 
 
-def _summarise(group: StepProgress, members: list[StepProgress], ended: bool) -> None:
-    started = [member.started_ms for member in members if member.started_ms]
+def _forgives(node: Node, below: list[StepProgress]) -> bool:
+    """Whether a join may have succeeded although branches of it did not."""
+    if not isinstance(node, ParallelNode | MapNode):
+        return False
+    if node.join.kind == "all":
+        return node.join.on_error == "collect"
+    return node.join.kind == "best_effort" or any(member.succeeded for member in below)
+
+
+def _summarise(group: StepProgress, below: list[StepProgress], ended: bool) -> None:
+    started = [member.started_ms for member in below if member.started_ms]
     if not started:
         return
     group.started_ms = min(started)
-    finish = max(member.started_ms * 1000 + member.duration_us for member in members if member.started_ms)
+    finish = max(member.started_ms * 1000 + member.duration_us for member in below if member.started_ms)
     group.duration_us = finish - group.started_ms * 1000
-    if all(member.over for member in members) or ended:
-        bad = [member for member in members if member.status not in ("succeeded", "pending")]
-        collected = isinstance(group.node, ParallelNode) and group.node.on_error == "collect"
-        group.status = "succeeded" if collected or not bad else bad[0].status
+    if all(member.over for member in below) or ended:
+        bad = [member for member in below if member.status not in ("succeeded", "pending")]
+        group.status = "succeeded" if not bad or _forgives(group.node, below) else bad[0].status
     else:
         group.status = "running"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -14,12 +14,17 @@ from dspex_bus.wire import (
     CancelRequest,
     EventPage,
     EventsRequest,
+    ForkRequest,
+    PauseRequest,
     ResultRequest,
     RunResult,
     SessionEnded,
     SessionRequest,
     SessionView,
+    SignalReply,
+    SignalRequest,
     StoredEvent,
+    Submitted,
 )
 
 from ._feed import Feed
@@ -61,6 +66,39 @@ class Session:
     async def cancel(self, reason: str = "") -> SessionView:
         """Ask for the end: queued steps never start, running ones are told. Safe to repeat."""
         return await self._client.ask("session", "cancel", CancelRequest(session=self.id, reason=reason), SessionView)
+
+    async def pause(self, reason: str = "") -> SessionView:
+        """Let what runs end and start nothing more, until :meth:`resume`. The run's deadline stays as it is."""
+        return await self._client.ask("session", "pause", PauseRequest(session=self.id, reason=reason), SessionView)
+
+    async def resume(self) -> SessionView:
+        return await self._client.ask("session", "resume", PauseRequest(session=self.id), SessionView)
+
+    async def signal(self, name: str, payload: Mapping[str, Any] | None = None, *, id: str | None = None) -> bool:
+        """Send a signal; a wait of that name takes it, now or later. ``id`` is your own: the same one twice is one
+        signal, and False says that it was there before."""
+        request = SignalRequest(session=self.id, name=name, id=id, payload=dict(payload or {}))
+        return (await self._client.ask("session", "signal", request, SignalReply)).created
+
+    async def retry(self, *, timeout_s: float | None = None, id: str | None = None) -> Session:
+        """A new session that goes on from what failed in this one, its results kept."""
+        return await self._fork("retry", ForkRequest(session=self.id, timeout_s=timeout_s, id=id))
+
+    async def fork(
+        self,
+        node: str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        id: str | None = None,
+    ) -> Session:
+        """A new session that runs again from the step ``node`` (its place, as :meth:`view` tells it), with ``input``
+        over this one's and what was done before it kept."""
+        request = ForkRequest(session=self.id, node=node, input=dict(input or {}), timeout_s=timeout_s, id=id)
+        return await self._fork("fork", request)
+
+    async def _fork(self, verb: str, request: ForkRequest) -> Session:
+        return Session(self._client, (await self._client.ask("session", verb, request, Submitted)).session)
 
     async def page(self, after: int = 0, limit: int = 256) -> EventPage:
         """Stored events with a sequence above ``after``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,8 +17,9 @@ from nats.aio.client import Client as Nats
 
 import dspex
 
+from .processes import ROOT, offline_environment
+
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
 DOCUMENTS = ROOT / "docs"
 READY_S = 40
 
@@ -33,12 +33,6 @@ class RunningSystem:
     @property
     def environment(self) -> dict[str, str]:
         return {**offline_environment(), "DSPEX_SERVER": self.url}
-
-
-def offline_environment() -> dict[str, str]:
-    """The environment without anything that names a model: tests never leave this machine."""
-    named = ("DSPEX_", "OPENAI_", "ANTHROPIC_")
-    return {key: value for key, value in os.environ.items() if not key.startswith(named)}
 
 
 @contextmanager

@@ -75,3 +75,27 @@ async def wait_for_file(request: Gate) -> Text:
     while not await anyio.Path(request.path).exists():
         await anyio.sleep(0.01)
     return Text(text=request.text)
+
+
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    stamp: int
+
+
+@handlers.handler("rough.stamp")
+async def stamp(request: Nothing) -> Stamp:
+    """Another one each time it runs."""
+    return Stamp(stamp=time.monotonic_ns())
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+
+
+@handlers.handler("rough.once")
+async def once(request: Tried) -> Nothing:
+    """Fail the first time."""
+    path = anyio.Path(request.path)
+    if not await path.exists():
+        await path.touch()
+        raise dspex.StepError("the first time fails", code="first_time")
+    return Nothing()

@@ -255,6 +255,7 @@ class MemoryBus(Bus):
 class MemoryReader(Reader):
     def __init__(self, stream: Stream, subjects: Sequence[str], callback: OnStoredMessage, after: int | None) -> None:
         self.start = stream.last_sequence
+        self.last = self.start if after is None else after
         self.task: asyncio.Task[None] | None = None
         self._stream = stream
         self._subjects = subjects
@@ -271,7 +272,9 @@ class MemoryReader(Reader):
 
     async def deliver(self) -> None:
         while True:
-            await self._callback(await self._arrived.get())
+            message = await self._arrived.get()
+            self.last = message.sequence
+            await self._callback(message)
 
     async def close(self) -> None:
         if self._put in self._stream.followers:

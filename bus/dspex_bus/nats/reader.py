@@ -25,8 +25,6 @@ _RETRY_S = 0.25
 
 
 class NatsReader(Reader):
-    """``last`` is the sequence up to which everything has been handed over."""
-
     def __init__(
         self,
         connection: Connection,
@@ -42,7 +40,7 @@ class NatsReader(Reader):
         self._stream = stream
         self._subjects = list(subjects)
         self._callback = callback
-        self._last = last
+        self.last = last
         self._inbox = connection.new_inbox()
         self._consumer = ""
         self._delivered = 0
@@ -76,7 +74,7 @@ class NatsReader(Reader):
             "name": name,
             "deliver_subject": self._inbox,
             "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self._last + 1,
+            "opt_start_seq": self.last + 1,
             "ack_policy": "none",
             "filter_subjects": self._subjects,
             "replay_policy": "instant",
@@ -125,10 +123,10 @@ class NatsReader(Reader):
         if consumer != self._consumer:
             return
         if delivered != self._delivered + 1:
-            logger.info("a gap in %s after %d: reading on from there", self._stream, self._last)
+            logger.info("a gap in %s after %d: reading on from there", self._stream, self.last)
             self.restart()
             return
-        self._delivered, self._last = delivered, sequence
+        self._delivered, self.last = delivered, sequence
         await self._callback(StoredMessage(message.subject, message.data, message.headers, sequence, time_ms))
 
     async def _on_control(self, message: Message) -> None:

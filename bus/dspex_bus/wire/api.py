@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from .definition import Implementation, PipelineDefinition, Seconds
-from .journal import EndStatus, ErrorInfo, JournalEvent, Usage
+from .journal import EndStatus, ErrorInfo, JournalEvent, Origin, Parent, Usage
 from .plan import Plan
 from .presence import PoolStatus
 
@@ -90,6 +90,44 @@ class CancelRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     reason: str = ""
 
 
+class PauseRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``session.pause`` and ``session.resume``. The reply is the session's state once the request is stored."""
+
+    session: SessionId
+    reason: str = ""
+
+
+class SignalRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``session.signal``. ``id`` is the sender's own, one is made up without it: the same id twice is one
+    signal."""
+
+    session: SessionId
+    name: SessionId
+    id: SessionId | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+class SignalReply(Struct, frozen=True, kw_only=True):
+    """The signal is stored. ``created`` is false where one with this id was there before."""
+
+    session: str
+    name: str
+    id: str
+    created: bool
+
+
+class ForkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For ``session.retry`` (a session that ended without success goes on from what failed, its successes kept) and
+    ``session.fork``: a new session that keeps what was done before step ``node`` of this one, with ``input`` merged
+    over this one's. ``id`` is the new session's, if the client wants one; ``timeout_s`` bounds it anew."""
+
+    session: SessionId
+    node: str | None = None
+    input: dict[str, Any] = field(default_factory=dict)
+    id: SessionId | None = None
+    timeout_s: Seconds | None = None
+
+
 class EventsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """For ``session.events``: events with a sequence greater than ``after``, oldest first."""
 
@@ -119,11 +157,12 @@ class EventPage(Struct, frozen=True, kw_only=True):
 
 
 class StepReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How one node of the plan went, its last attempt. ``status`` is ``pending`` before it starts."""
+    """How one node of the plan went, its last attempt. ``status`` is ``pending`` before it starts. Of a node that runs
+    more than once, under a map or a loop, only the numbers are told: ``runs`` started so far, and how they ended."""
 
     node: str
     name: str
-    kind: Literal["task", "sequence", "parallel"]
+    kind: Literal["task", "pipeline", "sleep", "wait", "sequence", "parallel", "map", "branch", "loop"]
     status: Literal["pending", "running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "lost"]
     implementation: Literal["native", "dspy", ""] = ""
     handler: str = ""
@@ -134,9 +173,15 @@ class StepReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_us: int = 0
     error: ErrorInfo | None = None
     usage: Usage | None = None
+    runs: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    child: str = ""
 
 
 class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``waiting_for`` names the signals that its waits have not got yet."""
+
     session: str
     pipeline: str
     digest: str
@@ -145,6 +190,10 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_ms: int = 0
     deadline_ms: int = 0
     cancel_requested: bool = False
+    paused: bool = False
+    waiting_for: tuple[str, ...] = ()
+    parent: Parent | None = None
+    origin: Origin | None = None
     input: dict[str, Any] = field(default_factory=dict)
     output: dict[str, Any] | None = None
     error: ErrorInfo | None = None

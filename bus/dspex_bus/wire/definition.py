@@ -24,21 +24,55 @@ class RetryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     codes: tuple[str, ...] | None = None
 
 
+JoinKind = Literal["all", "any", "quorum", "best_effort"]
+
+
+class CaseDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way of a ``branch``: ``when`` is a condition over the context, ``do`` the steps it leads to."""
+
+    when: str
+    do: Annotated[tuple[StepDefinition, ...], Meta(min_length=1)]
+
+
 class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One step. Exactly one of ``native``, ``module``, ``call``, ``parallel`` and ``sequence`` says its kind.
+    """One step. Exactly one of ``native``, ``module``, ``call``, ``pipeline``, ``parallel``, ``sequence``, ``map``,
+    ``branch``, ``loop``, ``sleep_s`` and ``wait`` says its kind.
 
     ``with`` holds constants; every other field the step reads comes from the run's context by name, or from
     the dotted path that ``inputs`` gives for it (``{"query": "question"}``, ``{"text": "parts.0.text"}``).
     Its outputs are merged into the context by name, under the names that ``outputs`` gives, or, with
     ``save_as``, as one object under that name. With ``cache_s`` its outputs are kept that many seconds, keyed by
     handler, constants and inputs: an equal step within that time is answered without running.
+
+    ``pipeline`` runs a stored pipeline (its newest version, or ``version``) as a session of its own.
+
+    ``parallel`` and ``map`` join: ``all`` branches, ``any`` (the first success; the others are abandoned), a ``quorum``
+    of successes, or ``best_effort`` (whatever there is at ``timeout_s``, never a failure). With ``on_error: collect`` a
+    join of all keeps failures as results. ``timeout_s`` is the join's deadline.
+
+    ``map`` names a list in the context; ``do`` is done for each of its items, found in the field ``item``, ``limit`` at
+    a time. What each item's last steps write becomes a list, in the items' order; with ``save_as`` every item's outcome
+    is kept as one list.
+
+    ``branch`` takes the first case whose condition holds, else ``otherwise``. ``loop`` repeats its steps until
+    ``until`` holds, ``at_most`` times. Conditions are CEL expressions over the context: ``score > 0.5 &&
+    size(answer) > 0``.
+
+    ``sleep_s`` waits that long. ``wait`` waits for a signal of that name, whose payload is its output; when none comes
+    within ``timeout_s`` it writes ``default``, or fails where there is no default.
     """
 
     native: str | None = None
     module: str | None = None
     call: str | None = None
+    pipeline: str | None = None
     parallel: tuple[StepDefinition, ...] | None = None
     sequence: tuple[StepDefinition, ...] | None = None
+    map: str | None = None
+    branch: tuple[CaseDefinition, ...] | None = None
+    loop: tuple[StepDefinition, ...] | None = None
+    sleep_s: Seconds | None = None
+    wait: str | None = None
 
     name: str | None = None
     with_: dict[str, Any] = field(name="with", default_factory=dict)
@@ -50,7 +84,17 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: Seconds | None = None
     retry: RetryPolicy | None = None
     cache_s: Seconds | None = None
+    version: str | None = None
     on_error: Literal["fail", "collect"] = "fail"
+    join: JoinKind = "all"
+    quorum: Annotated[int, Meta(ge=1)] | None = None
+    do: tuple[StepDefinition, ...] | None = None
+    item: str = "item"
+    limit: Annotated[int, Meta(ge=1, le=4096)] = 16
+    otherwise: tuple[StepDefinition, ...] | None = None
+    until: str | None = None
+    at_most: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    default: dict[str, Any] | None = None
 
 
 class PipelineDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -38,8 +38,25 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost: float | None = None
 
 
+class Parent(Struct, frozen=True, kw_only=True):
+    """The step of another session that started this one, and that its end is the outcome of."""
+
+    session: str
+    partition: int
+    node: str
+    attempt: int
+
+
+class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The session this one was made from, by a retry or a fork, and the step it goes on from."""
+
+    session: str
+    node: str = ""
+
+
 class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.accepted"):
-    """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit."""
+    """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit. ``kept``
+    holds the outputs of steps that need not run again, by their place."""
 
     session: str
     plan: Plan
@@ -47,6 +64,9 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     deadline_ms: int
     reply: str = ""
     reply_content: str = "application/json"
+    parent: Parent | None = None
+    origin: Origin | None = None
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class StepSucceeded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.succeeded"):
@@ -93,6 +113,24 @@ class CancelRequested(
     reason: str = ""
 
 
+class SessionPaused(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.paused"):
+    """Steps that run go on; none is started until the session is resumed."""
+
+    reason: str = ""
+
+
+class SessionResumed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.resumed"):
+    pass
+
+
+class SignalReceived(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.signalled"):
+    """``id`` is the sender's own: the same id twice is one signal. Kept until a wait of that name takes it."""
+
+    name: str
+    id: str
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
 class SessionEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.ended"):
     """``output`` is there when ``status`` is ``succeeded``, else ``error``."""
 
@@ -102,4 +140,5 @@ class SessionEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 
 
 StepOutcome = StepSucceeded | StepFailed | StepTimedOut | StepCancelled | StepLost
-JournalEvent = SessionAccepted | StepOutcome | CancelRequested | SessionEnded
+Control = SessionPaused | SessionResumed
+JournalEvent = SessionAccepted | StepOutcome | CancelRequested | Control | SignalReceived | SessionEnded

@@ -52,3 +52,14 @@ class PoolStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     queued: int = 0
     running: int = 0
     redelivered: int = 0
+
+
+class RouterPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``partitions`` are those it owns. ``state`` is ``leaving`` in a router's last announcement."""
+
+    router: str
+    host: str = ""
+    pid: int = 0
+    started_ms: int = 0
+    state: Literal["ready", "leaving"] = "ready"
+    partitions: tuple[int, ...] = ()

@@ -36,3 +36,10 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_ms: int
     note: str = ""
     fraction: float | None = None
+
+
+class Unwanted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Said on ``dspex.v1.cancelled.<session>``, not stored: nobody wants these (node, attempt) any more; with none
+    named, nothing of the session."""
+
+    attempts: tuple[tuple[str, int], ...] = ()

@@ -1,7 +1,18 @@
 """The session core: pure decisions, ``decide(state, event) -> (state, commands)``."""
 
-from .commands import Command, Dispatch, Finish, RecordEnd, RecordOutcome, SetTimer, TellCancelled
-from .events import DeadlinePassed, Event, Recorded, RetryDue, Timer
+from .commands import (
+    Command,
+    Dispatch,
+    Finish,
+    RecordEnd,
+    RecordOutcome,
+    SetTimer,
+    StartChild,
+    TellCancelled,
+    TellChild,
+)
+from .ending import finish
+from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue, Timer
 from .session import decide, resume
 from .state import Session
 from .view import view
@@ -18,9 +29,13 @@ __all__ = [
     "RetryDue",
     "Session",
     "SetTimer",
+    "StartChild",
+    "StepDue",
     "TellCancelled",
+    "TellChild",
     "Timer",
     "decide",
+    "finish",
     "resume",
     "view",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from dspex_bus.wire import RunResult, SessionEnded, StepOutcome, Task
+from dspex_bus.wire import Parent, RunResult, SessionAccepted, SessionEnded, StepOutcome, Task
 
 from .events import Timer
 
@@ -15,6 +16,21 @@ class Dispatch:
 
     pool: str
     task: Task
+
+
+@dataclass(slots=True, frozen=True)
+class StartChild:
+    """Start a session for a step that is a pipeline. Starting it twice does no harm."""
+
+    accepted: SessionAccepted
+
+
+@dataclass(slots=True, frozen=True)
+class TellChild:
+    """Have a child session cancelled, paused or resumed."""
+
+    session: str
+    verb: Literal["cancel", "pause", "resume"]
 
 
 @dataclass(slots=True, frozen=True)
@@ -44,17 +60,22 @@ class SetTimer:
 
 @dataclass(slots=True, frozen=True)
 class TellCancelled:
-    """Tell workers, unstored, that the session's open attempts are abandoned."""
+    """Tell workers, unstored, that the session's open attempts are abandoned: all, or the (node, attempt) in
+    ``attempts``."""
+
+    attempts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(slots=True, frozen=True)
 class Finish:
-    """The end is stored: send ``result`` to ``reply`` (unless that is '') encoded as ``reply_content``, then forget the
-    session and its timers."""
+    """The end is stored: send ``result`` to ``reply`` (unless that is '') encoded as ``reply_content``, propose
+    ``report`` as the outcome of the ``parent``'s step, then forget the session and its timers."""
 
     result: RunResult
-    reply: str
-    reply_content: str
+    reply: str = ""
+    reply_content: str = ""
+    parent: Parent | None = None
+    report: StepOutcome | None = None
 
 
-Command = Dispatch | RecordOutcome | RecordEnd | SetTimer | TellCancelled | Finish
+Command = Dispatch | StartChild | TellChild | RecordOutcome | RecordEnd | SetTimer | TellCancelled | Finish

@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
-from dspex_bus.wire import ErrorInfo, RunResult, SessionEnded
+from dspex_bus.wire import ErrorInfo, RunResult, SessionAccepted, SessionEnded
 
+from . import child
 from .commands import Finish
 from .context import MISSING
-from .state import Session
+from .state import SequenceRun, Session
 
 
 def end_of(session: Session) -> SessionEnded:
@@ -25,16 +26,17 @@ def end_of(session: Session) -> SessionEnded:
     return SessionEnded(status="cancelled" if root.status == "cancelled" else "failed", error=_named(root.error))
 
 
-def finish(session: Session, ended: SessionEnded) -> Finish:
-    accepted = session.accepted
-    result = RunResult(session=session.id, status=ended.status, output=ended.output, error=ended.error)
-    return Finish(result, accepted.reply, accepted.reply_content)
+def finish(accepted: SessionAccepted, ended: SessionEnded, accepted_ms: int, ended_ms: int) -> Finish:
+    """What follows from a stored end."""
+    result = RunResult(session=accepted.session, status=ended.status, output=ended.output, error=ended.error)
+    report = None if accepted.parent is None else child.outcome(ended, accepted_ms, ended_ms)
+    return Finish(result, accepted.reply, accepted.reply_content, accepted.parent, report)
 
 
 def _succeeded(session: Session) -> SessionEnded:
     root, names = session.root, session.accepted.plan.output
     if names is None:
-        return SessionEnded(status="succeeded", output=root.current.written)
+        return SessionEnded(status="succeeded", output=_last(root))
     output: dict[str, Any] = {name: root.context.get(name) for name in names}
     missing = [name for name, value in output.items() if value is MISSING]
     if not missing:
@@ -46,6 +48,11 @@ def _succeeded(session: Session) -> SessionEnded:
         details={"field": missing[0], "known": known},
     )
     return SessionEnded(status="failed", error=error)
+
+
+def _last(root: SequenceRun) -> dict[str, Any]:
+    assert root.child is not None
+    return root.child.written
 
 
 def _cancelled(session: Session) -> ErrorInfo:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from dspex_bus.wire import ErrorInfo, Node
+from dspex_bus.wire import ErrorInfo
+
+from .state import Run
 
 
-def located(error: ErrorInfo, node: Node) -> ErrorInfo:
-    return msgspec.structs.replace(error, details={**error.details, "step": node.name, "node": node.id})
+def located(error: ErrorInfo, run: Run) -> ErrorInfo:
+    return msgspec.structs.replace(error, details={**error.details, "step": run.node.name, "node": run.id})
 
 
-def cancelled(reason: str, node: Node) -> ErrorInfo:
-    error = ErrorInfo(code="cancelled", message=f"step {node.name!r} was abandoned: {reason or 'no reason given'}")
-    return located(error, node)
+def failure(run: Run, code: str, message: str, **details: Any) -> ErrorInfo:
+    return located(ErrorInfo(code=code, message=message, details=details), run)
+
+
+def cancelled(reason: str, run: Run) -> ErrorInfo:
+    return failure(run, "cancelled", f"step {run.node.name!r} was abandoned: {reason or 'no reason given'}")

@@ -33,11 +33,19 @@ class RetryDue:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class StepDue:
+    """The time that ``node`` sleeps, waits for a signal or joins within is over."""
+
+    time_ms: int
+    node: str
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class DeadlinePassed:
     """The run's deadline has passed."""
 
     time_ms: int
 
 
-Timer = RetryDue | DeadlinePassed
+Timer = RetryDue | StepDue | DeadlinePassed
 Event = Recorded | Timer

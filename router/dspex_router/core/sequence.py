@@ -8,28 +8,33 @@ running, abandoned ──step succeeded, more───> cancelled
 
 from __future__ import annotations
 
-from dspex_bus.wire import Node
-
 from .errors import cancelled
-from .state import Run, SequenceRun, Session
+from .state import BranchRun, LoopRun, Run, SequenceRun, Session
 
 
-def child_ended(session: Session, run: SequenceRun, child: Run) -> Node | None:
-    """The step to start next; None where the sequence has ended."""
+def child_ended(session: Session, run: SequenceRun, child: Run) -> bool:
+    """Whether there is a next step to start, at ``run.position``."""
     last = run.position + 1 == len(run.node.children)
     if child.status == "succeeded":
         run.context.fields.update(child.written)
         if not last and not run.abandoned:
             run.position += 1
-            return run.node.children[run.position]
-    run.ended_ms = session.now_ms
+            return True
     if child.status == "succeeded" and last:
-        run.status = "succeeded"
         run.written = run.context.fields
-    elif child.status in ("succeeded", "cancelled"):
+        run.status = "succeeded"
+        run.ended_ms = session.now_ms
+    else:
+        end_like(session, run, child)
+    return False
+
+
+def end_like(session: Session, run: SequenceRun | BranchRun | LoopRun, child: Run) -> None:
+    """End a run by a child that did not succeed, or that succeeded when nobody wanted the rest any more."""
+    run.ended_ms = session.now_ms
+    if child.status in ("succeeded", "cancelled"):
         run.status = "cancelled"
-        run.error = child.error or cancelled(run.abandoned, run.node)
+        run.error = child.error or cancelled(run.abandoned, run)
     else:
         run.status = "failed"
         run.error = child.error
-    return None

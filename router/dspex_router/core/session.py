@@ -4,6 +4,8 @@
     running ──cancel, deadline──> closing ──────^ once no attempt is open
     running, closing ──end stored──> ended      (another owner's proposal won)
 
+A session that is paused starts nothing; what runs goes on.
+
 ``HEARS`` is the table: which events mean something in which phase. Any other is a duplicate or too late, and changes
 nothing but a count.
 """
@@ -12,11 +14,16 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
     CancelRequested,
     EndStatus,
+    PipelineNode,
     SessionAccepted,
     SessionEnded,
+    SessionPaused,
+    SessionResumed,
+    SignalReceived,
     StepCancelled,
     StepFailed,
     StepLost,
@@ -25,18 +32,28 @@ from dspex_bus.wire import (
 )
 
 from ..errors import BrokenJournal
-from . import task
-from .commands import Command, RecordEnd, SetTimer, TellCancelled
+from . import child, join, signals, step
+from .commands import Command, RecordEnd, RecordOutcome, SetTimer, TellCancelled, TellChild
 from .context import Context
 from .ending import end_of, finish
-from .events import DeadlinePassed, Event, Recorded, RetryDue
-from .state import Phase, Run, SequenceRun, Session, TaskRun
-from .tree import abandon, propagate, start
+from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue
+from .state import MapRun, ParallelRun, Phase, SequenceRun, Session, StepRun
+from .tree import Growth
 
 Outcome = (StepSucceeded, StepFailed, StepTimedOut, StepLost, StepCancelled)
 
 HEARS: dict[Phase, tuple[type, ...]] = {
-    "running": (*Outcome, CancelRequested, RetryDue, DeadlinePassed, SessionEnded),
+    "running": (
+        *Outcome,
+        CancelRequested,
+        SessionPaused,
+        SessionResumed,
+        SignalReceived,
+        RetryDue,
+        StepDue,
+        DeadlinePassed,
+        SessionEnded,
+    ),
     "closing": (*Outcome, SessionEnded),
     "ending": (SessionEnded,),
     "ended": (),
@@ -72,10 +89,15 @@ def resume(state: Session) -> list[Command]:
     """The commands that are still open, for a shell that has just folded a journal: attempts to send again, outcomes
     and the end to propose, timers to arm, or the finish."""
     if state.ended is not None:
-        return [finish(state, state.ended)]
+        return [finish(state.accepted, state.ended, state.accepted_ms, state.ended_ms)]
     if state.proposed is not None:
         return [RecordEnd(state.proposed)]
-    commands = [task.opening(state, run) for run in state.runs.values() if isinstance(run, TaskRun) and run.open]
+    commands: list[Command] = []
+    for run in state.runs.values():
+        if isinstance(run, StepRun) and run.open:
+            commands += step.opening(state, run)
+        elif isinstance(run, ParallelRun | MapRun) and run.open and not run.settled:
+            commands += join.deadline(run)
     return [*commands, TellCancelled() if state.phase == "closing" else _deadline(state)]
 
 
@@ -98,13 +120,19 @@ def _begin(event: Recorded, accepted: SessionAccepted) -> tuple[Session, list[Co
         accepted_ms=event.time_ms,
         now_ms=event.time_ms,
         sequence=event.sequence,
-        root=SequenceRun(node=accepted.plan.root, parent=None, context=context, started_ms=event.time_ms),
+        root=SequenceRun(
+            id=accepted.plan.root.id, node=accepted.plan.root, parent=None, context=context, started_ms=event.time_ms
+        ),
     )
     if event.time_ms >= accepted.deadline_ms:
         state.closing, state.root.status = "timed_out", "cancelled"
         return state, [_propose_end(state)]
-    commands: list[Command] = [_deadline(state)]
-    state.root.child = start(state, accepted.plan.root.children[0], state.root, context, commands)
+    growth = Growth(state)
+    growth.plant(state.root)
+    growth.propagate()
+    commands = [_deadline(state), *growth.commands]
+    if not state.root.open:
+        commands.append(_propose_end(state))
     return state, commands
 
 
@@ -112,46 +140,116 @@ def _hear(state: Session, event: Event) -> list[Command]:
     match event:
         case RetryDue():
             run = state.runs.get(event.node)
-            sent = task.retry(state, run, event) if isinstance(run, TaskRun) else None
-            return _ignore(state) if sent is None else sent
+            return _heard(state, step.retry(state, run, event) if isinstance(run, StepRun) else None)
+        case StepDue():
+            return _heard(state, _due(state, event))
         case DeadlinePassed():
-            return _close(state, "timed_out", DEADLINE_PASSED, [])
+            return _close(state, "timed_out", DEADLINE_PASSED, Growth(state))
         case Recorded(event=SessionEnded() as ended):
             state.phase, state.ended, state.ended_ms = "ended", ended, event.time_ms
-            return [finish(state, ended)]
+            return [finish(state.accepted, ended, state.accepted_ms, state.ended_ms)]
         case Recorded(event=CancelRequested() as request):
             state.cancel_requested, state.cancel_reason = True, request.reason
-            return _close(state, "cancelled", CANCEL_REQUESTED, [])
+            return _close(state, "cancelled", CANCEL_REQUESTED, Growth(state))
+        case Recorded(event=SessionPaused() | SessionResumed() as control):
+            return _control(state, paused=isinstance(control, SessionPaused))
+        case Recorded(event=SignalReceived() as signal):
+            return _heard(state, _signalled(state, event, signal))
         case Recorded():
             return _outcome(state, event)
         case _:
             assert_never(event)
 
 
+def _heard(state: Session, commands: list[Command] | None) -> list[Command]:
+    """``commands``, or, for None, note that the event meant nothing."""
+    if commands is None:
+        state.ignored += 1
+        return []
+    return commands
+
+
+def _due(state: Session, event: StepDue) -> list[Command] | None:
+    run = state.runs.get(event.node)
+    if isinstance(run, StepRun):
+        return step.due(state, run)
+    if isinstance(run, ParallelRun | MapRun) and run.open and not run.settled and not run.abandoned:
+        return [RecordOutcome(ROUTER_POOL, run.id, 1, StepTimedOut(error=join.timed_out(run)))]
+    return None
+
+
+def _control(state: Session, *, paused: bool) -> list[Command]:
+    """Pause or resume: what was held meanwhile is sent, and children are told."""
+    state.controls += 1
+    if paused == state.paused:
+        return _heard(state, None)
+    state.paused = paused
+    commands: list[Command] = []
+    for run in state.runs.values():
+        if not isinstance(run, StepRun) or not run.open:
+            continue
+        if run.held:
+            commands += step.opening(state, run)
+        elif isinstance(run.node, PipelineNode) and run.status == "running":
+            commands.append(TellChild(child.session_id(state, run), "pause" if paused else "resume"))
+    return commands
+
+
+def _signalled(state: Session, event: Recorded, signal: SignalReceived) -> list[Command] | None:
+    if event.sequence <= state.signalled:
+        return None
+    state.signalled = event.sequence
+    run = signals.receive(state, signal)
+    return [] if run is None else step.opening(state, run)
+
+
 def _outcome(state: Session, event: Recorded) -> list[Command]:
     """Fold an attempt's outcome. One stored at or past the run's deadline also says that the deadline has passed."""
     run, outcome = state.runs.get(event.node), event.event
-    if not isinstance(run, TaskRun) or not task.expects(run, event):
-        return _ignore(state)
     assert isinstance(outcome, Outcome)
-    commands = task.record(state, run, outcome)
-    ended: list[Run] = [] if run.open else [run]
+    growth = Growth(state)
+    if isinstance(run, StepRun) and step.expects(run, event):
+        growth.commands += step.record(state, run, outcome)
+        if not run.open:
+            growth.end(run)
+    elif isinstance(run, ParallelRun | MapRun) and _times_out(run, event):
+        join.settle(run, "timed_out")
+        growth.abandon_branches(run)
+    else:
+        return _heard(state, None)
     late = state.now_ms >= state.accepted.deadline_ms
     if state.phase == "running" and (late or outcome == StepCancelled(reason=DEADLINE_PASSED)):
-        return commands + _close(state, "timed_out", DEADLINE_PASSED, ended)
-    propagate(state, ended, commands)
-    return commands
+        return _close(state, "timed_out", DEADLINE_PASSED, growth)
+    growth.propagate()
+    if state.phase == "running" and (told := _abandoned(growth.commands)):
+        growth.commands.append(TellCancelled(told))
+    return growth.commands
 
 
-def _close(state: Session, status: EndStatus, reason: str, ended: list[Run]) -> list[Command]:
-    """Start nothing new, and give up what is open. ``ended`` runs are still to be told to their parents."""
+def _times_out(run: ParallelRun | MapRun, event: Recorded) -> bool:
+    return run.open and not run.settled and event.pool == ROUTER_POOL and isinstance(event.event, StepTimedOut)
+
+
+def _abandoned(commands: list[Command]) -> tuple[tuple[str, int], ...]:
+    """The attempts that workers should hear of: they may run, and nobody wants them any more."""
+    return tuple(
+        (command.node, command.attempt)
+        for command in commands
+        if isinstance(command, RecordOutcome)
+        and command.pool != ROUTER_POOL
+        and isinstance(command.outcome, StepCancelled)
+    )
+
+
+def _close(state: Session, status: EndStatus, reason: str, growth: Growth) -> list[Command]:
+    """Start nothing new, and give up what is open. ``growth`` may have runs whose parents are still to be told."""
     state.phase, state.closing = "closing", status
-    commands: list[Command] = []
-    ended += abandon(state, state.root, reason, commands)
-    if commands:
-        commands.append(TellCancelled())
-    propagate(state, ended, commands)
-    return commands
+    before = len(growth.commands)
+    growth.abandon(state.root, reason)
+    if len(growth.commands) > before:
+        growth.commands.append(TellCancelled())
+    growth.propagate()
+    return growth.commands
 
 
 def _propose_end(state: Session) -> Command:
@@ -162,8 +260,3 @@ def _propose_end(state: Session) -> Command:
 def _deadline(state: Session) -> Command:
     at_ms = state.accepted.deadline_ms
     return SetTimer(at_ms, DeadlinePassed(time_ms=at_ms))
-
-
-def _ignore(state: Session) -> list[Command]:
-    state.ignored += 1
-    return []

@@ -6,29 +6,36 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dspex_bus.wire import (
+    BranchNode,
     EndStatus,
     ErrorInfo,
+    LoopNode,
+    MapNode,
     ParallelNode,
     SequenceNode,
     SessionAccepted,
     SessionEnded,
+    SignalReceived,
+    StepNode,
     StepOutcome,
-    TaskNode,
 )
 
 from .context import Context
 
 Phase = Literal["running", "closing", "ending", "ended"]
 RunStatus = Literal["running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "lost"]
+Settled = Literal["", "enough", "hopeless", "timed_out"]
 OPEN = ("running", "waiting")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RunBase:
-    """``abandoned`` says why, '' while the run is wanted. Once ``status`` is not open any more, ``written`` holds the
-    context fields of a success, and ``error`` is there otherwise."""
+    """``id`` is the node's place, with the numbers of items and rounds. ``abandoned`` says why, '' while the run is
+    wanted. Once ``status`` is not open any more, ``written`` holds the context fields of a success, and ``error`` is
+    there otherwise."""
 
-    parent: SequenceRun | ParallelRun | None
+    id: str
+    parent: GroupRun | None
     context: Context
     started_ms: int
     status: RunStatus = "running"
@@ -43,14 +50,16 @@ class RunBase:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class TaskRun(RunBase):
-    """``attempt`` is sent while ``running``, and is to be sent at ``due_ms`` while ``waiting``. ``outcome`` is the last
-    one recorded."""
+class StepRun(RunBase):
+    """``attempt`` is sent while ``running``, and is to be sent at ``due_ms`` while ``waiting``; ``held``: it is not,
+    because the session is paused. ``outcome`` is the last one recorded. ``taken`` is the signal that ends a wait."""
 
-    node: TaskNode
+    node: StepNode
     attempt: int = 1
     due_ms: int = 0
+    held: bool = False
     outcome: StepOutcome | None = None
+    taken: SignalReceived | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -61,34 +70,85 @@ class SequenceRun(RunBase):
     position: int = 0
     child: Run | None = None
 
-    @property
-    def current(self) -> Run:
-        """``child``, which is there from the sequence's start on."""
-        assert self.child is not None
-        return self.child
+
+@dataclass(slots=True, frozen=True)
+class Result:
+    """How one branch of a join ended."""
+
+    name: str
+    status: RunStatus
+    written: dict[str, Any]
+    error: ErrorInfo | None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class ParallelRun(RunBase):
-    """``children`` in the order written; ``missing`` counts those that have not ended; ``failed`` is the first that did
-    without success."""
+class JoinRun(RunBase):
+    """``branches`` are those that run, ``results`` of those that have ended, both by place. ``settled`` says why the
+    others are not needed any more; ``winner`` is the place of the first success, ``failed`` the first failure."""
 
+    results: list[Result | None]
+    branches: dict[int, Run] = field(default_factory=dict)
+    ended: int = 0
+    succeeded: int = 0
+    winner: int | None = None
+    failed: Result | None = None
+    settled: Settled = ""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ParallelRun(JoinRun):
     node: ParallelNode
-    children: list[Run] = field(default_factory=list)
-    missing: int = 0
-    failed: Run | None = None
 
 
-Run = TaskRun | SequenceRun | ParallelRun
+@dataclass(slots=True, kw_only=True, eq=False)
+class MapRun(JoinRun):
+    """``items`` as they were when it started; those before ``following`` have been started."""
+
+    node: MapNode
+    items: list[Any]
+    following: int = 0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class BranchRun(RunBase):
+    """``child`` is the body that was chosen, None where there was none to choose."""
+
+    node: BranchNode
+    child: Run | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LoopRun(RunBase):
+    """``context`` is its own layer, into which every round writes; ``child`` is round number ``round``, from 0."""
+
+    node: LoopNode
+    round: int = 0
+    child: Run | None = None
+
+
+GroupRun = SequenceRun | ParallelRun | MapRun | BranchRun | LoopRun
+Run = StepRun | GroupRun
+
+
+@dataclass(slots=True)
+class Counts:
+    """Runs of a node that runs more than once."""
+
+    started: int = 0
+    succeeded: int = 0
+    failed: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Session:
     """Mutable, owned by whoever folds the journal.
 
-    ``runs`` holds every node that has started, by id. ``closing`` is how a session ends that was stopped from outside.
-    ``ignored`` counts duplicates and stale events; ``sequence`` is that of the last journal event folded; ``proposed``
-    is the end once it is proposed, ``ended`` once it is stored.
+    ``runs`` holds every node that has started, by its run's id; what ran for an item of a map, or in a round of a loop,
+    is forgotten when that has ended, and only ``counts``, by node, tells of it. ``waits`` are the open waits;
+    ``signals`` are those that no wait has taken, ``signalled`` the sequence of the last one that came. ``closing`` is
+    how a session ends that was stopped from outside. ``controls`` counts pauses and resumptions, ``ignored`` duplicates
+    and stale events. ``sequence`` is that of the last journal event folded; ``proposed`` is the end once it is
+    proposed, ``ended`` once it is stored.
     """
 
     partition: int
@@ -98,10 +158,16 @@ class Session:
     sequence: int
     root: SequenceRun
     runs: dict[str, Run] = field(default_factory=dict)
+    counts: dict[str, Counts] = field(default_factory=dict)
+    waits: dict[str, StepRun] = field(default_factory=dict)
+    signals: list[SignalReceived] = field(default_factory=list)
+    signalled: int = 0
     phase: Phase = "running"
     closing: EndStatus | None = None
     cancel_requested: bool = False
     cancel_reason: str = ""
+    paused: bool = False
+    controls: int = 0
     ignored: int = 0
     proposed: SessionEnded | None = None
     ended: SessionEnded | None = None

@@ -4,64 +4,205 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from dspex_bus.wire import Node, ParallelNode, SequenceNode, TaskNode
+from dspex_bus.wire import BranchNode, LoopNode, MapNode, Node, ParallelNode, SequenceNode
 
-from . import join, sequence, task
+from . import choice, join, sequence, step
 from .commands import Command
-from .context import Context
-from .state import ParallelRun, Run, SequenceRun, Session, TaskRun
-
-SIBLING_FAILED = "sibling_failed"
-"""Why the other branches of a failed parallel step are abandoned."""
-
-
-def start(
-    session: Session, node: Node, parent: SequenceRun | ParallelRun | None, context: Context, commands: list[Command]
-) -> Run:
-    """Start a node. Nothing ends by it: even a step that lacks a field ends only once that is recorded."""
-    run: Run
-    match node:
-        case TaskNode():
-            run = TaskRun(node=node, parent=parent, context=context, started_ms=session.now_ms)
-            commands.append(task.opening(session, run))
-        case SequenceNode():
-            run = SequenceRun(node=node, parent=parent, context=Context(base=context), started_ms=session.now_ms)
-            run.child = start(session, node.children[0], run, run.context, commands)
-        case ParallelNode():
-            run = ParallelRun(node=node, parent=parent, context=context, started_ms=session.now_ms)
-            run.missing = len(node.children)
-            run.children = [start(session, child, run, context, commands) for child in node.children]
-        case _:
-            assert_never(node)
-    session.runs[node.id] = run
-    return run
+from .context import MISSING, Context
+from .errors import failure
+from .state import (
+    OPEN,
+    BranchRun,
+    Counts,
+    GroupRun,
+    LoopRun,
+    MapRun,
+    ParallelRun,
+    Result,
+    Run,
+    SequenceRun,
+    Session,
+    StepRun,
+)
 
 
-def propagate(session: Session, ended: list[Run], commands: list[Command]) -> None:
-    """Tell the parents of ``ended`` runs, and theirs, until nothing more ends."""
-    for run in ended:  # grows meanwhile: in the order things ended
-        parent = run.parent
-        if parent is None:
+class Growth:
+    """One event's doing in a session: what is to be commanded, and the runs that ended and whose parents are still to
+    be told. An end can come with a start: a branch may have nothing to do, a list nothing in it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.commands: list[Command] = []
+        self._ended: list[Run] = []
+
+    def end(self, run: Run) -> None:
+        """Take note of a run that has ended."""
+        self._ended.append(run)
+
+    def plant(self, root: SequenceRun) -> None:
+        """Start a session's root, which is made before it: it is the session's own."""
+        self._begin(root)
+
+    def start(self, node: Node, id: str, parent: GroupRun | None, context: Context) -> Run:
+        run = _made(node, id, parent, context, self._session.now_ms)
+        self._session.runs[id] = run
+        if id != node.id:
+            self._session.counts.setdefault(node.id, Counts()).started += 1
+        self._begin(run)
+        if not run.open:
+            self.end(run)
+        return run
+
+    def _begin(self, run: Run) -> None:
+        match run:
+            case SequenceRun():
+                self._step(run)
+            case ParallelRun():
+                self._branches(run)
+            case MapRun():
+                self._items(run)
+            case BranchRun():
+                self._way(run)
+            case LoopRun():
+                self._round(run)
+            case StepRun():
+                self.commands += step.begin(self._session, run)
+            case _:
+                assert_never(run)
+
+    def _step(self, run: SequenceRun) -> None:
+        id = str(run.position) if run.parent is None else f"{run.id}-{run.position}"
+        run.child = self.start(run.node.children[run.position], id, run, run.context)
+
+    def _branches(self, run: ParallelRun) -> None:
+        self.commands += join.deadline(run)
+        for place, child in enumerate(run.node.children):
+            run.branches[place] = self.start(child, f"{run.id}-{place}", run, run.context)
+
+    def _items(self, run: MapRun) -> None:
+        items = run.context.get(run.node.over)
+        if not isinstance(items, list):
+            found = "is not there" if items is MISSING else f"is {type(items).__name__}, no list"
+            message = f"step {run.node.name!r} goes through {run.node.over!r}, which {found}"
+            run.status, run.ended_ms = "failed", self._session.now_ms
+            run.error = failure(run, "missing_field" if items is MISSING else "invalid_input", message)
             return
-        if isinstance(parent, SequenceRun):
-            following = sequence.child_ended(session, parent, run)
-            if following is not None:
-                parent.child = start(session, following, parent, parent.context, commands)
-        elif join.child_ended(session, parent, run):
-            for sibling in parent.children:
-                ended += abandon(session, sibling, SIBLING_FAILED, commands)
-        if not parent.open:
-            ended.append(parent)
+        run.items, run.results = items, [None] * len(items)
+        self.commands += join.deadline(run)
+        for _ in range(min(run.node.limit, len(items))):
+            self._item(run)
+        if not items:
+            join.close(self._session, run)
+
+    def _item(self, run: MapRun) -> None:
+        place = run.following
+        run.following += 1
+        context = Context({run.node.item: run.items[place]}, run.context)
+        run.branches[place] = self.start(run.node.body, f"{run.id}-{place}", run, context)
+
+    def _way(self, run: BranchRun) -> None:
+        chosen = choice.choose(self._session, run)
+        if chosen is not None:
+            place, body = chosen
+            run.child = self.start(body, f"{run.id}-{place}", run, run.context)
+
+    def _round(self, run: LoopRun) -> None:
+        run.child = self.start(run.node.body, f"{run.id}-{run.round}", run, run.context)
+
+    def propagate(self) -> None:
+        """Tell the parents of runs that have ended, and theirs, until nothing more ends."""
+        for run in self._ended:  # grows meanwhile: in the order things ended
+            self._count(run)
+            parent = run.parent
+            match parent:
+                case None:
+                    continue
+                case SequenceRun():
+                    if sequence.child_ended(self._session, parent, run):
+                        self._step(parent)
+                case BranchRun():
+                    choice.body_ended(self._session, parent, run)
+                case LoopRun():
+                    _forget(self._session, run)
+                    if choice.round_ended(self._session, parent, run):
+                        self._round(parent)
+                case ParallelRun() | MapRun():
+                    self._joined(parent, run)
+                case _:
+                    assert_never(parent)
+            if not parent.open:
+                self.end(parent)
+        self._ended.clear()
+
+    def _joined(self, run: ParallelRun | MapRun, child: Run) -> None:
+        if join.child_ended(self._session, run, child):
+            self.abandon_branches(run)
+        if isinstance(run, MapRun):
+            _forget(self._session, child)
+            if not (run.settled or run.abandoned) and run.following < len(run.items):
+                self._item(run)
+        if join.is_over(run):
+            join.close(self._session, run)
+
+    def abandon_branches(self, run: ParallelRun | MapRun) -> None:
+        """The join is settled: those of its branches that still run are not needed."""
+        for branch in list(run.branches.values()):
+            self.abandon(branch, join.ABANDONED[run.settled])
+
+    def abandon(self, run: Run, reason: str) -> None:
+        """Give up a run and all below it. What ends by it is told by :meth:`propagate`; the rest ends when its
+        attempts' slots are filled."""
+        if not run.open or run.abandoned:
+            return
+        if isinstance(run, StepRun):
+            self.commands += step.abandon(self._session, run, reason)
+            if run.status not in OPEN:
+                self.end(run)
+            return
+        run.abandoned = reason
+        below = list(run.branches.values()) if isinstance(run, ParallelRun | MapRun) else [run.child]
+        for child in below:
+            if child is not None:
+                self.abandon(child, reason)
+
+    def _count(self, run: Run) -> None:
+        if run.id != run.node.id:
+            counts = self._session.counts[run.node.id]
+            if run.status == "succeeded":
+                counts.succeeded += 1
+            else:
+                counts.failed += 1
 
 
-def abandon(session: Session, run: Run, reason: str, commands: list[Command]) -> list[Run]:
-    """Give up a run and all below it. The runs that ended by it are returned, for :func:`propagate`; the others end
-    when their attempts' slots are filled."""
-    if not run.open or run.abandoned:
-        return []
-    if isinstance(run, TaskRun):
-        commands += task.abandon(session, run, reason)
-        return [] if run.open else [run]
-    run.abandoned = reason
-    below = run.children if isinstance(run, ParallelRun) else [run.current]
-    return [ended for child in below for ended in abandon(session, child, reason, commands)]
+def _made(node: Node, id: str, parent: GroupRun | None, context: Context, started_ms: int) -> Run:
+    match node:
+        case SequenceNode():
+            return SequenceRun(id=id, node=node, parent=parent, context=Context(base=context), started_ms=started_ms)
+        case ParallelNode():
+            results: list[Result | None] = [None] * len(node.children)
+            return ParallelRun(id=id, node=node, parent=parent, context=context, started_ms=started_ms, results=results)
+        case MapNode():
+            return MapRun(id=id, node=node, parent=parent, context=context, started_ms=started_ms, results=[], items=[])
+        case BranchNode():
+            return BranchRun(id=id, node=node, parent=parent, context=context, started_ms=started_ms)
+        case LoopNode():
+            return LoopRun(id=id, node=node, parent=parent, context=Context(base=context), started_ms=started_ms)
+        case _:
+            return StepRun(id=id, node=node, parent=parent, context=context, started_ms=started_ms)
+
+
+def _forget(session: Session, run: Run) -> None:
+    """Drop a run that has ended and all that ran below it: an item's, or a round's."""
+    session.runs.pop(run.id, None)
+    match run:
+        case SequenceRun():
+            below = [f"{run.id}-{place}" for place in range(run.position + 1)]
+        case ParallelRun():
+            below = [f"{run.id}-{place}" for place in range(len(run.results))]
+        case BranchRun(child=child) if child is not None:
+            below = [child.id]
+        case _:  # a map's items and a loop's rounds are forgotten already
+            below = []
+    for id in below:
+        if id in session.runs:
+            _forget(session, session.runs[id])

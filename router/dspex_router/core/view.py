@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 from msgspec.structs import replace
 
 from dspex_bus.wire import (
     Node,
-    ParallelNode,
-    SequenceNode,
+    PipelineNode,
     SessionView,
     StepFailed,
     StepOutcome,
@@ -18,9 +17,11 @@ from dspex_bus.wire import (
     StepSucceeded,
     StepTimedOut,
     TaskNode,
+    members,
 )
 
-from .state import Run, Session, TaskRun
+from . import child, signals
+from .state import Counts, Run, Session, StepRun
 
 
 def view(state: Session) -> SessionView:
@@ -35,44 +36,50 @@ def view(state: Session) -> SessionView:
         ended_ms=state.ended_ms,
         deadline_ms=accepted.deadline_ms,
         cancel_requested=state.cancel_requested,
+        paused=state.paused,
+        waiting_for=signals.wanted(state),
+        parent=accepted.parent,
+        origin=accepted.origin,
         input=accepted.input,
         output=None if ended is None else ended.output,
         error=None if ended is None else ended.error,
         plan=accepted.plan,
-        steps=tuple(report for child in accepted.plan.root.children for report in _reports(state, child)),
+        steps=tuple(report for node in accepted.plan.root.children for report in _reports(state, node)),
     )
 
 
 def _reports(state: Session, node: Node) -> Iterator[StepReport]:
-    run = state.runs.get(node.id)
-    if isinstance(node, TaskNode):
-        assert run is None or isinstance(run, TaskRun)
-        yield _task(node, run)
-        return
-    yield _group(node, run)
-    for child in node.children:
-        yield from _reports(state, child)
+    yield _report(state, node)
+    for below in members(node):
+        yield from _reports(state, below)
 
 
-def _group(node: SequenceNode | ParallelNode, run: Run | None) -> StepReport:
-    kind: Literal["sequence", "parallel"] = "sequence" if isinstance(node, SequenceNode) else "parallel"
+def _report(state: Session, node: Node) -> StepReport:
+    kind: Any = node.__struct_config__.tag
     pending = StepReport(node=node.id, name=node.name, kind=kind, status="pending")
-    return pending if run is None else replace(pending, status=run.status, error=run.error, **_times(run))
-
-
-def _task(node: TaskNode, run: TaskRun | None) -> StepReport:
-    pending = StepReport(
-        node=node.id,
-        name=node.name,
-        kind="task",
-        status="pending",
-        implementation=node.implementation,
-        handler=node.handler,
-        pool=node.pool,
-    )
+    if isinstance(node, TaskNode):
+        pending = replace(pending, implementation=node.implementation, handler=node.handler, pool=node.pool)
+    counts = state.counts.get(node.id)
+    if counts is not None:
+        return replace(pending, **_counted(counts))
+    run = state.runs.get(node.id)
     if run is None:
         return pending
+    if isinstance(run, StepRun):
+        return _step(state, pending, run)
+    return replace(pending, status=run.status, error=run.error, **_times(run))
+
+
+def _counted(counts: Counts) -> dict[str, Any]:
+    open = counts.started - counts.succeeded - counts.failed
+    status = "running" if open else "failed" if counts.failed else "succeeded"
+    return {"status": status, "runs": counts.started, "succeeded": counts.succeeded, "failed": counts.failed}
+
+
+def _step(state: Session, pending: StepReport, run: StepRun) -> StepReport:
     report = replace(pending, status=run.status, attempt=run.attempt, error=run.error, **_times(run))
+    if isinstance(run.node, PipelineNode):
+        report = replace(report, child=child.session_id(state, run))
     return report if run.status == "running" else replace(report, **_told(run.outcome))
 
 

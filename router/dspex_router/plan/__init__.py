@@ -3,6 +3,17 @@
 from .catalog import Catalog
 from .compile import compile_pipeline
 from .operations import OPERATIONS, Choice, choose
+from .references import Reference, references
 from .structure import check_structure, digest_of
 
-__all__ = ["OPERATIONS", "Catalog", "Choice", "check_structure", "choose", "compile_pipeline", "digest_of"]
+__all__ = [
+    "OPERATIONS",
+    "Catalog",
+    "Choice",
+    "Reference",
+    "check_structure",
+    "choose",
+    "compile_pipeline",
+    "digest_of",
+    "references",
+]

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Literal
 
-from dspex_bus.errors import DspexError, InvalidPipeline, Unavailable
-from dspex_bus.signatures import Signature, SignatureError, parse_signature
+from dspex_bus.errors import DspexError, InvalidPipeline, NoWorkers
 from dspex_bus.wire import (
-    HandlerInfo,
+    BranchNode,
+    Case,
+    Join,
+    LoopNode,
+    MapNode,
     Node,
     ParallelNode,
     PipelineDefinition,
+    PipelineNode,
     Plan,
     RetryPolicy,
     SequenceNode,
+    SleepNode,
     StepDefinition,
     TaskNode,
+    WaitNode,
 )
 
 from .catalog import Catalog
+from .fields import (
+    Fields,
+    Reading,
+    check_condition,
+    check_there,
+    joined,
+    missing_field,
+    reading_of,
+    renamed,
+    signature_of,
+    written_by,
+)
 from .operations import Choice, choose, find_pool
+from .references import Reference
 from .structure import check_structure, digest_of, kind_of
 
 _TIMEOUT_MS = {"native": 60_000, "dspy": 300_000}
-
-Fields = frozenset[str] | None
-"""The context's fields as far as they are known; None where a step before may have written any."""
+_DEEPEST_PIPELINE = 8
 
 
 def compile_pipeline(
@@ -35,104 +52,216 @@ def compile_pipeline(
     *,
     input_fields: Collection[str] | None = None,
     durability: Literal["stored", "none"] = "stored",
+    definitions: Mapping[Reference, PipelineDefinition] | None = None,
 ) -> Plan:
     """The plan, with each step's pool and handler chosen. ``input_fields``: the run's input fields, None if not known
-    yet.
+    yet. ``definitions`` are those of the pipelines that steps name (see :func:`references`).
 
-    Raises InvalidPipeline with the path of the first fault, or NoWorkers where a pool has no ready worker.
+    Raises InvalidPipeline, or NoWorkers where a pool has no ready worker: the first fault, with its path.
     """
-    check_structure(definition)
-    compiler = _Compiler(catalog, definition.retry or RetryPolicy())
     known: Fields = None if input_fields is None else frozenset(input_fields)
-    children, known = compiler.sequence(definition.steps, "steps", "", known)
-    if definition.output is not None and known is not None:
-        for name in definition.output:
-            if name not in known:
-                raise _missing("output", "the run", name, known)
-    root = SequenceNode(id="root", name=definition.name, children=children)
-    return Plan(pipeline=definition.name, digest=digest_of(definition), root=root, output=definition.output)
+    compiler = _Compiler(catalog, definition, definitions or {}, stored=durability == "stored", within=())
+    return compiler.plan("", known)[0]
 
 
 class _Compiler:
-    def __init__(self, catalog: Catalog, retry: RetryPolicy) -> None:
+    """Of one definition. ``within`` names the pipelines it is a step of."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        definition: PipelineDefinition,
+        definitions: Mapping[Reference, PipelineDefinition],
+        *,
+        stored: bool,
+        within: tuple[str, ...],
+    ) -> None:
         self._catalog = catalog
-        self._retry = retry
+        self._definition = definition
+        self._definitions = definitions
+        self._stored = stored
+        self._within = within
+        self._retry = definition.retry or RetryPolicy()
 
-    def sequence(
+    def plan(self, path: str, known: Fields) -> tuple[Plan, Fields]:
+        """The plan, and the fields a run of it answers with. ``path`` is where the definition stands."""
+        definition = self._definition
+        check_structure(definition, path)
+        children, written = self._steps(definition.steps, f"{path}steps", "", known)
+        known = joined(known, *written)
+        if definition.output is not None and known is not None:
+            for name in definition.output:
+                if name not in known:
+                    raise missing_field(f"{path}output", "the run", name, known)
+        root = SequenceNode(id="root", name=definition.name, children=children)
+        plan = Plan(pipeline=definition.name, digest=digest_of(definition), root=root, output=definition.output)
+        return plan, written[-1] if definition.output is None else frozenset(definition.output)
+
+    def _steps(
         self, steps: tuple[StepDefinition, ...], path: str, prefix: str, known: Fields
-    ) -> tuple[tuple[Node, ...], Fields]:
-        nodes = []
+    ) -> tuple[tuple[Node, ...], list[Fields]]:
+        """The nodes, and what each of them writes."""
+        nodes: list[Node] = []
+        written: list[Fields] = []
         for place, step in enumerate(steps):
-            node, written = self.step(step, f"{path}[{place}]", f"{prefix}{place}", known)
+            node, more = self._step(step, f"{path}[{place}]", f"{prefix}{place}", known)
             nodes.append(node)
-            known = None if known is None or written is None else known | written
-        return tuple(nodes), known
+            written.append(more)
+            known = joined(known, more)
+        return tuple(nodes), written
 
-    def step(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
-        """The node, and the fields it writes."""
+    def _body(
+        self, steps: tuple[StepDefinition, ...], path: str, id: str, name: str, known: Fields
+    ) -> tuple[SequenceNode, Fields]:
+        """Steps in order as one node, and the fields they may write."""
+        nodes, written = self._steps(steps, path, f"{id}-", known)
+        return SequenceNode(id=id, name=name, children=nodes), joined(*written)
+
+    def _step(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
+        """The node, and the fields it may write."""
         kind = kind_of(step, path)
-        if kind == "parallel":
-            return self._parallel(step, path, id, known)
-        if kind == "sequence":
-            return self._sequence(step, path, id, known)
+        if kind in ("pipeline", "sleep_s", "wait") and not self._stored:
+            raise InvalidPipeline(
+                f"a {kind.removesuffix('_s')} step needs a stored run: leave out durability 'none'",
+                path=path,
+                code="needs_stored_run",
+            )
+        match kind:
+            case "parallel":
+                return self._parallel(step, path, id, known)
+            case "sequence":
+                assert step.sequence is not None
+                return self._body(step.sequence, f"{path}.sequence", id, step.name or "sequence", known)
+            case "map":
+                return self._map(step, path, id, known)
+            case "branch":
+                return self._branch(step, path, id, known)
+            case "loop":
+                return self._loop(step, path, id, known)
+            case "pipeline":
+                return self._pipeline(step, path, id, known)
+            case "sleep_s":
+                assert step.sleep_s is not None
+                return SleepNode(id=id, name=step.name or "sleep", duration_ms=_milliseconds(step.sleep_s)), frozenset()
+            case "wait":
+                return _wait(step, id)
+        return self._task(step, self._placed(step, kind, path), path, id, known)
+
+    def _placed(self, step: StepDefinition, kind: str, path: str) -> Choice:
+        """Where a step runs; what is wrong with that gets its path."""
         try:
-            choice = self._place(step, kind)
-        except Unavailable:
-            raise
+            return self._place(step, kind)
+        except NoWorkers as error:
+            raise NoWorkers(f"{path}: {error.message}", details={"path": path, **error.details}) from error
         except DspexError as error:
             raise InvalidPipeline(error.message, path=path, code=error.code, details=error.details) from error
-        return self._task(step, choice, path, id, known)
 
     def _place(self, step: StepDefinition, kind: str) -> Choice:
         if kind == "call":
-            assert step.call is not None
-            return choose(step.call, step.implementation, self._catalog, pool=step.pool)
+            return choose(step.call or "", step.implementation, self._catalog, pool=step.pool)
         implementation: Literal["native", "dspy"] = "native" if kind == "native" else "dspy"
         handler = (step.native or step.module or "").replace(":", ".")
         pool = find_pool(handler, implementation, self._catalog, step.pool)
         return Choice(pool, handler, implementation, "the step says so")
 
     def _parallel(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
-        assert step.parallel is not None
-        nodes, merged, writers = [], frozenset[str](), dict[str, int]()
-        sure = True
-        for place, branch in enumerate(step.parallel):
-            node, written = self.step(branch, f"{path}.parallel[{place}]", f"{id}-{place}", known)
+        nodes: list[Node] = []
+        merged: Fields = frozenset()
+        writers: dict[str, int] = {}
+        merges = step.save_as is None and step.join != "any"
+        for place, branch in enumerate(step.parallel or ()):
+            here = f"{path}.parallel[{place}]"
+            node, written = self._step(branch, here, f"{id}-{place}", known)
             nodes.append(node)
-            sure = sure and written is not None
-            for field in written or ():
-                if field in writers and step.save_as is None:
-                    raise InvalidPipeline(
-                        f"branches {writers[field]} and {place} both write {field!r}; rename it in one with 'outputs', "
-                        "or keep the branches' outcomes as a list with 'save_as' on the parallel",
-                        path=f"{path}.parallel[{place}]",
-                        code="output_conflict",
-                    )
-                writers[field] = place
-            merged |= written or frozenset()
-        parallel = ParallelNode(
-            id=id, name=step.name or "parallel", children=tuple(nodes), save_as=step.save_as, on_error=step.on_error
+            merged = joined(merged, written)
+            for field in sorted(written or ()):
+                if writers.setdefault(field, place) != place and merges:
+                    raise _conflict(here, field, writers[field], place)
+        node = ParallelNode(
+            id=id, name=step.name or "parallel", children=tuple(nodes), save_as=step.save_as, join=_join(step)
         )
-        if step.save_as is not None:
-            return parallel, frozenset({step.save_as})
-        # A branch that fails and is collected leaves its fields unwritten, so they are not sure.
-        return parallel, merged if sure and step.on_error == "fail" else None
+        return node, merged if step.save_as is None else frozenset({step.save_as})
 
-    def _sequence(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
-        assert step.sequence is not None
-        children, after = self.sequence(step.sequence, f"{path}.sequence", f"{id}-", known)
-        node = SequenceNode(id=id, name=step.name or "sequence", children=children)
-        return node, None if after is None or known is None else after - known | _rewritten(children)
+    def _map(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
+        assert step.map is not None
+        assert step.do is not None
+        if known is not None and step.map.partition(".")[0] not in known:
+            raise missing_field(path, step.name or "map", step.map, known)
+        inside = None if known is None else known | {step.item}
+        body, written = self._body(step.do, f"{path}.do", f"{id}-n", "item", inside)
+        lists = written is not None and step.save_as is None and step.join != "any"
+        node = MapNode(
+            id=id,
+            name=step.name or "map",
+            over=step.map,
+            item=step.item,
+            body=body,
+            limit=step.limit,
+            columns=tuple(sorted(written)) if lists and written is not None else (),
+            save_as=step.save_as,
+            join=_join(step),
+        )
+        return node, written if step.save_as is None else frozenset({step.save_as})
+
+    def _branch(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
+        cases, written = [], list[Fields]()
+        for place, case in enumerate(step.branch or ()):
+            here = f"{path}.branch[{place}]"
+            check_condition(case.when, known, f"{here}.when")
+            body, more = self._body(case.do, f"{here}.do", f"{id}-{place}", f"when {case.when}", known)
+            cases.append(Case(when=case.when, body=body))
+            written.append(more)
+        otherwise = None
+        if step.otherwise is not None:
+            otherwise, more = self._body(step.otherwise, f"{path}.otherwise", f"{id}-{len(cases)}", "otherwise", known)
+            written.append(more)
+        node = BranchNode(id=id, name=step.name or "branch", cases=tuple(cases), otherwise=otherwise)
+        return node, joined(*written)
+
+    def _loop(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
+        assert step.loop is not None
+        assert step.until is not None
+        body, written = self._body(step.loop, f"{path}.loop", f"{id}-n", "round", known)
+        check_condition(step.until, joined(known, written), f"{path}.until")
+        node = LoopNode(id=id, name=step.name or "loop", body=body, until=step.until, at_most=step.at_most)
+        return node, written
+
+    def _pipeline(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
+        """A pipeline within, compiled now: what it is made of does not change under a run."""
+        assert step.pipeline is not None
+        if step.pipeline in (*self._within, self._definition.name):
+            raise InvalidPipeline(
+                f"the pipeline {step.pipeline!r} would run itself", path=f"{path}.pipeline", code="recursive_pipeline"
+            )
+        definition = self._definitions[Reference(step.pipeline, step.version)]
+        within = (*self._within, self._definition.name)
+        if len(within) > _DEEPEST_PIPELINE:
+            raise InvalidPipeline(f"pipelines nested more than {_DEEPEST_PIPELINE} deep", path=f"{path}.pipeline")
+        compiler = _Compiler(self._catalog, definition, self._definitions, stored=True, within=within)
+        given = {*step.inputs, *step.with_}
+        inside = frozenset(given) if step.inputs else None if known is None else known | given
+        check_there(Reading(step.inputs, ()), known, step.name or step.pipeline, path)
+        plan, written = compiler.plan(f"{path}.pipeline({step.pipeline}).", inside)
+        node = PipelineNode(
+            id=id,
+            name=step.name or step.pipeline,
+            plan=plan,
+            options=step.with_,
+            reads=step.inputs,
+            reads_all=not step.inputs,
+            writes=step.outputs,
+            save_as=step.save_as,
+            timeout_ms=_milliseconds(step.timeout_s or definition.timeout_s),
+            retry=step.retry or RetryPolicy(attempts=1),
+        )
+        return node, renamed(step, written, path)
 
     def _task(self, step: StepDefinition, choice: Choice, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
         info = self._catalog.pools[choice.pool][choice.handler]
-        signature = _signature(step, info, path)
-        required, optional = _fields(step, info, signature, path)
-        reads = {field: step.inputs.get(field, field) for field in (*required, *optional)}
-        if info.reads == "any":
-            reads = dict(step.inputs)
-        _check_known(step, choice.handler, required if info.reads != "any" else tuple(reads), reads, known, path)
-        retry = step.retry or self._retry
+        signature = signature_of(step, info, path)
+        reading = reading_of(step, info, signature, path)
+        written = written_by(step, info, signature, path)
+        check_there(reading, known, step.name or choice.handler, path)
         node = TaskNode(
             id=id,
             name=step.name or choice.handler,
@@ -140,101 +269,48 @@ class _Compiler:
             handler=choice.handler,
             implementation=choice.implementation,
             options=step.with_,
-            reads=reads,
-            optional=tuple(field for field in optional if field not in step.inputs),
+            reads=reading.sources,
+            optional=reading.optional,
             reads_all=info.reads == "any",
             writes=step.outputs,
             save_as=step.save_as,
-            timeout_ms=int(step.timeout_s * 1000) if step.timeout_s else _TIMEOUT_MS[choice.implementation],
-            cache_ms=int((step.cache_s or 0) * 1000),
-            retry=retry,
+            timeout_ms=_milliseconds(step.timeout_s) or _TIMEOUT_MS[choice.implementation],
+            cache_ms=_milliseconds(step.cache_s),
+            retry=step.retry or self._retry,
         )
-        return node, _written(step, info, signature)
+        return node, written
 
 
-def _signature(step: StepDefinition, info: HandlerInfo, path: str) -> Signature | None:
-    """The signature of a step that reads its fields; checked here, so that a bad one never reaches a worker."""
-    if info.reads != "signature":
-        return None
-    text, instructions = step.with_.get("signature"), step.with_.get("instructions")
-    if not isinstance(text, str):
-        raise InvalidPipeline(
-            "the step needs a signature, such as 'question -> answer'",
-            path=f"{path}.with.signature",
-            code="invalid_signature",
-        )
-    try:
-        return parse_signature(text, instructions if isinstance(instructions, str) else None)
-    except SignatureError as error:
-        raise InvalidPipeline(
-            error.message, path=f"{path}.with.signature", code="invalid_signature", details=error.details
-        ) from error
+def _wait(step: StepDefinition, id: str) -> tuple[Node, Fields]:
+    assert step.wait is not None
+    node = WaitNode(
+        id=id,
+        name=step.name or step.wait,
+        signal=step.wait,
+        timeout_ms=_milliseconds(step.timeout_s),
+        default=step.default,
+        writes=step.outputs,
+        save_as=step.save_as,
+    )
+    return node, renamed(step, None, "")
 
 
-def _fields(
-    step: StepDefinition, info: HandlerInfo, signature: Signature | None, path: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the step is sent of the context: what it requires, and what it takes where it is there."""
-    constants = {*info.required, *info.optional}
-    if info.reads == "any":
-        return (), ()
-    if signature is not None:
-        _check_names(step.with_, constants, "constant", info.name, f"{path}.with")
-        required = tuple(field.name for field in signature.inputs if not field.optional)
-        optional = tuple(field.name for field in signature.inputs if field.optional)
-        _check_names(step.inputs, {*required, *optional}, "input", info.name, f"{path}.inputs")
-        return required, optional
-    _check_names(step.with_, constants, "constant", info.name, f"{path}.with")
-    _check_names(step.inputs, constants, "input", info.name, f"{path}.inputs")
-    # An optional field that the step names a source for is wanted, and its absence is an error.
-    required = tuple(field for field in info.required if field not in step.with_)
-    optional = tuple(field for field in info.optional if field not in step.with_)
-    return (*required, *(field for field in optional if field in step.inputs)), tuple(
-        field for field in optional if field not in step.inputs
+def _join(step: StepDefinition) -> Join:
+    return Join(
+        kind=step.join, quorum=step.quorum or 0, on_error=step.on_error, timeout_ms=_milliseconds(step.timeout_s)
     )
 
 
-def _check_names(given: dict[str, Any], known: set[str], what: str, handler: str, path: str) -> None:
-    for name in given:
-        if name not in known:
-            listed = ", ".join(sorted(known)) or "none"
-            raise InvalidPipeline(f"{handler} has no {what} {name!r}; there are: {listed}", path=f"{path}.{name}")
+def _milliseconds(seconds: float | None) -> int:
+    """At least one where there is a time, since 0 means none."""
+    return 0 if seconds is None else max(1, round(seconds * 1000))
 
 
-def _check_known(
-    step: StepDefinition, handler: str, required: tuple[str, ...], reads: dict[str, str], known: Fields, path: str
-) -> None:
-    if known is None:
-        return
-    for field in required:
-        if reads[field].partition(".")[0] not in known:
-            raise _missing(path, step.name or handler, reads[field], known)
-
-
-def _missing(path: str, who: str, field: str, known: frozenset[str]) -> InvalidPipeline:
-    listed = ", ".join(sorted(known)) or "none"
+def _conflict(path: str, field: str, first: int, second: int) -> InvalidPipeline:
     return InvalidPipeline(
-        f"{who} needs the field {field!r}, which nothing before writes; there are: {listed}",
+        f"branches {first} and {second} both write {field!r}; rename it in one with 'outputs', "
+        "or keep the branches' outcomes as a list with 'save_as' on the parallel",
         path=path,
-        code="missing_field",
-        details={"field": field, "known": sorted(known)},
-    )
-
-
-def _written(step: StepDefinition, info: HandlerInfo, signature: Signature | None) -> Fields:
-    if step.save_as is not None:
-        return frozenset({step.save_as})
-    outputs = info.outputs
-    if signature is not None:
-        outputs = (*signature.output_names, *(info.outputs or ()))
-    return None if outputs is None else frozenset(step.outputs.get(field, field) for field in outputs)
-
-
-def _rewritten(children: tuple[Node, ...]) -> frozenset[str]:
-    """Fields that a sequence writes over: they were known before, and it writes them all the same."""
-    return frozenset(
-        name
-        for child in children
-        if isinstance(child, TaskNode)
-        for name in (*child.writes.values(), *([child.save_as] if child.save_as else []))
+        code="output_conflict",
+        details={"field": field},
     )

@@ -64,7 +64,12 @@ def choose(operation: str, implementation: Implementation, catalog: Catalog, *, 
     if implementation == "dspy" and entry.dspy is None:
         raise _unavailable(operation, "dspy")
     native_first = implementation != "dspy" and entry.native is not None
-    if native_first and (implementation == "native" or entry.dspy is None or _offered(entry.native, catalog, pool)):
+    if native_first and (
+        implementation == "native"
+        or entry.dspy is None
+        or _offered(entry.native, catalog, pool)
+        or not _offered(entry.dspy, catalog, pool)
+    ):
         assert entry.native is not None
         return Choice(find_pool(entry.native, "native", catalog, pool), entry.native, "native", entry.why)
     assert entry.dspy is not None

@@ -3,7 +3,7 @@ once."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import anyio
@@ -11,40 +11,48 @@ import anyio
 from dspex_bus.errors import NoWorkers
 from dspex_bus.wire import PipelineDefinition, Plan
 
-from ..plan import Catalog, compile_pipeline, digest_of
+from ..plan import Catalog, Reference, compile_pipeline, digest_of
 from .config import RouterConfig
 from .presence import Presence
 
 _KEPT = 1024
 Durability = Literal["stored", "none"]
+Definitions = Mapping[Reference, PipelineDefinition]
+Key = tuple[str, frozenset[str], Durability, frozenset[tuple[Reference, str]]]
+"""What a plan depends on: the definition, the input's fields, whether the run is stored, and the pipelines within."""
 
 
 class Compiling:
     def __init__(self, config: RouterConfig, presence: Presence) -> None:
         self._config = config
         self._presence = presence
-        self._plans: dict[tuple[str, frozenset[str], Durability], Plan] = {}
+        self._plans: dict[Key, Plan] = {}
         self._catalog: Catalog | None = None
 
-    async def plan(self, definition: PipelineDefinition, fields: Collection[str], durability: Durability) -> Plan:
+    async def plan(
+        self, definition: PipelineDefinition, fields: Collection[str], durability: Durability, within: Definitions
+    ) -> Plan:
         """The plan on what is there now. NoWorkers only after ``workers_grace_s`` without the pool's first worker."""
+        versions = frozenset((reference, digest_of(found)) for reference, found in within.items())
+        key = (digest_of(definition), frozenset(fields), durability, versions)
         with anyio.move_on_after(self._config.workers_grace_s):
             while True:
                 changed = self._presence.next_change()
                 try:
-                    return self._compiled(definition, fields, durability)
+                    return self._compiled(key, definition, within)
                 except NoWorkers:
                     await self._presence.call_roll()
                     await changed.wait()
-        return self._compiled(definition, fields, durability)
+        return self._compiled(key, definition, within)
 
-    def _compiled(self, definition: PipelineDefinition, fields: Collection[str], durability: Durability) -> Plan:
+    def _compiled(self, key: Key, definition: PipelineDefinition, within: Definitions) -> Plan:
         if self._catalog is not self._presence.catalog or len(self._plans) > _KEPT:
             self._plans.clear()
             self._catalog = self._presence.catalog
-        key = (digest_of(definition), frozenset(fields), durability)
         plan = self._plans.get(key)
         if plan is None:
-            plan = compile_pipeline(definition, self._catalog, input_fields=fields, durability=durability)
+            plan = compile_pipeline(
+                definition, self._catalog, input_fields=key[1], durability=key[2], definitions=within
+            )
             self._plans[key] = plan
         return plan

@@ -19,6 +19,8 @@ from dspex_bus.wire import (
     CancelRequest,
     EventPage,
     EventsRequest,
+    ForkRequest,
+    PauseRequest,
     PipelineList,
     PipelinePut,
     PipelineRequest,
@@ -31,6 +33,8 @@ from dspex_bus.wire import (
     SessionListRequest,
     SessionRequest,
     SessionView,
+    SignalReply,
+    SignalRequest,
     Submitted,
     content_type,
     decode,
@@ -120,7 +124,7 @@ def _schema(kind: type[Any]) -> str:
     return text if len(text) < 4096 else ""
 
 
-def add_all(endpoints: Endpoints, runs: Any, calls: Any, sessions: Any, pipelines: Any, pools: Any) -> None:
+def add_all(endpoints: Endpoints, runs: Any, calls: Any, sessions: Any, forks: Any, pipelines: Any, pools: Any) -> None:
     """Every public subject."""
 
     def of(function: Callable[[Any], Awaitable[Any]]) -> Answer:
@@ -149,6 +153,11 @@ def add_all(endpoints: Endpoints, runs: Any, calls: Any, sessions: Any, pipeline
     add("session-result", subjects.session("result"), ResultRequest, RunResult, of(sessions.result))
     add("session-events", subjects.session("events"), EventsRequest, EventPage, of(sessions.events))
     add("session-cancel", subjects.session("cancel"), CancelRequest, SessionView, of(sessions.cancel))
+    add("session-pause", subjects.session("pause"), PauseRequest, SessionView, of(sessions.pause))
+    add("session-resume", subjects.session("resume"), PauseRequest, SessionView, of(sessions.resume))
+    add("session-signal", subjects.session("signal"), SignalRequest, SignalReply, of(sessions.signal))
+    add("session-retry", subjects.session("retry"), ForkRequest, Submitted, of(forks.retry))
+    add("session-fork", subjects.session("fork"), ForkRequest, Submitted, of(forks.fork))
     add("pipeline-put", subjects.pipeline("put"), PipelinePut, PipelineView, of(pipelines.put))
     add("pipeline-get", subjects.pipeline("get"), PipelineRequest, PipelineView, of(pipelines.get))
     add("pipeline-delete", subjects.pipeline("delete"), PipelineRequest, PipelineView, of(pipelines.delete))

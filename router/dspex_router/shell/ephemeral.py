@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
 from dspex_bus import Bus, subjects
-from dspex_bus.wire import JournalEvent, RunResult, SessionAccepted
+from dspex_bus.wire import JournalEvent, RunResult, SessionAccepted, TaskNode, Unwanted, encode
 
 from ..core import (
     Command,
@@ -26,6 +26,7 @@ from ..core import (
     Timer,
     decide,
 )
+from ..core.state import JoinRun, StepRun
 from .asking import ask
 from .clock import now_ms
 
@@ -64,16 +65,16 @@ class _Run:
             event = following or await self._events.receive()
 
     def _alone(self, state: Session, commands: list[Command], place: int) -> bool:
-        running = [run for run in state.runs.values() if run.open and not hasattr(run, "children")]
-        return place == len(commands) - 1 and len(running) == 1 and not self._deadline_near(state)
+        """Whether nothing else can happen before this attempt has ended."""
+        if place != len(commands) - 1 or any(isinstance(run, JoinRun) and run.open for run in state.runs.values()):
+            return False
+        steps = [run for run in state.runs.values() if isinstance(run, StepRun) and run.open]
+        return len(steps) == 1 and not self._deadline_near(state, steps[0])
 
-    def _deadline_near(self, state: Session) -> bool:
+    def _deadline_near(self, state: Session, step: StepRun) -> bool:
         """A run whose deadline may pass during an attempt must be able to hear of it."""
-        return any(
-            now_ms() + run.node.timeout_ms > state.accepted.deadline_ms
-            for run in state.runs.values()
-            if run.open and hasattr(run.node, "timeout_ms")
-        )
+        timeout_ms = step.node.timeout_ms if isinstance(step.node, TaskNode) else 0
+        return now_ms() + timeout_ms > state.accepted.deadline_ms
 
     async def _perform(self, command: Command) -> None:
         match command:
@@ -86,7 +87,7 @@ class _Run:
             case SetTimer():
                 self._group.start_soon(self._wait, command)
             case TellCancelled():
-                await self._bus.publish(subjects.cancelled(self._session))
+                await self._bus.publish(subjects.cancelled(self._session), encode(Unwanted(attempts=command.attempts)))
 
     async def _attempt(self, command: Dispatch) -> Recorded:
         outcome = await ask(self._bus, command.pool, command.task)

@@ -14,6 +14,9 @@ from dspex_bus.wire import (
     JournalEvent,
     SessionAccepted,
     SessionEnded,
+    SessionPaused,
+    SessionResumed,
+    SignalReceived,
     StepFailed,
     decode_event,
     decode_outcome,
@@ -22,7 +25,13 @@ from dspex_bus.wire import (
 
 from ..core import Recorded, Session, decide
 
-_BELONGS = {"accepted": SessionAccepted, "cancel": CancelRequested, "end": SessionEnded}
+_BELONGS: dict[str, tuple[type, ...]] = {
+    "accepted": (SessionAccepted,),
+    "cancel": (CancelRequested,),
+    "control": (SessionPaused, SessionResumed),
+    "signal": (SignalReceived,),
+    "end": (SessionEnded,),
+}
 
 
 @dataclass(slots=True)
@@ -78,6 +87,10 @@ def _failure(where: JournalSubject, error: DecodeError) -> JournalEvent:
             return StepFailed(error=error_info(error))
         case "cancel":
             return CancelRequested(reason="the cancel request is malformed")
+        case "control":
+            return SessionResumed()
+        case "signal":
+            return SignalReceived(name="", id="")
         case "end":
             return SessionEnded(status="failed", error=error_info(error))
     raise error
@@ -88,10 +101,10 @@ class Journals:
 
     def __init__(self, bus: Bus, partitions: int) -> None:
         self._bus = bus
-        self._partitions = partitions
+        self.partitions = partitions
 
     def partition(self, session: str) -> int:
-        return subjects.partition_of(session, self._partitions)
+        return subjects.partition_of(session, self.partitions)
 
     async def entries(self, session: str, *, after: int = 0) -> AsyncIterator[Entry]:
         pattern = subjects.session_journal(self.partition(session), session)
@@ -107,14 +120,14 @@ class Journals:
                 state, _ = decide(state, entry.recorded)
         return state
 
-    async def accepted(self, session: str) -> tuple[SessionAccepted, int] | None:
-        """The event and its sequence."""
+    async def accepted(self, session: str) -> tuple[SessionAccepted, StoredMessage] | None:
+        """The event, and the message it came in."""
         found = await self._bus.last(EVENTS, subjects.accepted(self.partition(session), session))
         if found is None:
             return None
         event = read(found).recorded.event
         assert isinstance(event, SessionAccepted)
-        return event, found.sequence
+        return event, found
 
     async def ended(self, session: str) -> tuple[SessionEnded, int] | None:
         """The event and when it was stored, milliseconds since the epoch."""

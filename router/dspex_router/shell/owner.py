@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-
-import anyio
 
 from dspex_bus import Bus, StoredMessage, subjects
 from dspex_bus.errors import DecodeError, DspexError
-from dspex_bus.streams import EVENTS
-from dspex_bus.wire import RunResult, SessionAccepted, SessionEnded, error_info
+from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
-from ..core import Event, Finish, Recorded, Session, SetTimer, Timer, decide, resume
+from ..core import Event, Recorded, Session, SetTimer, Timer, decide, finish, resume
 from .config import RouterConfig
+from .controlling import Controls
 from .errands import Errands
-from .journals import Entry, read
+from .journals import Entry, Journals, read
 from .performing import Performer, end_write
 from .timers import Timers
 from .writing import Writer
@@ -28,32 +26,31 @@ log = logging.getLogger(__name__)
 class Owner:
     """Folds every stored event into its session and performs what the core says, in the order stored.
 
-    ``sessions`` are the live ones. A session that the core cannot fold is ``broken``: it alone ends, with an
-    ``internal`` error. ``malformed`` counts journal messages that could not be read.
+    ``sessions`` are the live ones of the partitions that are ``owned``. A session that the core cannot fold is
+    ``broken``: it alone ends, with an ``internal`` error. ``malformed`` counts journal messages that could not be read.
     """
 
-    def __init__(self, bus: Bus, config: RouterConfig, errands: Errands) -> None:
+    def __init__(self, bus: Bus, config: RouterConfig, errands: Errands, journals: Journals) -> None:
         self._bus = bus
         self._errands = errands
+        self._journals = journals
+        self.owned: frozenset[int] = frozenset()
         self.timers = Timers(self._alive)
         self._writer = Writer(bus, errands, self.timers, config.store_tries, self._set_aside)
-        self.performer = Performer(bus, self._writer, self.timers, errands, self._on_timer)
         self.sessions: dict[str, Session] = {}
+        self.controls = Controls(bus, journals, self.sessions)
+        self.performer = Performer(bus, journals, self._writer, self.timers, errands, self.controls, self._on_timer)
         self.broken: dict[str, SessionAccepted] = {}
         self.malformed = 0
         self._early: dict[str, list[Recorded]] = {}
         self._recoveries = 0
-        self._ends: dict[str, anyio.Event] = {}
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
-        """From here on everything stored is seen; what was stored before is for the recovery to find."""
-        reader = await self._bus.read(EVENTS, [f"{subjects.JOURNAL}.>"], self._on_stored)
-        try:
-            yield
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await reader.close()
+    def own(self, partitions: frozenset[int]) -> None:
+        """What is stored about other partitions' sessions is from here on somebody else's to do."""
+        self.owned = partitions
+        for held in (self.sessions, self.broken):
+            for session in [session for session in held if self._journals.partition(session) not in partitions]:
+                del held[session]
 
     @contextmanager
     def recovering(self) -> Iterator[None]:
@@ -66,19 +63,9 @@ class Owner:
             if not self._recoveries:
                 self._early.clear()
 
-    @contextmanager
-    def expecting_end(self, session: str) -> Iterator[anyio.Event]:
-        """An event that is set when the session's end comes in, whoever wrote it."""
-        event = self._ends.setdefault(session, anyio.Event())
-        try:
-            yield event
-        finally:
-            if not event.is_set() and not event.statistics().tasks_waiting:
-                self._ends.pop(session, None)
-
     async def adopt(self, state: Session) -> None:
         """Take over a session as its journal tells it, and do what is still open."""
-        if state.id in self.sessions:
+        if state.id in self.sessions or state.partition not in self.owned:
             return
         for recorded in self._early.pop(state.id, []):
             if recorded.sequence > state.sequence:
@@ -102,22 +89,24 @@ class Owner:
         await self.performer.tell_cancelled(accepted.session)
         await self._writer.write(end_write(accepted.session, partition, ended))
 
-    async def _on_stored(self, message: StoredMessage) -> None:
+    async def on_stored(self, message: StoredMessage) -> None:
         try:
             entry = read(message)
         except DecodeError as error:
             await self._reject(message, error)
             return
+        if entry.where.partition not in self.owned:
+            return
         if entry.fault is not None:
             await self._reject(message, entry.fault)
         session = entry.where.session
         state = self.sessions.get(session)
+        if state is not None and entry.recorded.sequence <= state.sequence:
+            return  # it was in the journal already when that was read
         if state is not None or (entry.where.kind == "accepted" and session not in self.broken):
             await self._fold(state, entry.recorded)
         else:
             await self._stranger(entry)
-        if entry.where.kind == "end":
-            self._tell_end(session)
 
     async def _on_timer(self, session: str, event: Timer) -> None:
         state = self.sessions.get(session)
@@ -151,8 +140,7 @@ class Owner:
             self._early.setdefault(session, []).append(entry.recorded)
 
     async def _finish_broken(self, accepted: SessionAccepted, partition: int, ended: SessionEnded) -> None:
-        result = RunResult(session=accepted.session, status=ended.status, output=ended.output, error=ended.error)
-        await self.performer.finish(accepted.session, partition, Finish(result, accepted.reply, accepted.reply_content))
+        await self.performer.finish(accepted.session, partition, finish(accepted, ended, 0, 0))
 
     async def _reject(self, message: StoredMessage, error: DecodeError) -> None:
         """Keep what could not be read where a person can find it."""
@@ -162,10 +150,6 @@ class Owner:
         subject = subjects.dead("router", parts[4], "journal", message.sequence)
         headers = {"Dspex-Reason": error.code, "Dspex-Subject": message.subject}
         self._errands.add(partial(self._bus.store_and_wait, subject, message.data, headers=headers, once=True))
-
-    def _tell_end(self, session: str) -> None:
-        if event := self._ends.pop(session, None):
-            event.set()
 
     def _set_aside(self, session: str, error: DspexError) -> None:
         """The server does not take what this session needs: whoever waits is told, and a later sweep tries it again."""

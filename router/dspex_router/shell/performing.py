@@ -8,22 +8,39 @@ from functools import partial
 from typing import Any
 
 from dspex_bus import Bus, subjects
-from dspex_bus.errors import DspexError
+from dspex_bus.errors import Conflict, DspexError, NotFound
 from dspex_bus.streams import LIVE, TASKS
-from dspex_bus.subjects import DEFAULT_LANE
+from dspex_bus.subjects import DEFAULT_LANE, ROUTER_POOL
 from dspex_bus.wire import (
     CONTENT_TYPE,
     RESENT,
+    Parent,
+    SessionAccepted,
     SessionEnded,
     StepFailed,
     StepOutcome,
+    Unwanted,
     encode,
     encode_event,
     error_info,
 )
 
-from ..core import Command, Dispatch, Finish, RecordEnd, RecordOutcome, Session, SetTimer, TellCancelled, Timer
+from ..core import (
+    Command,
+    Dispatch,
+    Finish,
+    RecordEnd,
+    RecordOutcome,
+    Session,
+    SetTimer,
+    StartChild,
+    TellCancelled,
+    TellChild,
+    Timer,
+)
+from .controlling import Controls
 from .errands import Errands
+from .journals import Journals
 from .timers import Timers
 from .writing import Write, Writer
 
@@ -36,16 +53,20 @@ class Performer:
     def __init__(
         self,
         bus: Bus,
+        journals: Journals,
         writer: Writer,
         timers: Timers,
         errands: Errands,
+        controls: Controls,
         on_timer: Callable[[str, Timer], Awaitable[None]],
     ) -> None:
         self._bus = bus
+        self._journals = journals
         self._live = bus.key_value(LIVE)
         self._writer = writer
         self._timers = timers
         self._errands = errands
+        self._controls = controls
         self._on_timer = on_timer
 
     async def perform(self, state: Session, commands: Sequence[Command], *, resent: bool = False) -> None:
@@ -60,8 +81,12 @@ class Performer:
                     await self._writer.write(end_write(state.id, state.partition, command.ended))
                 case SetTimer():
                     self._timers.set(command.at_ms, state.id, partial(self._on_timer, state.id, command.event))
+                case StartChild():
+                    await self._start_child(state, command.accepted)
+                case TellChild():
+                    self._errands.add(partial(self._tell_child, command))
                 case TellCancelled():
-                    await self.tell_cancelled(state.id)
+                    await self.tell_cancelled(state.id, command.attempts)
                 case Finish():
                     await self.finish(state.id, state.partition, command)
 
@@ -75,15 +100,55 @@ class Performer:
             instead=partial(_undeliverable, state, command),
         )
 
-    async def tell_cancelled(self, session: str) -> None:
-        """Running attempts are told at once; queued ones are taken out of the queue."""
-        await self._say(subjects.cancelled(session), b"")
-        self._errands.add(partial(self._bus.purge, TASKS, subjects.session_tasks(session)))
+    async def tell_cancelled(self, session: str, attempts: tuple[tuple[str, int], ...] = ()) -> None:
+        """Running attempts are told at once; a session's queued ones are taken out of the queue, and of a few branches'
+        those that a worker has heard of."""
+        await self._say(subjects.cancelled(session), encode(Unwanted(attempts=attempts)))
+        if not attempts:
+            self._errands.add(partial(self._bus.purge, TASKS, subjects.session_tasks(session)))
+
+    async def _start_child(self, state: Session, accepted: SessionAccepted) -> None:
+        """Its parent's journal is what makes sure of it: whoever owns the parent starts it again."""
+        partition = self._journals.partition(accepted.session)
+        self._errands.add(partial(self._live.put, live_key(partition, accepted.session), b"1"))
+        subject = subjects.accepted(partition, accepted.session)
+        data, headers = encode_event(accepted, subject)
+        await self._writer.write(
+            Write(
+                session=state.id,
+                subject=subject,
+                data=data,
+                headers=headers,
+                instead=partial(_childless, accepted.parent),
+            )
+        )
+
+    async def _tell_child(self, command: TellChild) -> None:
+        try:
+            match command.verb:
+                case "cancel":
+                    await self._controls.cancel(command.session, "the run that started it does not want it any more")
+                case "pause":
+                    await self._controls.pause(command.session)
+                case "resume":
+                    await self._controls.resume(command.session)
+        except (Conflict, NotFound):
+            log.debug("session %s is over, or was never started: nothing to %s", command.session, command.verb)
 
     async def finish(self, session: str, partition: int, command: Finish) -> None:
         if command.reply:
             await self.reply(command.reply, command.result, command.reply_content)
-        self._errands.add(partial(self._live.delete, live_key(partition, session)))
+        self._errands.add(partial(self._forget, session, partition, command))
+
+    async def _forget(self, session: str, partition: int, command: Finish) -> None:
+        """Out of the index, once the parent's step has its outcome: until then a sweep finds the session and reports
+        again."""
+        if command.parent is not None and command.report is not None:
+            parent = command.parent
+            slot = subjects.outcome(parent.partition, parent.session, ROUTER_POOL, parent.node, parent.attempt)
+            data, headers = encode_event(command.report, slot)
+            await self._bus.store_and_wait(slot, data, headers=headers, once=True)
+        await self._live.delete(live_key(partition, session))
 
     async def reply(self, subject: str, result: Any, content: str) -> None:
         await self._say(subject, encode(result, content), {CONTENT_TYPE: content})
@@ -116,6 +181,14 @@ def end_write(session: str, partition: int, ended: SessionEnded) -> Write:
     data, headers = encode_event(ended, subject)
     instead = None if ended.output is None else partial(_unstorable, session, partition)
     return Write(session=session, subject=subject, data=data, headers=headers, instead=instead)
+
+
+def _childless(parent: Parent | None, error: DspexError) -> Write:
+    """In place of a child that cannot be stored: its parent's step fails."""
+    assert parent is not None
+    subject = subjects.outcome(parent.partition, parent.session, ROUTER_POOL, parent.node, parent.attempt)
+    data, headers = encode_event(StepFailed(error=error_info(error)), subject)
+    return Write(session=parent.session, subject=subject, data=data, headers=headers)
 
 
 def _undeliverable(state: Session, command: Dispatch, error: DspexError) -> Write:

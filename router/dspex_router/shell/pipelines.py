@@ -9,7 +9,7 @@ from dspex_bus.errors import InvalidRequest, NotFound
 from dspex_bus.streams import PIPELINES
 from dspex_bus.wire import PipelineDefinition, PipelineList, PipelinePut, PipelineRequest, PipelineView
 
-from ..plan import check_structure, digest_of
+from ..plan import Reference, check_structure, digest_of
 from .clock import now_ms
 
 _view = msgspec.json.Decoder(PipelineView)
@@ -47,8 +47,8 @@ class Pipelines:
             raise NotFound(f"there is no pipeline {what}; stored: {known}", code="unknown_pipeline")
         return _view.decode(entry.value)
 
-    async def definition(self, name: str) -> PipelineDefinition:
-        definition = (await self.get(PipelineRequest(name=name))).definition
+    async def definition(self, reference: Reference) -> PipelineDefinition:
+        definition = (await self.get(PipelineRequest(name=reference.name, version=reference.version))).definition
         assert definition is not None
         return definition
 

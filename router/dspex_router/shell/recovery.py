@@ -1,5 +1,5 @@
-"""Taking up what nobody has in memory: at the start all that is in the live index, and from time to time what was
-left."""
+"""Taking up what nobody has in memory: with a partition all of its sessions in the live index, and from time to time
+what was left."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Recovery:
         self._journals = journals
         self._strays: set[str] = set()
 
-    async def all(self) -> int:
-        """Every live session that is not in memory; how many there were."""
-        keys = [key for key in await self._live.keys() if key.partition(".")[2] not in self._owner.sessions]
+    async def take(self, partitions: frozenset[int]) -> int:
+        """Every live session of these that is not in memory; how many there were."""
+        keys = [key for key in await self._live.keys() if self._is_missing(key, partitions)]
         send, receive = anyio.create_memory_object_stream[str](len(keys))
         for key in keys:
             send.send_nowait(key)
@@ -44,6 +44,10 @@ class Recovery:
             await self._by_hands(receive, min(_HANDS, len(keys)), found)
         self._strays = found
         return len(keys)
+
+    def _is_missing(self, key: str, partitions: frozenset[int]) -> bool:
+        partition, _, session = key.partition(".")
+        return int(partition) in partitions and session not in self._owner.sessions
 
     async def _by_hands(self, keys: MemoryObjectReceiveStream[str], count: int, strays: set[str]) -> None:
         async with keys, anyio.create_task_group() as hands:
@@ -59,7 +63,7 @@ class Recovery:
         while True:
             await anyio.sleep(self._config.sweep_s)
             try:
-                await self.all()
+                await self.take(self._owner.owned)
             except DspexError as error:
                 log.warning("the live index was not swept: %s", error)
 

@@ -16,8 +16,11 @@ from .compiling import Compiling
 from .config import RouterConfig
 from .endpoints import Endpoints, add_all
 from .errands import Errands
+from .forking import Forking
 from .journals import Journals
+from .membership import Membership
 from .owner import Owner
+from .ownership import Ownership
 from .pipelines import Pipelines
 from .pools import Pools
 from .presence import Presence
@@ -49,30 +52,31 @@ class Router:
         )
         journals = Journals(bus, await self._partitions())
         errands, presence = Errands(), Presence(bus)
-        owner = Owner(bus, config, errands)
+        owner = Owner(bus, config, errands, journals)
         recovery = Recovery(bus, config, owner, journals)
-        async with presence.following(), owner.reading(), anyio.create_task_group() as group:
-            group.start_soon(errands.run)
-            group.start_soon(presence.expire)
-            group.start_soon(owner.timers.run)
-            taken_up = await recovery.all()
-            if taken_up:
-                log.info("%d sessions are taken up", taken_up)
-            group.start_soon(recovery.sweep)
-            bus.on_reconnect(recovery.resend)
-            endpoints = Endpoints(config, group, importlib.metadata.version("dspex"))
-            pipelines = Pipelines(bus)
-            submitting = Submitting(bus, config, journals, Compiling(config, presence), pipelines)
-            sessions = Sessions(bus, owner, journals)
-            running = Running(bus, submitting, sessions)
-            add_all(endpoints, running, Calling(bus, config, presence), sessions, pipelines, Pools(bus, presence))
-            serving = await bus.serve(endpoints.spec())
-            try:
-                task_status.started()
-                await anyio.sleep_forever()
-            finally:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                    await serving.close()
+        membership = Membership(bus)
+        ownership = Ownership(bus, owner, recovery, membership, journals.partitions)
+        async with presence.following(), membership.following(), anyio.create_task_group() as group:
+            for keep in (errands.run, presence.expire, membership.keep, owner.timers.run):
+                group.start_soon(keep)
+            async with ownership.held():
+                group.start_soon(ownership.follow)
+                group.start_soon(recovery.sweep)
+                bus.on_reconnect(recovery.resend)
+                endpoints = Endpoints(config, group, importlib.metadata.version("dspex"))
+                pipelines = Pipelines(bus)
+                submitting = Submitting(bus, config, journals, Compiling(config, presence), pipelines)
+                sessions = Sessions(bus, owner, journals)
+                running, forking = Running(bus, submitting, sessions), Forking(journals, submitting)
+                calling, pools = Calling(bus, config, presence), Pools(bus, presence)
+                add_all(endpoints, running, calling, sessions, forking, pipelines, pools)
+                serving = await bus.serve(endpoints.spec())
+                try:
+                    task_status.started()
+                    await anyio.sleep_forever()
+                finally:
+                    with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                        await serving.close()
 
     async def _partitions(self) -> int:
         """What the journal was made with counts, whatever this router was told."""

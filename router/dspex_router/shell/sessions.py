@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import anyio
 
-from dspex_bus import Bus, subjects
-from dspex_bus.errors import Conflict, DeadlineExceeded, NotFound
-from dspex_bus.streams import EVENTS
+from dspex_bus import Bus, Message, subjects
+from dspex_bus.errors import DeadlineExceeded
+from dspex_bus.streams import EVENTS, LIVE
 from dspex_bus.wire import (
     CancelRequest,
-    CancelRequested,
     EventPage,
     EventsRequest,
+    PauseRequest,
     ResultRequest,
     RunResult,
+    SessionAccepted,
     SessionEnded,
     SessionList,
     SessionListRequest,
     SessionRequest,
     SessionSummary,
     SessionView,
+    SignalReply,
+    SignalRequest,
     StoredEvent,
-    encode_event,
 )
 
-from ..core import Session, view
+from ..core import view
 from .journals import Journals
 from .owner import Owner
+
+_LOOK_S = 5.0
+_READ_AT_ONCE = 256
 
 
 class Sessions:
@@ -34,36 +39,45 @@ class Sessions:
         self._bus = bus
         self._owner = owner
         self._journals = journals
-
-    async def _state(self, session: str) -> Session:
-        """In memory, or folded from its journal. NotFound ``unknown_session``."""
-        state = self._owner.sessions.get(session) or await self._journals.fold(session)
-        if state is None:
-            raise NotFound(
-                f"there is no session {session!r}; it may have been purged",
-                code="unknown_session",
-                details={"session": session},
-            )
-        return state
+        self._controls = owner.controls
+        self._live = bus.key_value(LIVE)
 
     async def get(self, request: SessionRequest) -> SessionView:
-        return view(await self._state(request.session))
+        return view(await self._controls.state(request.session))
 
     async def result(self, request: ResultRequest) -> RunResult:
-        """The result, waiting for it up to ``wait_s``."""
+        """The result, waiting for it up to ``wait_s``, whoever owns the session."""
         session = request.session
-        with self._owner.expecting_end(session) as end:
-            ended = await self._journals.ended(session)
-            if ended is None:
-                await self._state(session)
-                with anyio.move_on_after(request.wait_s):
-                    await end.wait()
-                ended = await self._journals.ended(session)
+        ended = await self._journals.ended(session)
+        if ended is None:
+            await self._controls.state(session)
+            ended = await self._awaited(session, request.wait_s)
         if ended is None:
             raise DeadlineExceeded(
                 f"session {session} has not ended within {request.wait_s:g} s; ask again", details={"session": session}
             )
         return RunResult(session=session, status=ended[0].status, output=ended[0].output, error=ended[0].error)
+
+    async def _awaited(self, session: str, wait_s: float) -> tuple[SessionEnded, int] | None:
+        """What is said live may be missed while the connection is lost, so the journal is asked from time to time."""
+        came = anyio.Event()
+
+        async def told(_message: Message) -> None:
+            came.set()
+
+        subject = subjects.session_end(self._journals.partition(session), session)
+        subscription = await self._bus.subscribe(subject, told)
+        try:
+            ended = await self._journals.ended(session)
+            until = anyio.current_time() + wait_s
+            while ended is None and (left := until - anyio.current_time()) > 0:
+                with anyio.move_on_after(min(left, _LOOK_S)):
+                    await came.wait()
+                ended = await self._journals.ended(session)
+            return ended
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await subscription.close()
 
     async def events(self, request: EventsRequest) -> EventPage:
         found: list[StoredEvent] = []
@@ -82,7 +96,7 @@ class Sessions:
             if len(found) == request.limit:
                 break
         if not found and request.after == 0:
-            await self._state(request.session)
+            await self._controls.state(request.session)
         return EventPage(
             session=request.session,
             events=tuple(found),
@@ -96,42 +110,59 @@ class Sessions:
         return await self._journals.ended(session) is not None
 
     async def cancel(self, request: CancelRequest) -> SessionView:
-        """Stores the request, once; a session that has ended is refused."""
-        state = await self._state(request.session)
-        if state.ended is not None:
-            raise Conflict(
-                f"session {request.session} has ended already: {state.ended.status}",
-                code="session_ended",
-                details={"status": state.ended.status},
-            )
-        slot = subjects.cancel_request(state.partition, request.session)
-        data, headers = encode_event(CancelRequested(reason=request.reason), slot)
-        await self._bus.store_and_wait(slot, data, headers=headers, once=True)
-        return view(await self._state(request.session))
+        await self._controls.cancel(request.session, request.reason)
+        return await self._stored(request.session)
+
+    async def pause(self, request: PauseRequest) -> SessionView:
+        await self._controls.pause(request.session, request.reason)
+        return await self._stored(request.session)
+
+    async def resume(self, request: PauseRequest) -> SessionView:
+        await self._controls.resume(request.session)
+        return await self._stored(request.session)
+
+    async def signal(self, request: SignalRequest) -> SignalReply:
+        return await self._controls.signal(request)
+
+    async def _stored(self, session: str) -> SessionView:
+        """With what was just stored, which may not have come to the session in memory yet."""
+        state = await self._journals.fold(session)
+        return view(state or await self._controls.state(session))
 
     async def listed(self, request: SessionListRequest) -> SessionList:
-        """Newest first: those in memory, then, if asked for, those whose end is in the journal."""
-        running = [
-            SessionSummary(
-                session=state.id, pipeline=state.accepted.plan.pipeline, status="running", accepted_ms=state.accepted_ms
-            )
-            for state in self._owner.sessions.values()
-        ]
+        """Newest first: those that run, then, if asked for, those whose end is in the journal."""
+        running = await self._running()
         running.sort(key=lambda summary: -summary.accepted_ms)
         if request.ended and len(running) < request.limit:
             running += await self._over(request.limit - len(running))
         return SessionList(sessions=tuple(running[: request.limit]))
 
+    async def _running(self) -> list[SessionSummary]:
+        """Those in memory, and of those elsewhere as many as are read in a moment."""
+        found = [_summary(state.accepted, state.accepted_ms) for state in self._owner.sessions.values()]
+        elsewhere = [key.partition(".")[2] for key in await self._live.keys()]
+        elsewhere = [session for session in elsewhere if session not in self._owner.sessions][:_READ_AT_ONCE]
+
+        async def look(session: str) -> None:
+            accepted = await self._journals.accepted(session)
+            if accepted is not None and await self._journals.ended(session) is None:
+                found.append(_summary(accepted[0], accepted[1].time_ms))
+
+        async with anyio.create_task_group() as group:
+            for session in elsewhere:
+                group.start_soon(look, session)
+        return found
+
     async def _over(self, limit: int) -> list[SessionSummary]:
         ends = [message async for message in self._bus.history(EVENTS, f"{subjects.JOURNAL}.*.*.end")]
         found = []
         for message in reversed(ends[-limit:]):
-            summary = await self._summary(subjects.split_journal(message.subject).session)
+            summary = await self._ended(subjects.split_journal(message.subject).session)
             if summary is not None:
                 found.append(summary)
         return found
 
-    async def _summary(self, session: str) -> SessionSummary | None:
+    async def _ended(self, session: str) -> SessionSummary | None:
         """None where the journal is being purged."""
         state = await self._journals.fold(session)
         if state is None or state.ended is None:
@@ -143,3 +174,9 @@ class Sessions:
             accepted_ms=state.accepted_ms,
             ended_ms=state.ended_ms,
         )
+
+
+def _summary(accepted: SessionAccepted, accepted_ms: int) -> SessionSummary:
+    return SessionSummary(
+        session=accepted.session, pipeline=accepted.plan.pipeline, status="running", accepted_ms=accepted_ms
+    )

@@ -12,6 +12,7 @@ from dspex_bus.errors import Conflict, InvalidRequest, PayloadTooLarge
 from dspex_bus.streams import LIVE
 from dspex_bus.wire import JSON, PipelineDefinition, RunRequest, SessionAccepted, Submitted, encode_event
 
+from ..plan import Reference, references
 from .clock import now_ms
 from .compiling import Compiling
 from .config import RouterConfig
@@ -41,14 +42,26 @@ class Submitting:
             return request.definition
         if request.definition is not None:
             raise InvalidRequest(f"only a run of 'inline' brings its own definition, and this one is of {name!r}")
-        return await self._pipelines.definition(name)
+        return await self._pipelines.definition(Reference(name))
+
+    async def _within(self, definition: PipelineDefinition) -> dict[Reference, PipelineDefinition]:
+        """The stored pipelines that its steps run, and those that theirs do."""
+        found: dict[Reference, PipelineDefinition] = {}
+        wanted = references(definition)
+        while wanted:
+            reference = wanted.pop()
+            if reference not in found:
+                found[reference] = await self._pipelines.definition(reference)
+                wanted |= references(found[reference])
+        return found
 
     async def accepted(
         self, name: str, request: RunRequest, *, reply: str = "", content: str = JSON
     ) -> SessionAccepted:
         """The event that starts the run. Raises what is wrong with the request."""
         definition = await self.definition(name, request)
-        plan = await self._compiling.plan(definition, request.input, request.durability)
+        within = await self._within(definition)
+        plan = await self._compiling.plan(definition, request.input, request.durability, within)
         timeout_s = request.timeout_s or definition.timeout_s or self._config.run_timeout_s
         return SessionAccepted(
             session=request.session or secrets.token_hex(12),
@@ -64,7 +77,10 @@ class Submitting:
     ) -> tuple[Submitted, bool]:
         """Store a run; and whether it is a new one: the same id with the same pipeline and input is the same
         session."""
-        accepted = await self.accepted(name, request, reply=reply, content=content)
+        return await self.store(await self.accepted(name, request, reply=reply, content=content))
+
+    async def store(self, accepted: SessionAccepted) -> tuple[Submitted, bool]:
+        """Store what starts a session; see :meth:`submit`."""
         partition = self._journals.partition(accepted.session)
         stored = await self._store(partition, accepted)
         if not stored.created:
@@ -97,7 +113,7 @@ class Submitting:
             )
         if await self._journals.ended(session) is not None:
             await self._live.delete(live_key(partition, session))
-        return _submitted(partition, session, held[1])
+        return _submitted(partition, session, held[1].sequence)
 
 
 def _same(one: SessionAccepted, other: SessionAccepted) -> bool:

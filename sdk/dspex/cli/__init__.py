@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from typing import Any
 
@@ -58,32 +59,37 @@ def main() -> None:
     """Errors on standard error with what to do, or, where ``--json`` is asked for, as an object on standard output.
 
     Exit codes: 0 done, 1 it failed, 2 the command line is wrong, 130 interrupted."""
-    from dspex_bus.errors import DspexError
-
     try:
         cli(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except DspexError as error:
-        _report(error)
-        sys.exit(1)
-    except BaseExceptionGroup as group:
-        leaf = _leaf(group)
-        if isinstance(leaf, KeyboardInterrupt):
-            sys.exit(130)
-        if not isinstance(leaf, DspexError):
-            raise
-        _report(leaf)
-        sys.exit(1)
+    except Exception as error:
+        sys.exit(_failed(error))
+    except (KeyboardInterrupt, BaseExceptionGroup) as error:
+        sys.exit(_failed(error))
 
 
-def _leaf(group: BaseExceptionGroup[Any]) -> BaseException:
+def _failed(error: BaseException) -> int:
+    """Say what went wrong; the exit code. What nobody foresaw is raised again, with its traceback."""
+    from dspex_bus.errors import DspexError
+
+    match leaf := _leaf(error):
+        case click.ClickException():
+            leaf.show()
+            return leaf.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            return 130
+        case DspexError():
+            _report(leaf)
+            return 1
+        case SystemExit() | BrokenPipeError():  # whoever read our output has left; flushing at exit must not fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        case _:
+            raise error
+
+
+def _leaf(error: BaseException) -> BaseException:
     """The first error in a task group's bundle: the rest are its consequences."""
-    first = group.exceptions[0]
-    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first
+    return _leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _report(error: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.text import Text
 from rich.tree import Tree
 
-from dspex_bus.wire import ParallelNode, TaskNode
+from dspex_bus.wire import TaskNode
 
-from ..progression import Progression, StepProgress
+from ..progression import Progression, StepProgress, repeats
 
 _MARKS = {
     "pending": ("·", "dim"),
@@ -43,6 +43,10 @@ def label(step: StepProgress) -> Text:
         text.append(f"  attempt {step.attempt}", style="yellow")
     if step.duration_us:
         text.append(f"  {milliseconds(step.duration_us)}", style="cyan")
+    if repeats(step) and step.succeeded + step.failed:
+        text.append(f"  {step.succeeded} done", style="green")
+        if step.failed:
+            text.append(f", {step.failed} failed", style="red")
     if step.cached:
         text.append("  from the cache", style="green")
     if step.note:
@@ -58,7 +62,7 @@ def milliseconds(duration_us: int) -> str:
 
 def _where(step: StepProgress) -> str:
     if not isinstance(step.node, TaskNode):
-        return "  parallel" if isinstance(step.node, ParallelNode) else "  sequence"
+        return f"  {step.node.__struct_config__.tag}"
     handler = "" if step.node.handler == step.node.name else f"  {step.node.handler}"
     worker = f" · {step.worker}" if step.worker else ""
     return f"{handler}  {step.node.implementation} · pool {step.node.pool}{worker}"

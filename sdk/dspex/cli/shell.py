@@ -14,8 +14,10 @@ import click
 import msgspec
 from rich.console import Console
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+_PIPED_WIDTH = 240
+"""Where no terminal sets a width, lines are as long as they are: whoever reads them may be a program."""
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def live() -> bool:

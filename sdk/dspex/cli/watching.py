@@ -20,12 +20,16 @@ from .drawing import line, tree
 from .shell import live, out
 
 
-async def follow(client: Client, session: Session, *, after: int = 0, quiet: bool = False) -> Progression:
-    """The run as it was at its end."""
+async def follow(
+    client: Client, session: Session, *, after: int = 0, quiet: bool = False, transient: bool = False
+) -> Progression:
+    """The run as it was at its end. A ``transient`` drawing is taken away then."""
     progression = Progression()
     drawing: AbstractContextManager[Any] = nullcontext()
     if live() and not quiet:
-        drawing = Live(get_renderable=lambda: tree(progression), console=out, refresh_per_second=12)
+        drawing = Live(
+            get_renderable=lambda: tree(progression), console=out, refresh_per_second=12, transient=transient
+        )
     async with _progress(client, session, progression):
         with drawing:
             async for event in session.events(after=after):

@@ -122,7 +122,7 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True):
-    """``texts`` are the passages as a prompt shows them, each with its number's source before it."""
+    """``texts`` are the passages as a prompt shows them, each with its source and heading before it."""
 
     passages: list[Passage]
     texts: list[str]
@@ -261,4 +261,9 @@ def _searches(handlers: Handlers) -> None:
     async def merge_passages(request: Merge) -> Merged:
         """Several lists of passages as one, the best first, each passage once."""
         merged = fuse([request.first, request.second, request.third, request.fourth], request.k)
-        return Merged(passages=merged, texts=[f"[{passage.source}] {passage.text}" for passage in merged])
+        return Merged(passages=merged, texts=[_shown(passage) for passage in merged])
+
+
+def _shown(passage: Passage) -> str:
+    where = f"{passage.source}: {passage.title}" if passage.title else passage.source
+    return f"[{where}] {passage.text}"

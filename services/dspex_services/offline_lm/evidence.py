@@ -13,6 +13,9 @@ from .passages import Passage
 from .words import sentences, terms
 
 _PASSAGE_SHARE = 0.3  # how much a sentence gains from the rest of its passage
+_NAME_SHARE = (
+    0.2  # what the name of a passage counts for, such as a heading, where its sentences have no word asked for
+)
 _PAIR_BONUS = 0.5
 _REFERENCE_SHARE = 0.7  # how much of the sentence before counts for one that starts with a pronoun
 _KEPT = 0.7  # a further sentence must score this share of the best
@@ -38,10 +41,11 @@ def rank(question: str, given: Sequence[Passage]) -> list[Evidence]:
     scorer = _Scorer(question, [sentence for group in split for sentence in group])
     found: list[Evidence] = []
     for index, group in enumerate(split):
-        around = set(terms(f"{given[index].name or ''} {given[index].text}"))
+        named = set(terms(given[index].name or ""))
+        around = named | set(terms(given[index].text))
         for position, sentence in enumerate(group):
             before = group[position - 1] if position and _REFERS_BACK.match(sentence) else ""
-            score, matched = scorer.score(sentence, before, around)
+            score, matched = scorer.score(sentence, before, around, named)
             found.append(Evidence(sentence, index, position, score, matched))
     return sorted(found, key=lambda one: (-one.score, one.passage, one.position))
 
@@ -55,12 +59,12 @@ class _Scorer:
         seen = Counter(term for sentence in among for term in set(terms(sentence)))
         self._weight = {term: math.log(1 + len(among) / (1 + seen[term])) for term in self._wanted}
 
-    def score(self, sentence: str, before: str, around: Set[str]) -> tuple[float, frozenset[str]]:
+    def score(self, sentence: str, before: str, around: Set[str], named: Set[str]) -> tuple[float, frozenset[str]]:
         """The sentence's score and the terms it matches; ``before`` is the sentence that its pronoun refers to."""
         own = terms(sentence)
         matched = frozenset(self._wanted) & frozenset(own)
         if not matched:
-            return 0.0, matched
+            return _NAME_SHARE * self._worth(named) * _fitness(sentence), matched
         score = self._worth(matched) + _PAIR_BONUS * len(self._pairs & set(pairwise(own)))
         score += _REFERENCE_SHARE * self._worth(set(terms(before)) - matched)
         score += _PASSAGE_SHARE * self._worth(around)
@@ -83,13 +87,19 @@ def best(question: str, given: Sequence[Passage], limit: int = 3) -> list[Eviden
     ranked = rank(question, given)
     if not ranked or ranked[0].score == 0:
         return []
+    homes = {_words_of(one): one for one in reversed(ranked) if given[one.passage].name}
     chosen: dict[str, Evidence] = {}
     for one in ranked:
         if len(chosen) == limit or one.score < _KEPT * ranked[0].score:
             break
-        chosen.setdefault(one.sentence, one)
-    first = ranked[0].passage
+        # What notes without a name repeat is cited where it comes from.
+        chosen.setdefault(_words_of(one), homes.get(_words_of(one), one))
+    first = next(iter(chosen.values())).passage
     return sorted(chosen.values(), key=lambda one: (one.passage != first, one.passage, one.position))
+
+
+def _words_of(one: Evidence) -> str:
+    return one.sentence.rstrip(".")
 
 
 def central(given: Sequence[Passage], limit: int = 3) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from dspex_bus import Consumer, Delivery, Stored, subjects
-from dspex_bus.errors import DecodeError, DspexError, PayloadTooLarge
+from dspex_bus.errors import DecodeError, DspexError, NotFound, PayloadTooLarge
 from dspex_bus.streams import EVENTS, TASKS
 from dspex_bus.wire import (
     RESENT,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dspex.worker")
 
+_LOOK_S = 0.25
 _RETRY_S = 1.0
 """A task whose outcome could not be stored is given back and comes again after that."""
 
@@ -45,15 +46,26 @@ class StoredTasks:
         self._stopping = False
 
     async def start(self) -> None:
-        config = self._worker.config
-        self._consumer = await self._worker.bus.consume(
-            TASKS,
-            subjects.durable(config.pool, config.lane),
-            subjects.lane_tasks(config.pool, config.lane),
-            self._on_delivery,
-            ack_wait_s=config.ack_wait_s,
-        )
-        await self._consumer.want(config.slots)
+        self._consumer = await self._joined()
+        await self._consumer.want(self._worker.config.slots)
+
+    async def _joined(self) -> Consumer:
+        """The pool's consumer, once there is a stream: routers make it, and one of them may start after us."""
+        config, told = self._worker.config, False
+        while True:
+            try:
+                return await self._worker.bus.consume(
+                    TASKS,
+                    subjects.durable(config.pool, config.lane),
+                    subjects.lane_tasks(config.pool, config.lane),
+                    self._on_delivery,
+                    ack_wait_s=config.ack_wait_s,
+                )
+            except NotFound:
+                if not told:
+                    logger.warning("there is no task stream yet; waiting for a router to make it: dspex router")
+                told = True
+                await anyio.sleep(_LOOK_S)
 
     async def stop(self) -> None:
         """Want no more."""
@@ -117,7 +129,7 @@ class StoredTasks:
         if delivery.deliveries >= MAX_DELIVERIES:
             await self._lose(delivery, slot)
             return None
-        if self._worker.is_cancelled(place.session):
+        if self._worker.is_cancelled(place.session, place.node, place.attempt):
             await self._done(delivery)
             return None
         outcome, thread = await self._worker.execute(task)

@@ -14,7 +14,7 @@ from anyio.abc import TaskStatus
 
 from dspex_bus import Bus, Message, Subscription, subjects
 from dspex_bus.errors import NotFound, Unavailable
-from dspex_bus.wire import Progress, StepFailed, StepOutcome, StepSucceeded, Task, encode, error_info
+from dspex_bus.wire import Progress, StepFailed, StepOutcome, StepSucceeded, Task, Unwanted, decode, encode, error_info
 
 from ..handlers import Handler, Handlers, Step
 from .attempt import Abandoned, Attempt
@@ -49,7 +49,7 @@ class Worker:
         self.done = 0
         self._cache = StepCache(bus)
         self._running: dict[str, set[Attempt]] = {}
-        self._cancelled: dict[str, None] = {}
+        self._cancelled: dict[str | tuple[str, str, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(2 * config.slots, thread_name_prefix="handler")
         self._stored = StoredTasks(self)
@@ -112,8 +112,8 @@ class Worker:
         if not task.cancelled() and (error := task.exception()):
             logger.error("an attempt's bookkeeping failed", exc_info=error)
 
-    def is_cancelled(self, session: str) -> bool:
-        return session in self._cancelled
+    def is_cancelled(self, session: str, node: str, attempt: int) -> bool:
+        return session in self._cancelled or (session, node, attempt) in self._cancelled
 
     async def execute(self, task: Task) -> tuple[StepOutcome | None, asyncio.Future[Any] | None]:
         """The outcome, None where the session was cancelled meanwhile; and the handler's thread where it still runs."""
@@ -179,11 +179,13 @@ class Worker:
 
     async def _on_cancelled(self, message: Message) -> None:
         session = message.subject.rsplit(".", 1)[1]
-        self._cancelled[session] = None
+        attempts = decode(Unwanted, message.data, subject=message.subject).attempts
+        self._cancelled.update({(session, *attempt): None for attempt in attempts} if attempts else {session: None})
         while len(self._cancelled) > _CANCELLED_KEPT:
             del self._cancelled[next(iter(self._cancelled))]
         for attempt in list(self._running.get(session, ())):
-            attempt.abandon()
+            if not attempts or (attempt.task.node, attempt.task.attempt) in attempts:
+                attempt.abandon()
 
 
 async def _closed(subscription: Subscription) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -55,4 +56,5 @@ def _bm25s() -> Any:
         import bm25s
     except ImportError as error:
         raise SetupError("keyword search needs bm25s: pip install 'dspex[search]'") from error
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets its own to DEBUG
     return bm25s

@@ -1,0 +1,56 @@
+"""A step that is a pipeline: a session of its own, started by this one, and reported to it when it ends."""
+
+from __future__ import annotations
+
+import hashlib
+
+from dspex_bus.wire import (
+    ErrorInfo,
+    Parent,
+    PipelineNode,
+    SessionAccepted,
+    SessionEnded,
+    StepCancelled,
+    StepFailed,
+    StepOutcome,
+    StepSucceeded,
+    StepTimedOut,
+)
+
+from .commands import StartChild
+from .state import Session, StepRun
+from .task import gather
+
+
+def session_id(session: Session, run: StepRun) -> str:
+    """The same for every owner and every replay; another for another attempt."""
+    return hashlib.blake2b(f"{session.id}.{run.id}.{run.attempt}".encode(), digest_size=12).hexdigest()
+
+
+def start(session: Session, run: StepRun, node: PipelineNode) -> StartChild | ErrorInfo:
+    """The session that runs the current attempt, or the error of a step that lacks a field."""
+    inputs = gather(run, node)
+    if isinstance(inputs, ErrorInfo):
+        return inputs
+    deadline_ms = session.accepted.deadline_ms
+    if node.timeout_ms:
+        deadline_ms = min(deadline_ms, run.started_ms + node.timeout_ms)
+    accepted = SessionAccepted(
+        session=session_id(session, run),
+        plan=node.plan,
+        input={**inputs, **node.options},
+        deadline_ms=deadline_ms,
+        parent=Parent(session=session.id, partition=session.partition, node=run.id, attempt=run.attempt),
+    )
+    return StartChild(accepted)
+
+
+def outcome(ended: SessionEnded, accepted_ms: int, ended_ms: int) -> StepOutcome:
+    """A child's end as the outcome of its parent's step."""
+    if ended.status == "succeeded":
+        took_us = 1000 * (ended_ms - accepted_ms)
+        return StepSucceeded(outputs=ended.output or {}, started_ms=accepted_ms, duration_us=took_us)
+    assert ended.error is not None
+    if ended.status == "cancelled":
+        return StepCancelled(reason=ended.error.message)
+    return (StepTimedOut if ended.status == "timed_out" else StepFailed)(error=ended.error)

@@ -1,0 +1,83 @@
+"""What stops, holds and moves a session from outside: each a slot in its journal, written once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from dspex_bus import Bus, subjects
+from dspex_bus.errors import Conflict, NotFound
+from dspex_bus.wire import (
+    CancelRequested,
+    JournalEvent,
+    SessionPaused,
+    SessionResumed,
+    SignalReceived,
+    SignalReply,
+    SignalRequest,
+    encode_event,
+)
+
+from ..core import Session
+from .journals import Journals
+
+
+class Controls:
+    """``sessions`` are those in memory; others are read from their journals."""
+
+    def __init__(self, bus: Bus, journals: Journals, sessions: Mapping[str, Session]) -> None:
+        self._bus = bus
+        self._journals = journals
+        self._sessions = sessions
+
+    async def state(self, session: str) -> Session:
+        """Raises NotFound ``unknown_session``."""
+        state = self._sessions.get(session) or await self._journals.fold(session)
+        if state is None:
+            raise NotFound(
+                f"there is no session {session!r}; it may have been purged",
+                code="unknown_session",
+                details={"session": session},
+            )
+        return state
+
+    async def cancel(self, session: str, reason: str) -> None:
+        """Once: what comes second changes nothing. Conflict ``session_ended`` where it has ended."""
+        state = await self._open(session)
+        await self._store(subjects.cancel_request(state.partition, session), CancelRequested(reason=reason))
+
+    async def pause(self, session: str, reason: str = "") -> None:
+        await self._control(session, paused=True, event=SessionPaused(reason=reason))
+
+    async def resume(self, session: str) -> None:
+        await self._control(session, paused=False, event=SessionResumed())
+
+    async def signal(self, request: SignalRequest) -> SignalReply:
+        state = await self._open(request.session)
+        id = request.id or secrets.token_hex(8)
+        slot = subjects.signal(state.partition, request.session, request.name, id)
+        created = await self._store(slot, SignalReceived(name=request.name, id=id, payload=request.payload))
+        return SignalReply(session=request.session, name=request.name, id=id, created=created)
+
+    async def _control(self, session: str, *, paused: bool, event: SessionPaused | SessionResumed) -> None:
+        """In the next free slot, unless the session is as wanted by then."""
+        state = await self._open(session)
+        while state.paused != paused:
+            if await self._store(subjects.control(state.partition, session, state.controls), event):
+                return
+            state = await self._journals.fold(session) or state
+
+    async def _open(self, session: str) -> Session:
+        state = await self.state(session)
+        if state.ended is not None:
+            raise Conflict(
+                f"session {session} has ended already: {state.ended.status}",
+                code="session_ended",
+                details={"status": state.ended.status},
+            )
+        return state
+
+    async def _store(self, slot: str, event: JournalEvent) -> bool:
+        """Whether it was stored; False where the slot was filled before."""
+        data, headers = encode_event(event, slot)
+        return (await self._bus.store_and_wait(slot, data, headers=headers, once=True)).created

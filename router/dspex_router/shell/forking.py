@@ -1,0 +1,82 @@
+"""A new session from an old one: what succeeded is kept, the rest runs again."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from dspex_bus.errors import Conflict, InvalidRequest, NotFound
+from dspex_bus.wire import ForkRequest, Origin, SessionAccepted, StepSucceeded, Submitted
+
+from ..core import Session, decide
+from .clock import now_ms
+from .journals import Journals
+from .submitting import Submitting
+
+
+class Forking:
+    def __init__(self, journals: Journals, submitting: Submitting) -> None:
+        self._journals = journals
+        self._submitting = submitting
+
+    async def retry(self, request: ForkRequest) -> Submitted:
+        """Conflict ``session_not_failed`` unless the session ended without success."""
+        if request.node is not None:
+            raise InvalidRequest("a retry goes on from what failed; to choose a step, use session.fork")
+        state, kept = await self._folded(request.session, until=None)
+        if state.ended is None or state.ended.status == "succeeded":
+            how = "has not ended" if state.ended is None else "has succeeded"
+            raise Conflict(
+                f"session {request.session} {how}: there is nothing to retry; session.fork runs it again from a step",
+                code="session_not_failed",
+            )
+        failed = state.ended.error.details.get("node", "") if state.ended.error else ""
+        return await self._submit(request, state, Origin(session=state.id, node=str(failed)), kept)
+
+    async def fork(self, request: ForkRequest) -> Submitted:
+        """NotFound ``unknown_step`` where the session has not come to the step."""
+        if request.node is None:
+            raise InvalidRequest("a fork needs 'node', the step to go on from", code="missing_field")
+        state, kept = await self._folded(request.session, until=request.node)
+        if request.node not in state.runs:
+            raise NotFound(
+                f"session {request.session} has not come to a step {request.node!r}; it has come to: "
+                f"{', '.join(state.runs) or 'none'}",
+                code="unknown_step",
+                details={"node": request.node},
+            )
+        return await self._submit(request, state, Origin(session=state.id, node=request.node), kept)
+
+    async def _folded(self, session: str, *, until: str | None) -> tuple[Session, dict[str, dict[str, Any]]]:
+        """The session as it was when the step ``until`` started, or as it is, and the outputs it had by then."""
+        state: Session | None = None
+        kept: dict[str, dict[str, Any]] = {}
+        async for entry in self._journals.entries(session):
+            event = entry.recorded.event
+            if isinstance(event, SessionAccepted):
+                kept.update(event.kept)
+            elif state is None:
+                continue
+            if isinstance(event, StepSucceeded):
+                kept[entry.recorded.node] = event.outputs
+            state, _ = decide(state, entry.recorded)
+            if until is not None and until in state.runs:
+                break
+        if state is None:
+            raise NotFound(f"there is no session {session!r}; it may have been purged", code="unknown_session")
+        return state, kept
+
+    async def _submit(
+        self, request: ForkRequest, state: Session, origin: Origin, kept: dict[str, dict[str, Any]]
+    ) -> Submitted:
+        old = state.accepted
+        allowed_ms = int(request.timeout_s * 1000) if request.timeout_s else old.deadline_ms - state.accepted_ms
+        accepted = SessionAccepted(
+            session=request.id or secrets.token_hex(12),
+            plan=old.plan,
+            input={**old.input, **request.input},
+            deadline_ms=now_ms() + allowed_ms,
+            origin=origin,
+            kept=kept,
+        )
+        return (await self._submitting.store(accepted))[0]

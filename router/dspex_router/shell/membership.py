@@ -1,0 +1,122 @@
+"""Which routers are there: each says so several times a second, and at once when it comes or goes.
+
+No lease is held: what a router owns follows from who is there, and two that for a moment believe to own the same
+sessions do no harm, since every decision has one slot."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import anyio
+
+from dspex_bus import Bus, Message, subjects
+from dspex_bus.errors import DecodeError, DspexError
+from dspex_bus.wire import RouterPresence, decode, encode
+
+from .clock import now_ms
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 0.4
+FRESH_S = 1.4
+"""Three announcements in a row are missing."""
+
+_SETTLE_S = 0.2
+"""How long a router that has just come listens for who is there already."""
+
+
+class Membership:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.id = f"{socket.gethostname().split('.')[0][:24]}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._owned: frozenset[int] = frozenset()
+        self._started_ms = now_ms()
+        self._heard: dict[str, float] = {}
+        self._changed = anyio.Event()
+
+    def members(self) -> frozenset[str]:
+        return frozenset({self.id, *self._heard})
+
+    def next_change(self) -> anyio.Event:
+        """Set when a router comes or goes. Take it before looking."""
+        return self._changed
+
+    async def tell(self, owned: frozenset[int]) -> None:
+        """Say which partitions are ours."""
+        if owned != self._owned:
+            self._owned = owned
+            await self._say("ready")
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """From here on others know of us; at the end they are told that we go."""
+        subscription = await self._bus.subscribe(subjects.ROUTERS, self._on_presence)
+        self._bus.on_reconnect(self._on_reconnect)
+        try:
+            await self._say("ready")
+            await anyio.sleep(_SETTLE_S)
+            yield
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await self._say("leaving")
+                await subscription.close()
+
+    async def keep(self) -> None:
+        """Run for as long as we are there: announces us, and forgets the silent."""
+        while True:
+            await anyio.sleep(INTERVAL_S)
+            await self._say("ready")
+            if self._bus.connected:
+                oldest = anyio.current_time() - FRESH_S
+                for router in [router for router, heard in self._heard.items() if heard < oldest]:
+                    log.warning("the router %s has fallen silent", router)
+                    self._remove(router)
+
+    async def _on_presence(self, message: Message) -> None:
+        try:
+            said = decode(RouterPresence, message.data, subject=message.subject)
+        except DecodeError as error:
+            log.warning("an announcement was ignored: %s", error)
+            return
+        if said.router == self.id:
+            return
+        if said.state == "leaving":
+            self._remove(said.router)
+            return
+        new = said.router not in self._heard
+        self._heard[said.router] = anyio.current_time()
+        if new:
+            await self._say("ready")  # the newcomer need not wait for our next turn
+            self._tell()
+
+    async def _on_reconnect(self) -> None:
+        """What was silent while we were away may have been there all the time."""
+        self._heard = dict.fromkeys(self._heard, anyio.current_time())
+
+    async def _say(self, state: Literal["ready", "leaving"]) -> None:
+        said = RouterPresence(
+            router=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_ms=self._started_ms,
+            state=state,
+            partitions=tuple(sorted(self._owned)),
+        )
+        try:
+            await self._bus.publish(subjects.router(self.id), encode(said))
+        except DspexError as error:
+            log.debug("our presence was not said: %s", error)
+
+    def _remove(self, router: str) -> None:
+        if self._heard.pop(router, None) is not None:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
