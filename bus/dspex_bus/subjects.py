@@ -102,6 +102,11 @@ def session_end(partition: int, session: str) -> str:
     return f"{EVENT}.{partition}.{session}.end"
 
 
+def session_journal_end(partition: int) -> str:
+    """The ends of a partition's sessions."""
+    return f"{JOURNAL}.{partition}.*.end"
+
+
 def session_events(session: str, partition: int | str = "*") -> str:
     """What a client subscribes to for one session's events, live."""
     return f"{EVENT}.{partition}.{session}.>"
@@ -206,6 +211,17 @@ def dead(pool: str, session: str, node: str, attempt: int) -> str:
     return f"{DEAD}.{pool}.{session}.{node}.{attempt}"
 
 
+def dead_letters(pool: str | None) -> str:
+    """Every dead letter, or a pool's."""
+    return f"{DEAD}.>" if pool is None else f"{DEAD}.{pool}.>"
+
+
+def split_dead(subject: str) -> tuple[str, str, str, int]:
+    """Pool, session, node and attempt."""
+    parts = subject.split(".")
+    return parts[3], parts[4], parts[5], int(parts[6])
+
+
 # --- what clients ask ------------------------------------------------------------------------------
 
 
@@ -231,3 +247,8 @@ def session(verb: str) -> str:
 
 def pools(verb: str) -> str:
     return f"{ROOT}.pools.{verb}"
+
+
+def letters(verb: str) -> str:
+    """Requests about dead letters; what is said below ``dead`` itself is stored as one."""
+    return f"{ROOT}.letters.{verb}"

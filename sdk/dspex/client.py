@@ -13,6 +13,10 @@ from dspex_bus.signatures import Signature, parse_signature
 from dspex_bus.wire import (
     CallReply,
     CallRequest,
+    DeadLetter,
+    DeadList,
+    DeadListRequest,
+    DeadRequest,
     ErrorInfo,
     Implementation,
     PipelineDefinition,
@@ -207,6 +211,21 @@ class Client:
 
     async def delete_pipeline(self, name: str) -> None:
         await self.ask("pipeline", "delete", PipelineRequest(name=name), PipelineView)
+
+    async def dead_letters(self, pool: str | None = None, *, after: int = 0, limit: int = 100) -> DeadList:
+        """Messages nobody could do anything with, oldest first, each with the reason."""
+        return await self.ask("letters", "list", DeadListRequest(pool=pool, after=after, limit=limit), DeadList)
+
+    async def dead_letter(self, sequence: int) -> DeadLetter:
+        """One of them, with the original message."""
+        return await self.ask("letters", "show", DeadRequest(sequence=sequence), DeadLetter)
+
+    async def retry_dead_letter(self, sequence: int) -> Session:
+        """Its session goes on from what failed, as a new session; the letter is dropped."""
+        return Session(self, (await self.ask("letters", "retry", DeadRequest(sequence=sequence), Submitted)).session)
+
+    async def drop_dead_letter(self, sequence: int) -> None:
+        await self.ask("letters", "drop", DeadRequest(sequence=sequence), DeadLetter)
 
     async def pools(self) -> PoolList:
         """Every pool's workers, slots and queue, live."""

@@ -13,7 +13,7 @@ import msgspec
 from anyio.abc import TaskStatus
 
 from dspex_bus import EmbeddedServer, NatsBus
-from dspex_router import Router
+from dspex_router import Router, RouterConfig
 from dspex_services.lm import LMConfig
 from dspex_services.supervisor import DSPY, NATIVE, PoolSpec, Supervisor
 
@@ -40,6 +40,7 @@ class SystemOptions:
     port: int = 0
     sync_always: bool = False
     documents: Path | None = None
+    retention_s: float = 7 * 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ async def local_system(options: SystemOptions) -> AsyncIterator[System]:
         system = await _modelled(server.url, stack, options)
         bus = await stack.enter_async_context(NatsBus(server.url, name="dspex-router"))
         async with anyio.create_task_group() as group:
-            await group.start(Router(bus).run)
+            await group.start(Router(bus, RouterConfig(retention_s=options.retention_s)).run)
             await group.start(Supervisor(server.url, _pools(options, system)).run)
             try:
                 yield system

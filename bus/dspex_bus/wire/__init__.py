@@ -42,6 +42,7 @@ from .codec import (
     error_info,
     event_type,
 )
+from .dead import DeadLetter, DeadList, DeadListRequest, DeadRequest
 from .definition import CaseDefinition, Implementation, JoinKind, PipelineDefinition, RetryPolicy, StepDefinition
 from .journal import (
     CancelRequested,
@@ -97,6 +98,10 @@ __all__ = [
     "CancelRequested",
     "Case",
     "CaseDefinition",
+    "DeadLetter",
+    "DeadList",
+    "DeadListRequest",
+    "DeadRequest",
     "EndStatus",
     "ErrorInfo",
     "EventPage",

@@ -14,7 +14,8 @@ class RouterConfig:
     ``run_timeout_s`` bounds a run that sets no time itself. ``workers_grace_s`` is how long a request waits for a pool
     that has no worker yet. ``requests`` may be in the router's hands at once; more are answered ``overloaded``.
     ``sweep_s``: how often the live index is searched for sessions nobody has in memory. ``store_tries``: how
-    often a refused write is tried, with growing pauses, before the session is set aside.
+    often a refused write is tried, with growing pauses, before the session is set aside. ``retention_s``: how long a
+    journal is kept after its session's end; looked at every ``purge_s``.
     """
 
     tasks: Storage = "memory"
@@ -26,3 +27,5 @@ class RouterConfig:
     requests: int = 4096
     sweep_s: float = 30.0
     store_tries: int = 8
+    retention_s: float = 7 * 86_400.0
+    purge_s: float = 60.0

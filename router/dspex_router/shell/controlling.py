@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from dspex_bus import Bus, subjects
 from dspex_bus.errors import Conflict, NotFound
+from dspex_bus.streams import EVENTS
 from dspex_bus.wire import (
     CancelRequested,
     JournalEvent,
@@ -53,11 +54,17 @@ class Controls:
         await self._control(session, paused=False, event=SessionResumed())
 
     async def signal(self, request: SignalRequest) -> SignalReply:
-        state = await self._open(request.session)
-        id = request.id or secrets.token_hex(8)
-        slot = subjects.signal(state.partition, request.session, request.name, id)
-        created = await self._store(slot, SignalReceived(name=request.name, id=id, payload=request.payload))
-        return SignalReply(session=request.session, name=request.name, id=id, created=created)
+        """Conflict ``session_ended`` where it has ended, unless this very signal was stored before that."""
+        session, id = request.session, request.id or secrets.token_hex(8)
+        slot = subjects.signal(self._journals.partition(session), session, request.name, id)
+        try:
+            await self._open(session)
+            created = await self._store(slot, SignalReceived(name=request.name, id=id, payload=request.payload))
+        except Conflict:
+            if request.id is None or await self._bus.last(EVENTS, slot) is None:
+                raise
+            created = False
+        return SignalReply(session=session, name=request.name, id=id, created=created)
 
     async def _control(self, session: str, *, paused: bool, event: SessionPaused | SessionResumed) -> None:
         """In the next free slot, unless the session is as wanted by then."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from anyio.abc import TaskGroup
@@ -17,6 +18,10 @@ from dspex_bus.wire import (
     CallReply,
     CallRequest,
     CancelRequest,
+    DeadLetter,
+    DeadList,
+    DeadListRequest,
+    DeadRequest,
     EventPage,
     EventsRequest,
     ForkRequest,
@@ -43,6 +48,15 @@ from dspex_bus.wire import (
 )
 
 from .config import RouterConfig
+
+if TYPE_CHECKING:
+    from .calling import Calling
+    from .dead import DeadLetters
+    from .forking import Forking
+    from .pipelines import Pipelines
+    from .pools import Pools
+    from .running import Running
+    from .sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +138,20 @@ def _schema(kind: type[Any]) -> str:
     return text if len(text) < 4096 else ""
 
 
-def add_all(endpoints: Endpoints, runs: Any, calls: Any, sessions: Any, forks: Any, pipelines: Any, pools: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What answers, by what it is about."""
+
+    runs: Running
+    calls: Calling
+    sessions: Sessions
+    forks: Forking
+    letters: DeadLetters
+    pipelines: Pipelines
+    pools: Pools
+
+
+def add_all(endpoints: Endpoints, parts: Parts) -> None:
     """Every public subject."""
 
     def of(function: Callable[[Any], Awaitable[Any]]) -> Answer:
@@ -141,25 +168,29 @@ def add_all(endpoints: Endpoints, runs: Any, calls: Any, sessions: Any, forks: A
 
     async def call(request: Request, body: CallRequest, _content: str) -> CallReply:
         operation = request.subject.removeprefix(f"{subjects.ROOT}.call.")
-        reply: CallReply = await calls.call(operation, body)
+        reply: CallReply = await parts.calls.call(operation, body)
         return reply
 
     add = endpoints.add
-    add("run", f"{subjects.ROOT}.run.*", RunRequest, RunResult, runs.run)
-    add("submit", f"{subjects.ROOT}.submit.*", RunRequest, Submitted, runs.submit)
+    add("run", f"{subjects.ROOT}.run.*", RunRequest, RunResult, parts.runs.run)
+    add("submit", f"{subjects.ROOT}.submit.*", RunRequest, Submitted, parts.runs.submit)
     add("call", f"{subjects.ROOT}.call.>", CallRequest, CallReply, call)
-    add("session-get", subjects.session("get"), SessionRequest, SessionView, of(sessions.get))
-    add("session-list", subjects.session("list"), SessionListRequest, SessionList, of(sessions.listed))
-    add("session-result", subjects.session("result"), ResultRequest, RunResult, of(sessions.result))
-    add("session-events", subjects.session("events"), EventsRequest, EventPage, of(sessions.events))
-    add("session-cancel", subjects.session("cancel"), CancelRequest, SessionView, of(sessions.cancel))
-    add("session-pause", subjects.session("pause"), PauseRequest, SessionView, of(sessions.pause))
-    add("session-resume", subjects.session("resume"), PauseRequest, SessionView, of(sessions.resume))
-    add("session-signal", subjects.session("signal"), SignalRequest, SignalReply, of(sessions.signal))
-    add("session-retry", subjects.session("retry"), ForkRequest, Submitted, of(forks.retry))
-    add("session-fork", subjects.session("fork"), ForkRequest, Submitted, of(forks.fork))
-    add("pipeline-put", subjects.pipeline("put"), PipelinePut, PipelineView, of(pipelines.put))
-    add("pipeline-get", subjects.pipeline("get"), PipelineRequest, PipelineView, of(pipelines.get))
-    add("pipeline-delete", subjects.pipeline("delete"), PipelineRequest, PipelineView, of(pipelines.delete))
-    add("pipeline-list", subjects.pipeline("list"), None, PipelineList, without(pipelines.list))
-    add("pools-list", subjects.pools("list"), None, PoolList, without(pools.list))
+    add("session-get", subjects.session("get"), SessionRequest, SessionView, of(parts.sessions.get))
+    add("session-list", subjects.session("list"), SessionListRequest, SessionList, of(parts.sessions.listed))
+    add("session-result", subjects.session("result"), ResultRequest, RunResult, of(parts.sessions.result))
+    add("session-events", subjects.session("events"), EventsRequest, EventPage, of(parts.sessions.events))
+    add("session-cancel", subjects.session("cancel"), CancelRequest, SessionView, of(parts.sessions.cancel))
+    add("session-pause", subjects.session("pause"), PauseRequest, SessionView, of(parts.sessions.pause))
+    add("session-resume", subjects.session("resume"), PauseRequest, SessionView, of(parts.sessions.resume))
+    add("session-signal", subjects.session("signal"), SignalRequest, SignalReply, of(parts.sessions.signal))
+    add("session-retry", subjects.session("retry"), ForkRequest, Submitted, of(parts.forks.retry))
+    add("session-fork", subjects.session("fork"), ForkRequest, Submitted, of(parts.forks.fork))
+    add("letters-list", subjects.letters("list"), DeadListRequest, DeadList, of(parts.letters.list))
+    add("letters-show", subjects.letters("show"), DeadRequest, DeadLetter, of(parts.letters.show))
+    add("letters-retry", subjects.letters("retry"), DeadRequest, Submitted, of(parts.letters.retry))
+    add("letters-drop", subjects.letters("drop"), DeadRequest, DeadLetter, of(parts.letters.drop))
+    add("pipeline-put", subjects.pipeline("put"), PipelinePut, PipelineView, of(parts.pipelines.put))
+    add("pipeline-get", subjects.pipeline("get"), PipelineRequest, PipelineView, of(parts.pipelines.get))
+    add("pipeline-delete", subjects.pipeline("delete"), PipelineRequest, PipelineView, of(parts.pipelines.delete))
+    add("pipeline-list", subjects.pipeline("list"), None, PipelineList, without(parts.pipelines.list))
+    add("pools-list", subjects.pools("list"), None, PoolList, without(parts.pools.list))

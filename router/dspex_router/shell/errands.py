@@ -32,10 +32,11 @@ class Errands:
                 hands.start_soon(self._work)
 
     async def _work(self) -> None:
-        async for errand in self._receive.clone():
-            try:
-                await errand()
-            except DspexError as error:
-                log.warning("an errand failed: %s", error)
-            except Exception:
-                log.exception("an errand failed")
+        async with self._receive.clone() as errands:
+            async for errand in errands:
+                try:
+                    await errand()
+                except DspexError as error:
+                    log.warning("an errand failed: %s", error)
+                except Exception:
+                    log.exception("an errand failed")

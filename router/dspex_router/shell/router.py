@@ -14,7 +14,8 @@ from dspex_bus.streams import DEFAULT_PARTITIONS, EVENTS, PARTITIONS_KEY, bucket
 from .calling import Calling
 from .compiling import Compiling
 from .config import RouterConfig
-from .endpoints import Endpoints, add_all
+from .dead import DeadLetters
+from .endpoints import Endpoints, Parts, add_all
 from .errands import Errands
 from .forking import Forking
 from .journals import Journals
@@ -25,6 +26,7 @@ from .pipelines import Pipelines
 from .pools import Pools
 from .presence import Presence
 from .recovery import Recovery
+from .retention import Retention
 from .running import Running
 from .sessions import Sessions
 from .submitting import Submitting
@@ -62,14 +64,23 @@ class Router:
             async with ownership.held():
                 group.start_soon(ownership.follow)
                 group.start_soon(recovery.sweep)
+                group.start_soon(Retention(bus, config, owner).keep)
                 bus.on_reconnect(recovery.resend)
                 endpoints = Endpoints(config, group, importlib.metadata.version("dspex"))
                 pipelines = Pipelines(bus)
                 submitting = Submitting(bus, config, journals, Compiling(config, presence), pipelines)
                 sessions = Sessions(bus, owner, journals)
-                running, forking = Running(bus, submitting, sessions), Forking(journals, submitting)
-                calling, pools = Calling(bus, config, presence), Pools(bus, presence)
-                add_all(endpoints, running, calling, sessions, forking, pipelines, pools)
+                forking = Forking(journals, submitting)
+                parts = Parts(
+                    runs=Running(bus, submitting, sessions),
+                    calls=Calling(bus, config, presence),
+                    sessions=sessions,
+                    forks=forking,
+                    letters=DeadLetters(bus, forking),
+                    pipelines=pipelines,
+                    pools=Pools(bus, presence),
+                )
+                add_all(endpoints, parts)
                 serving = await bus.serve(endpoints.spec())
                 try:
                     task_status.started()

@@ -1,4 +1,4 @@
-"""``run``, ``watch``, ``cancel``, ``call``: what is asked of a running system."""
+"""``run``, ``watch``, ``call``: what is asked of a running system."""
 
 from __future__ import annotations
 
@@ -89,19 +89,6 @@ async def watch(session: str, after: int, server: str | None, as_json: bool) -> 
         progression = await follow(client, handle, after=after)
         if not live():
             out.print(tree(progression))
-
-
-@click.command(short_help="End a session.")
-@click.argument("session")
-@click.option("--reason", default="", help="Why, kept in its journal.")
-@server_option
-@json_option
-@asynchronous
-async def cancel(session: str, reason: str, server: str | None, as_json: bool) -> None:
-    """Cancel SESSION: its queued steps never start, and its running ones are told to stop."""
-    async with connect(server, name="dspex-cancel") as client:
-        view = await client.session(session).cancel(reason)
-    print_json(view) if as_json else out.print(f"session {session}: cancel requested, now {view.status}")
 
 
 @click.command(short_help="Call one operation or handler.")

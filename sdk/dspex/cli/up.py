@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from dspex_services.supervisor import PoolSpec
 
 
+retention_option = click.option(
+    "--retention-days",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    show_default=True,
+    help="How long a session's journal is kept after its end.",
+)
+
+
 @click.command(short_help="Start server, router and pools on this machine.")
 @click.option("--port", type=int, default=4222, show_default=True, help="The server's port on 127.0.0.1; 0 picks one.")
 @click.option(
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sync-always", is_flag=True, help="Sync every write to disk: survives power loss, costs twice the time."
 )
+@retention_option
 @json_option
 @asynchronous
 async def up(
@@ -41,6 +51,7 @@ async def up(
     handlers: tuple[str, ...],
     documents: Path | None,
     sync_always: bool,
+    retention_days: float,
     as_json: bool,
 ) -> None:
     """Start an embedded NATS server, the router and the pools, and keep them running until Ctrl-C.
@@ -59,6 +70,7 @@ async def up(
         port=port,
         sync_always=sync_always,
         documents=documents,
+        retention_s=86_400 * retention_days,
     )
     if not as_json:
         out.print("starting server, router and pools …")
@@ -136,16 +148,17 @@ async def _pool(spec: PoolSpec, server: str | None) -> None:
 
 
 @click.command(short_help="Start a router.")
+@retention_option
 @server_option
 @asynchronous
-async def router(server: str | None) -> None:
+async def router(retention_days: float, server: str | None) -> None:
     """Run a router until told to stop: it keeps sessions going and answers clients. Any number may run."""
-    from dspex_router import Router
+    from dspex_router import Router, RouterConfig
 
     from .._connecting import open_bus, server_url
 
     async with open_bus(server, name="dspex-router") as bus, anyio.create_task_group() as group:
-        await group.start(Router(bus).run)
+        await group.start(Router(bus, RouterConfig(retention_s=86_400 * retention_days)).run)
         out.print(f"router is ready on {server_url(server)}; Ctrl-C stops it, sessions go on with the next")
         await anyio.sleep_forever()
 

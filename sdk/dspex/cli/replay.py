@@ -1,0 +1,99 @@
+"""``replay``: a session's decisions again, from its journal, each shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from dspex_bus.wire import StoredEvent, event_type
+from dspex_router.core import (
+    Command,
+    Dispatch,
+    Finish,
+    Recorded,
+    RecordEnd,
+    RecordOutcome,
+    Session,
+    SetTimer,
+    StartChild,
+    TellCancelled,
+    TellChild,
+    decide,
+)
+
+from ..client import connect
+from .shell import asynchronous, json_option, out, print_json, server_option
+
+
+@click.command(short_help="Show a session's decisions again, from its journal.")
+@click.argument("session")
+@server_option
+@json_option
+@asynchronous
+async def replay(session: str, server: str | None, as_json: bool) -> None:
+    """Fold the journal of SESSION once more, event by event, and print what was decided at each: which steps were sent,
+    abandoned or awaited. Nothing is sent or stored. The steps' places are what `dspex fork` takes."""
+    state: Session | None = None
+    async with connect(server, name="dspex-replay") as client:
+        async for stored in _journal(client.session(session)):
+            state, commands = decide(state, _recorded(stored))
+            _show(stored, commands, state, as_json)
+
+
+async def _journal(session: Any) -> Any:
+    """What is stored now, to its end, without waiting for more."""
+    after, ended = 0, False
+    while not ended:
+        page = await session.page(after)
+        for event in page.events:
+            yield event
+        after, ended = page.next_after, page.ended or not page.events
+
+
+def _recorded(stored: StoredEvent) -> Recorded:
+    return Recorded(
+        sequence=stored.sequence,
+        time_ms=stored.time_ms,
+        event=stored.event,
+        pool=stored.pool,
+        node=stored.node,
+        attempt=stored.attempt,
+    )
+
+
+def _show(stored: StoredEvent, commands: list[Command], state: Session, as_json: bool) -> None:
+    about = event_type(stored.event).removeprefix("dspex.")
+    place = f"{stored.node} attempt {stored.attempt}" if stored.node else ""
+    if as_json:
+        decisions = [{"command": type(command).__name__, "what": _told(command)} for command in commands]
+        event = {"sequence": stored.sequence, "time_ms": stored.time_ms, "event": about, "node": stored.node}
+        print_json({**event, "phase": state.phase, "commands": decisions})
+        return
+    out.print(f"[bold]{stored.sequence}[/]  {about}  {place}", soft_wrap=True)
+    for command in commands:
+        out.print(f"    → {_told(command)}", soft_wrap=True, markup=False)
+
+
+def _told(command: Command) -> str:
+    """One line for people."""
+    match command:
+        case Dispatch(pool=pool, task=task):
+            return f"send {task.node} attempt {task.attempt} ({task.handler}) to the pool {pool}"
+        case StartChild(accepted=accepted):
+            return f"start the session {accepted.session} for the pipeline {accepted.plan.pipeline}"
+        case TellChild(session=session, verb=verb):
+            return f"{verb} the session {session}"
+        case RecordOutcome(node=node, attempt=attempt, outcome=outcome):
+            return f"record {event_type(outcome).removeprefix('dspex.')} for {node} attempt {attempt}"
+        case RecordEnd(ended=ended):
+            return f"record the end: {ended.status}"
+        case SetTimer(at_ms=at_ms, event=event):
+            return f"set a timer for {type(event).__name__} at {at_ms}"
+        case TellCancelled(attempts=attempts):
+            named = ", ".join(f"{node} attempt {attempt}" for node, attempt in attempts)
+            return f"tell workers that nobody wants {named or 'anything of the session'} any more"
+        case Finish(result=result):
+            size = len(msgspec.json.encode(result))
+            return f"answer with the result ({result.status}, {size} bytes), and forget the session"
