@@ -56,6 +56,8 @@ SECTIONS = {
         wire.ErrorInfo,
         wire.Usage,
         wire.Progress,
+        wire.CacheReport,
+        wire.CacheClear,
     ],
     "Definitions": [wire.PipelineDefinition, wire.StepDefinition, wire.CaseDefinition, wire.RetryPolicy],
     "Events": [

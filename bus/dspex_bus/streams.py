@@ -17,6 +17,7 @@ CACHE = "dspex_cache"
 OBJECTS = "dspex_objects"
 
 DEFAULT_PARTITIONS = 16
+CACHE_BYTES = 256 * 1024 * 1024
 PARTITIONS_KEY = "dspex-partitions"
 
 Storage = Literal["file", "memory"]
@@ -42,9 +43,12 @@ class StreamSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class BucketSpec:
+    """One with ``most_bytes`` forgets its oldest keys when it is full: a cache."""
+
     name: str
     storage: Storage = "file"
     ttl: bool = False
+    most_bytes: int | None = None
     replicas: int = 1
 
 
@@ -67,5 +71,5 @@ def buckets(*, replicas: int = 1) -> list[BucketSpec]:
     return [
         BucketSpec(name=LIVE, replicas=replicas),
         BucketSpec(name=PIPELINES, replicas=replicas),
-        BucketSpec(name=CACHE, ttl=True, replicas=replicas),
+        BucketSpec(name=CACHE, ttl=True, most_bytes=CACHE_BYTES, replicas=replicas),
     ]

@@ -252,3 +252,14 @@ def pools(verb: str) -> str:
 def letters(verb: str) -> str:
     """Requests about dead letters; what is said below ``dead`` itself is stored as one."""
     return f"{ROOT}.letters.{verb}"
+
+
+# --- the cache -----------------------------------------------------------------------------------
+
+CACHE_REPORT = f"{ROOT}.cache.report"
+CACHE_CLEAR = f"{ROOT}.cache.clear"
+
+
+def cache_told(key: str) -> str:
+    """Where the maker of an entry says that it is there, or will not come; ``key`` is ``<kind>.<digest>``."""
+    return f"{ROOT}.cache.told.{key}"

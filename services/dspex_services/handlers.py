@@ -15,6 +15,7 @@ from dspex_bus.errors import NotFound
 from dspex_bus.subjects import call as call_subject
 from dspex_bus.wire import CallReply, CallRequest, ErrorInfo, HandlerInfo, Usage, decode, encode, error_from
 
+from .cache import Cache
 from .errors import InvalidInput, InvalidOutput, SetupError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +27,7 @@ class Step:
     """What a handler may know and do besides its input: take it as a second argument.
 
     ``inputs`` are the context's fields that the step reads, ``options`` its constants. ``remaining_s`` is the time
-    left."""
+    left. ``cache`` is the worker's."""
 
     session: str
     node: str
@@ -39,6 +40,7 @@ class Step:
     ends_at: float
     say: Callable[[str, float | None], Awaitable[None]]
     usage: Usage | None = None
+    cache: Cache | None = None
 
     @property
     def remaining_s(self) -> float:

@@ -27,6 +27,7 @@ from .api import (
     StoredEvent,
     Submitted,
 )
+from .cache import CacheClear, CacheKind, CacheReport
 from .codec import (
     CONTENT_TYPE,
     JSON,
@@ -92,6 +93,9 @@ __all__ = [
     "MSGPACK",
     "RESENT",
     "BranchNode",
+    "CacheClear",
+    "CacheKind",
+    "CacheReport",
     "CallReply",
     "CallRequest",
     "CancelRequest",

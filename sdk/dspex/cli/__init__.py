@@ -27,6 +27,7 @@ COMMANDS = {
     "sessions": "dspex.cli.show:sessions",
     "pools": "dspex.cli.show:pools",
     "dead": "dspex.cli.dead:dead",
+    "cache": "dspex.cli.cache:cache",
     "doctor": "dspex.cli.doctor:doctor",
     "router": "dspex.cli.up:router",
     "pool": "dspex.cli.up:pool",

@@ -3,30 +3,70 @@
     engine = Engine(Configured())
     lm = engine.lm("openai/gpt-4o-mini", temperature=0.7)
 
-DSPy is told to retry nothing and to cache nothing itself. Calls from a running loop run on that loop, calls from
-threads on loops of their own; the limits are the same for all.
+DSPy is told to retry nothing and to cache nothing itself: replies are kept in our cache, which all workers share. Calls
+from a running loop run on that loop, calls from threads on loops of their own; the limits are the same for all.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import dspy
 from dspy import lm15
 
-from ..lm import Configured, Delta, Endpoints, LMClient, LMConfig, LMError, LMReply, LMRequest, OnDelta, key_variable
+from ..cache import Cache
+from ..lm import (
+    Caching,
+    Configured,
+    Delta,
+    Endpoints,
+    LMClient,
+    LMConfig,
+    LMError,
+    LMReply,
+    LMRequest,
+    OnDelta,
+    complete,
+    key_variable,
+    ttl_of,
+)
 from .blocking import BlockingCalls
 from .canonical import StreamEvents, canonical_error, request_of, response_of
 
 _PIECES = 64
 
 
+@dataclass(frozen=True)
+class Calling:
+    """How the calls of one step use the cache. ``ttl`` is as in :func:`dspex_services.lm.ttl_of`."""
+
+    ttl: bool | float | None = None
+    program: str = ""
+    renew: bool = False
+
+
+_USUAL = Calling()
+_calling: ContextVar[Calling] = ContextVar("dspex_calling", default=_USUAL)
+_rollout: ContextVar[int | None] = ContextVar("dspex_rollout", default=None)
+
+
+class _Rollouts(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
+    """DSPy tells samples of one question apart by a number that it keeps from engines; our cache must know it."""
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        given = inputs.get("kwargs") or {}
+        _rollout.set(given.get("rollout_id", instance.kwargs.get("rollout_id")))
+
+
 class Engine:
-    """The asynchronous engine of every model; :meth:`lm` pairs it with a model's blocking one."""
+    """The asynchronous engine of every model; :meth:`lm` pairs it with a model's blocking one. With a ``cache``,
+    replies are kept as the operator's table of models says, or as :meth:`calling` does."""
 
     def __init__(self, configured: Configured) -> None:
         self._configured = configured
@@ -34,12 +74,30 @@ class Engine:
         self._calls = BlockingCalls()
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, LMClient]] = WeakKeyDictionary()
         self._likes: dict[str, Any] = {}
+        self.cache: Cache | None = None
 
     def lm(self, model: str, **parameters: Any) -> Any:
         """A ``dspy.LM`` over this engine, which answers DSPy's questions about the model as DSPy would itself. Raises
         LMBadRequest for a model without a known provider."""
         blocking = BlockingEngine(self, self._calls, self._like(model))
-        return dspy.LM(model, engine=blocking, async_engine=self, num_retries=0, cache=False, **parameters)
+        return dspy.LM(
+            model,
+            engine=blocking,
+            async_engine=self,
+            num_retries=0,
+            cache=False,
+            callbacks=[_Rollouts()],
+            **parameters,
+        )
+
+    @contextmanager
+    def calling(self, how: Calling) -> Iterator[None]:
+        """The calls made within, in this task and what it starts, use the cache like that."""
+        token = _calling.set(how)
+        try:
+            yield
+        finally:
+            _calling.reset(token)
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         try:
@@ -80,9 +138,16 @@ class Engine:
     async def _answer(self, model: str, asked: LMRequest, on_delta: OnDelta | None = None) -> LMReply:
         try:
             client = await self._client(model)
-            return await client.complete(asked, on_delta=on_delta)
+            return await complete(client, asked, self._caching(client.config), on_delta=on_delta)
         except LMError as error:
             raise canonical_error(error) from error
+
+    def _caching(self, config: LMConfig) -> Caching | None:
+        how = _calling.get()
+        ttl_s = ttl_of(how.ttl, config)
+        if self.cache is None or ttl_s is None:
+            return None
+        return Caching(self.cache, ttl_s, how.program, _rollout.get(), how.renew)
 
     async def _client(self, model: str) -> LMClient:
         clients = self._clients.setdefault(asyncio.get_running_loop(), {})

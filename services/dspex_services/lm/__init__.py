@@ -1,5 +1,6 @@
 """Calling language models over HTTP: OpenAI's and Anthropic's wire protocols behind one small client."""
 
+from .caching import Caching, complete, ttl_of
 from .client import LMClient, OnDelta, SyncLMClient, key_variable
 from .endpoint import Endpoints
 from .errors import (
@@ -18,6 +19,7 @@ from .settings import Configured, ModelTable
 from .types import Delta, LMConfig, LMReply, LMRequest, Price, Tool, ToolCall, Usage
 
 __all__ = [
+    "Caching",
     "Configured",
     "Delta",
     "Endpoints",
@@ -42,5 +44,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "Usage",
+    "complete",
     "key_variable",
+    "ttl_of",
 ]

@@ -41,8 +41,9 @@ class LMConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``model`` is ``provider/name``, the provider ``openai`` (any server that speaks its chat protocol) or ``anthropic``.
     ``base_url`` is the provider's own address when None, ``key_variable`` the environment's variable with its key the
     provider's usual one. ``timeout_s`` bounds a whole call, retries and waiting for a turn included. The limits
-    are one process's; None sets none. ``structured_output`` says whether a schema is sent as a parameter or asked for
-    in words; None lets the provider and its address decide.
+    are one process's; None sets none. Replies are kept for ``cache_s`` seconds unless a call says otherwise; None keeps
+    none. ``structured_output`` says whether a schema is sent as a parameter or asked for in words; None lets the
+    provider and its address decide.
     """
 
     model: str = DEFAULT_OPENAI_MODEL
@@ -61,6 +62,7 @@ class LMConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     breaker_s: float = 5.0
     structured_output: Literal["parameter", "prompt"] | None = None
     price: Price | None = None
+    cache_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.provider not in PROVIDERS or not self.model_name:

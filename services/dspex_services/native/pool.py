@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any, Literal
 
@@ -10,8 +9,8 @@ import msgspec
 
 from dspex_bus.errors import InvalidRequest
 from dspex_bus.signatures import parse_signature
-from dspex_bus.streams import CACHE
 
+from ..cache import Made, key
 from ..handlers import Handlers, Step
 from . import formatting
 from .adapters import parse_chat_reply, parse_json_reply
@@ -25,8 +24,6 @@ from .retrieval.merging import fuse
 from .retrieval.services import colbert, look_up, web_provider
 from .retrieval.vector import VectorIndex
 from .template import compile_template
-
-_canonical = msgspec.json.Encoder(order="deterministic")
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,13 +154,14 @@ def native_handlers(models: Models | None = None) -> Handlers:
     @handlers.handler("cache")
     async def cache(request: Kept, step: Step) -> Cached:
         """The value kept under ``key``; if there is none, ``value``, which is then kept for ``ttl`` seconds."""
-        digest = hashlib.blake2b(_canonical.encode([request.namespace, request.key]), digest_size=16).hexdigest()
-        bucket = step.bus.key_value(CACHE)
-        entry = await bucket.get(f"value.{digest}")
-        if entry is not None:
-            return Cached(value=msgspec.json.decode(entry.value), hit=True)
-        await bucket.put(f"value.{digest}", msgspec.json.encode(request.value), ttl_s=request.ttl)
-        return Cached(value=request.value, hit=False)
+        if step.cache is None:
+            return Cached(value=request.value, hit=False)
+
+        async def given() -> Made:
+            return Made(msgspec.json.encode(request.value))
+
+        found = await step.cache.fetch(key("value", request.namespace, request.key), given, ttl_s=request.ttl)
+        return Cached(value=msgspec.json.decode(found.value), hit=found.hit)
 
     @handlers.handler("format")
     def format(request: Answer) -> formatting.Formatted:

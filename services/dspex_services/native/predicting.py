@@ -12,14 +12,15 @@ from dspex_bus.wire import Usage
 
 from ..errors import StepError
 from ..handlers import Step
-from ..lm import Configured, Endpoints, LMClient, LMReply, LMRequest
+from ..lm import Caching, Configured, Endpoints, LMClient, LMConfig, LMReply, LMRequest, complete, ttl_of
 from .adapters import chat_messages, json_messages, parse_chat_reply, parse_json_reply
 from .errors import ReplyError
 
 
 class PredictOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``demos`` are examples: objects with the signature's fields. Address and key of the model are the worker's
-    own."""
+    own. ``cache`` keeps the model's replies: seconds, true (an hour, or what the operator set), or false to ask anew;
+    without it the operator's table decides."""
 
     signature: str
     instructions: str | None = None
@@ -27,6 +28,7 @@ class PredictOptions(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
+    cache: bool | float | None = None
 
 
 class Models:
@@ -65,10 +67,11 @@ async def predict(models: Models, options: PredictOptions, step: Step, *, reason
         signature = signature.with_reasoning()
     values = signature.validate_inputs(step.inputs)
     client = await models.get(options.model)
+    caching = _caching(options, client.config, signature, step)
 
     async def ask(messages: list[dict[str, Any]]) -> LMReply:
         request = LMRequest(messages=messages, temperature=options.temperature, max_tokens=options.max_tokens)
-        reply = await client.complete(request, timeout_s=max(0.001, step.remaining_s))
+        reply = await complete(client, request, caching, timeout_s=max(0.001, step.remaining_s))
         step.record_usage(_usage(reply))
         return reply
 
@@ -86,7 +89,17 @@ async def _answered(
         return parse_json_reply(signature, reply.text)
 
 
+def _caching(options: PredictOptions, config: LMConfig, signature: Signature, step: Step) -> Caching | None:
+    """A second attempt asks anew: what is kept may be what the first one failed on."""
+    ttl_s = ttl_of(options.cache, config)
+    if ttl_s is None or step.cache is None:
+        return None
+    return Caching(step.cache, ttl_s, program=signature.digest, renew=step.attempt > 1)
+
+
 def _usage(reply: LMReply) -> Usage:
+    if reply.cached:
+        return Usage(saved_calls=1, model=reply.model)
     return Usage(
         calls=1,
         input_tokens=reply.usage.input_tokens,

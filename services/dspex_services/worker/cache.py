@@ -1,43 +1,73 @@
-"""The step cache: an equal step's outputs, kept for as long as the step says."""
+"""The step cache: an equal step's outputs, kept for as long as the step says, and made once where several want them."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-from dspex_bus import Bus
 from dspex_bus.errors import DspexError
-from dspex_bus.streams import CACHE
-from dspex_bus.wire import Task
+from dspex_bus.wire import ErrorInfo, StepFailed, StepOutcome, StepSucceeded, StepTimedOut, Task, error_from, error_info
 
-logger = logging.getLogger("dspex.worker")
-_canonical = msgspec.json.Encoder(order="deterministic")
+from ..cache import Cache, Made, key
+
+_GRACE_S = 1.0
+_outputs = msgspec.json.Decoder(dict[str, Any])
+
+Run = Callable[[], Awaitable[StepOutcome | None]]
+
+
+class _Own(Exception):
+    """An outcome that says nothing about equal steps: it ran out of time, or was cancelled."""
+
+    def __init__(self, outcome: StepOutcome | None) -> None:
+        self.outcome = outcome
 
 
 class StepCache:
-    """Outputs by handler, constants and inputs. A cache that does not answer is a cache that has nothing."""
+    """By handler, constants and inputs."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bucket = bus.key_value(CACHE)
+    def __init__(self, cache: Cache, worker: str) -> None:
+        self._cache = cache
+        self._worker = worker
 
-    async def get(self, task: Task) -> dict[str, Any] | None:
+    async def outcome(self, task: Task, run: Run) -> StepOutcome | None:
+        """What ``run`` comes to, or the outputs of an equal step. One that failed fails for those who waited for it."""
+        own: list[StepOutcome] = []
+
+        async def make() -> Made:
+            outcome = await run()
+            if isinstance(outcome, StepSucceeded):
+                own.append(outcome)
+                return Made(msgspec.json.encode(outcome.outputs))
+            if isinstance(outcome, StepFailed):
+                own.append(outcome)
+                raise error_from(outcome.error)
+            raise _Own(outcome)
+
+        started = int(time.time() * 1000)
+        ttl_s = max(1.0, task.cache_ms / 1000)
+        left_s = min(task.timeout_ms, max(0, task.deadline_ms - started)) / 1000
         try:
-            entry = await self._bucket.get(key(task))
+            async with asyncio.timeout(left_s + _GRACE_S):
+                found = await self._cache.fetch(_key(task), make, ttl_s=ttl_s)
+        except _Own as ended:
+            return ended.outcome
         except DspexError as error:
-            logger.warning("the step cache was not read: %s", error)
-            return None
-        return None if entry is None else msgspec.json.decode(entry.value, type=dict[str, Any])
+            return own[0] if own else StepFailed(error=error_info(error), worker=self._worker, started_ms=started)
+        except TimeoutError:
+            late = ErrorInfo(
+                code="step_timed_out", message="an equal step took longer than this one's time", retryable=True
+            )
+            return StepTimedOut(error=late, worker=self._worker, started_ms=started)
+        if own:
+            return own[0]
+        kept = _outputs.decode(found.value)
+        return StepSucceeded(outputs=kept, cached=True, worker=self._worker, started_ms=started)
 
-    async def put(self, task: Task, outputs: dict[str, Any]) -> None:
-        try:
-            await self._bucket.put(key(task), msgspec.json.encode(outputs), ttl_s=max(1.0, task.cache_ms / 1000))
-        except DspexError as error:
-            logger.warning("the step cache was not written: %s", error)
 
-
-def key(task: Task) -> str:
-    content = _canonical.encode([task.handler, task.implementation, task.options, task.inputs])
-    return f"step.{hashlib.blake2b(content, digest_size=16).hexdigest()}"
+def _key(task: Task) -> str:
+    return key("step", task.handler, task.implementation, task.options, task.inputs)

@@ -7,6 +7,7 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,8 +15,9 @@ from anyio.abc import TaskStatus
 
 from dspex_bus import Bus, Message, Subscription, subjects
 from dspex_bus.errors import NotFound, Unavailable
-from dspex_bus.wire import Progress, StepFailed, StepOutcome, StepSucceeded, Task, Unwanted, decode, encode, error_info
+from dspex_bus.wire import Progress, StepFailed, StepOutcome, Task, Unwanted, decode, encode, error_info
 
+from ..cache import Cache
 from ..handlers import Handler, Handlers, Step
 from .attempt import Abandoned, Attempt
 from .cache import StepCache
@@ -47,7 +49,8 @@ class Worker:
         self.config = config
         self.busy = 0
         self.done = 0
-        self._cache = StepCache(bus)
+        self.cache = Cache(bus)
+        self._kept = StepCache(self.cache, config.name)
         self._running: dict[str, set[Attempt]] = {}
         self._cancelled: dict[str | tuple[str, str, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,6 +64,7 @@ class Worker:
             stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
             subscription = await self.bus.subscribe(subjects.CANCELLED, self._on_cancelled)
             stack.push_async_callback(_closed, subscription)
+            await stack.enter_async_context(self.cache)
             try:
                 async with anyio.create_task_group() as group:
                     await self._direct.start()
@@ -121,12 +125,9 @@ class Worker:
             handler = self.handlers.get(task.handler)
         except NotFound as error:
             return StepFailed(error=error_info(error), worker=self.config.name), None
-        if task.cache_ms and (kept := await self._cache.get(task)) is not None:
-            return StepSucceeded(outputs=kept, cached=True, worker=self.config.name, started_ms=_now_ms()), None
         attempt = Attempt(task, handler, self._step(task), self.config.name)
-        outcome = await self._watched(attempt, handler)
-        if task.cache_ms and isinstance(outcome, StepSucceeded):
-            await self._cache.put(task, outcome.outputs)
+        run = partial(self._watched, attempt, handler)
+        outcome = await (self._kept.outcome(task, run) if task.cache_ms else run())
         thread = attempt.thread
         return outcome, thread if thread is not None and not thread.done() else None
 
@@ -165,6 +166,7 @@ class Worker:
             clock=time.monotonic,
             ends_at=time.monotonic() + min(task.timeout_ms, task.deadline_ms - started) / 1000,
             say=say,
+            cache=self.cache,
         )
 
     def _say_soon(self, task: Task, started: int) -> None:
