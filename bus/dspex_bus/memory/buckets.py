@@ -42,6 +42,8 @@ class MemoryKeyValue(KeyValue):
         stream, subject = self._stream, self._prefix + key
         if ttl_s is not None and not self._server.buckets[self._bucket].ttl:
             raise InvalidRequest(f"the bucket {self._bucket} was made without ttl")
+        if ttl_s is not None and ttl_s < 1:
+            raise InvalidRequest("a key lives at least one second")
         before = stream.last_of(subject)
         try:
             headers = None if expected is None else {EXPECTED_LAST: str(expected)}

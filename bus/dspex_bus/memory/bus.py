@@ -16,6 +16,7 @@ from .._tasks import Tasks
 from ..bus import (
     Bus,
     Consumer,
+    Endpoint,
     Headers,
     KeyValue,
     Message,
@@ -117,25 +118,25 @@ class MemoryBus(Bus):
 
     async def serve(self, service: ServiceSpec) -> Subscription:
         opened = _Served()
+        requests: dict[str, int] = {}
         for endpoint in service.endpoints:
-            handle = endpoint.handle
+            requests[endpoint.name] = 0
 
-            async def on_message(message: Message, handle: Any = handle) -> None:
-                await handle(MemoryRequest(self, message))
+            async def on_message(message: Message, endpoint: Endpoint = endpoint) -> None:
+                requests[endpoint.name] += 1
+                await endpoint.handle(MemoryRequest(self, message))
 
             opened.add(await self.subscribe(endpoint.subject, on_message, queue=service.queue))
         identity = uuid.uuid4().hex
-        for verb in ("PING", "INFO"):
-            answer = json.dumps(_described(service, identity, verb)).encode()
+        for verb in ("PING", "INFO", "STATS"):
+
+            async def on_asked(message: Message, verb: str = verb) -> None:
+                about = _described(service, identity, verb, requests)
+                await self.publish(message.reply, json.dumps(about).encode())
+
             for tail in ("", f".{service.name}", f".{service.name}.{identity}"):
-                opened.add(await self.subscribe(f"$SRV.{verb}{tail}", self._answering(answer)))
+                opened.add(await self.subscribe(f"$SRV.{verb}{tail}", on_asked))
         return opened
-
-    def _answering(self, answer: bytes) -> OnMessage:
-        async def on_message(message: Message) -> None:
-            await self.publish(message.reply, answer)
-
-        return on_message
 
     # --- stored ---
 
@@ -314,7 +315,7 @@ class _Served(Subscription):
         self._parts.clear()
 
 
-def _described(service: ServiceSpec, identity: str, verb: str) -> dict[str, Any]:
+def _described(service: ServiceSpec, identity: str, verb: str, requests: dict[str, int]) -> dict[str, Any]:
     about: dict[str, Any] = {
         "type": f"io.nats.micro.v1.{verb.lower()}_response",
         "name": service.name,
@@ -322,15 +323,16 @@ def _described(service: ServiceSpec, identity: str, verb: str) -> dict[str, Any]
         "version": service.version,
         "metadata": dict(service.metadata),
     }
+    endpoints = [
+        {"name": endpoint.name, "subject": endpoint.subject, "queue_group": service.queue}
+        for endpoint in service.endpoints
+    ]
     if verb == "INFO":
         about["description"] = service.description
         about["endpoints"] = [
-            {
-                "name": endpoint.name,
-                "subject": endpoint.subject,
-                "queue_group": service.queue,
-                "metadata": dict(endpoint.metadata),
-            }
-            for endpoint in service.endpoints
+            {**told, "metadata": dict(endpoint.metadata)}
+            for told, endpoint in zip(endpoints, service.endpoints, strict=True)
         ]
+    elif verb == "STATS":
+        about["endpoints"] = [{**told, "num_requests": requests[told["name"]]} for told in endpoints]
     return about

@@ -1,0 +1,153 @@
+"""Messages: both encodings, errors that name the place, and errors that travel."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from dspex_bus import errors, wire
+from dspex_bus.wire import (
+    JSON,
+    MSGPACK,
+    CancelRequested,
+    ErrorInfo,
+    JournalEvent,
+    Plan,
+    RunRequest,
+    SequenceNode,
+    SessionAccepted,
+    SessionEnded,
+    SessionPaused,
+    SessionResumed,
+    SignalReceived,
+    SleepNode,
+    StepCancelled,
+    StepFailed,
+    StepLost,
+    StepSucceeded,
+    StepTimedOut,
+    content_type,
+    decode,
+    decode_event,
+    decode_outcome,
+    encode,
+    encode_event,
+    error_from,
+    error_info,
+    event_type,
+)
+
+PLAN = Plan(
+    pipeline="p",
+    digest="d",
+    root=SequenceNode(id="root", name="p", children=(SleepNode(id="0", name="s", duration_ms=1),)),
+)
+ERROR = ErrorInfo(code="x", message="m", retryable=True, details={"a": [1, None]})
+EVENTS: list[JournalEvent] = [
+    SessionAccepted(session="s", plan=PLAN, input={"falsy": [0, False, "", None, [], {}]}, deadline_ms=1),
+    StepSucceeded(outputs={"a": {"b": [1.5, "é", None]}}, usage=wire.Usage(calls=1, model="m")),
+    StepFailed(error=ERROR, retry_after_ms=5),
+    StepTimedOut(error=ERROR),
+    StepCancelled(reason="r"),
+    StepLost(error=ERROR, deliveries=3),
+    CancelRequested(reason="r"),
+    SessionPaused(reason="r"),
+    SessionResumed(),
+    SignalReceived(name="n", id="i", payload={"a": 0}),
+    SessionEnded(status="succeeded", output={}),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=event_type)
+def test_events_travel_as_cloud_events(event: JournalEvent) -> None:
+    data, headers = encode_event(event, "dspex.v1.journal.0.s.x")
+    assert decode_event(data, subject="x") == event
+    assert headers["ce-type"] == event_type(event) == f"dspex.{json.loads(data)['type']}"
+    assert (headers["ce-specversion"], headers["ce-id"]) == ("1.0", "dspex.v1.journal.0.s.x")
+
+
+def test_every_event_is_among_them() -> None:
+    tags = {kind.__struct_config__.tag for kind in JournalEvent.__args__}  # type: ignore[attr-defined]
+    assert tags == {event.__struct_config__.tag for event in EVENTS}
+
+
+@pytest.mark.parametrize("content", [JSON, MSGPACK])
+def test_both_encodings(content: str) -> None:
+    request = RunRequest(input={"a": [1, None, False, ""]}, session="mine", timeout_s=1.5)
+    assert decode(RunRequest, encode(request, content), subject="x", content=content) == request
+    assert decode(RunRequest, b"", subject="x", content=content) == RunRequest()
+    with pytest.raises(errors.DecodeError):
+        decode(RunRequest, b"\xff\xff", subject="x", content=content)
+
+
+def test_the_content_type_is_json_unless_said_otherwise() -> None:
+    assert content_type(None) == content_type({}) == content_type({"Content-Type": "text/plain"}) == JSON
+    assert content_type({"Content-Type": MSGPACK}) == MSGPACK
+
+
+MALFORMED: dict[str, tuple[bytes, str]] = {
+    "cut off": (b'{"input": {', "malformed"),
+    "a wrong type": (b'{"input": 7}', "$.input"),
+    "an unknown field": (b'{"inputs": {}}', "inputs"),
+    "a session that is no token": (b'{"session": "a.b"}', "$.session"),
+    "no time at all": (b'{"timeout_s": 0}', "$.timeout_s"),
+    "a list": (b"[]", "object"),
+    "no text": (b'"\xff"', "malformed"),
+    "nested without end": (b"[" * 100_000, "malformed"),
+}
+
+
+@pytest.mark.parametrize(("data", "told"), MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_messages_name_the_place(data: bytes, told: str) -> None:
+    with pytest.raises(errors.DecodeError) as caught:
+        decode(RunRequest, data, subject="dspex.v1.run.x")
+    assert told in caught.value.message
+    assert (caught.value.code, caught.value.subject, caught.value.raw) == ("malformed_message", "dspex.v1.run.x", data)
+
+
+def test_an_outcome_is_no_other_event() -> None:
+    data, _ = encode_event(CancelRequested(), "x")
+    with pytest.raises(errors.DecodeError):
+        decode_outcome(data, subject="x")
+
+
+def test_old_messages_are_read_with_the_defaults_of_new_fields() -> None:
+    event = decode_event(b'{"type":"session.ended","status":"failed","later":1}', subject="x")
+    assert event == SessionEnded(status="failed")
+
+
+@pytest.mark.parametrize("kind", sorted(errors.all_errors().values(), key=lambda kind: kind.__name__))
+def test_errors_travel(kind: type[errors.DspexError]) -> None:
+    original = kind.__new__(kind)
+    errors.DspexError.__init__(original, "what to do", details={"a": 1})
+    back = error_from(msgspec.json.decode(encode(error_info(original)), type=ErrorInfo))
+    assert type(back) is kind
+    assert (back.code, back.message, back.details, back.retryable) == (
+        original.code,
+        "what to do",
+        {"a": 1},
+        original.retryable,
+    )
+
+
+def test_codes_are_each_error_s_own_and_stable() -> None:
+    codes = list(errors.all_errors())
+    assert len(set(codes)) == len(codes)
+    stable = {"malformed_message", "invalid_name", "invalid_pipeline", "not_found", "payload_too_large", "disconnected"}
+    stable |= {"no_router", "no_workers", "deadline_exceeded", "store_failed", "conflict", "run_failed", "setup"}
+    assert stable <= set(codes)
+
+
+def test_a_code_nobody_knows_is_kept() -> None:
+    found = error_from(ErrorInfo(code="of_their_own", message="m", retryable=True))
+    assert (type(found), found.code, found.retryable) == (errors.DspexError, "of_their_own", True)
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), KeyError("k")])
+def test_errors_that_are_not_ours_are_internal_and_named(error: Any) -> None:
+    info = error_info(error)
+    assert (info.code, info.retryable) == ("internal", False)
+    assert type(error).__name__ in info.message

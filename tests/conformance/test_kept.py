@@ -1,0 +1,118 @@
+"""Key-value buckets and objects."""
+
+from __future__ import annotations
+
+import hashlib
+
+import anyio
+import pytest
+
+from dspex_bus import Bus
+from dspex_bus.errors import Conflict, DspexError
+
+from .conftest import Place
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_put_and_get(place: Place, bus: Bus) -> None:
+    bucket = bus.key_value(place.bucket)
+    assert await bucket.get("a.b") is None
+    first = await bucket.put("a.b", b"")
+    entry = await bucket.get("a.b")
+    assert entry is not None
+    assert (entry.value, entry.revision) == (b"", first)
+    second = await bucket.put("a.b", b"2")
+    assert second > first
+    there = await (await place.bus()).key_value(place.bucket).get("a.b")
+    assert there is not None
+    assert (there.value, there.revision) == (b"2", second)
+
+
+async def test_create_and_compare_and_swap(place: Place, bus: Bus) -> None:
+    bucket = bus.key_value(place.bucket)
+    first = await bucket.create("k", b"1")
+    with pytest.raises(Conflict):
+        await bucket.create("k", b"2")
+    second = await bucket.update("k", b"2", first)
+    with pytest.raises(Conflict):
+        await bucket.update("k", b"3", first)
+    entry = await bucket.get("k")
+    assert entry is not None
+    assert (entry.value, entry.revision) == (b"2", second)
+
+
+async def test_of_many_that_swap_one_wins(place: Place, bus: Bus) -> None:
+    bucket = bus.key_value(place.bucket)
+    revision = await bucket.create("k", b"0")
+    won: list[int] = []
+
+    async def swap(number: int) -> None:
+        try:
+            await bucket.update("k", str(number).encode(), revision)
+            won.append(number)
+        except Conflict:
+            pass
+
+    async with anyio.create_task_group() as group:
+        for number in range(1, 30):
+            group.start_soon(swap, number)
+    assert len(won) == 1
+
+
+async def test_deleted_keys_leave_nothing(place: Place, bus: Bus) -> None:
+    bucket = bus.key_value(place.bucket)
+    await bucket.put("k", b"1")
+    await bucket.delete("k")
+    await bucket.delete("k")
+    assert await bucket.get("k") is None
+    assert await bucket.keys() == []
+    await bucket.create("k", b"2")
+
+
+async def test_keys_by_pattern(place: Place, bus: Bus) -> None:
+    bucket = bus.key_value(place.bucket)
+    for key in ("1.b", "1.a", "2.a", "x"):
+        await bucket.put(key, b"")
+    assert await bucket.keys() == ["1.a", "1.b", "2.a", "x"]
+    assert await bucket.keys("1.*") == ["1.a", "1.b"]
+    assert await bucket.keys("*.a") == ["1.a", "2.a"]
+    assert await bucket.keys("3.*") == []
+
+
+async def test_a_key_that_expires(place: Place, bus: Bus) -> None:
+    bucket = bus.key_value(place.expiring)
+    await bucket.put("stays", b"1")
+    await bucket.put("goes", b"1", ttl_s=1)
+    assert await bucket.get("goes") is not None
+    with anyio.fail_after(5):
+        while await bucket.get("goes") is not None:
+            await anyio.sleep(0.05)
+    await bucket.create("goes", b"2", ttl_s=1)
+    assert await bucket.get("stays") is not None
+
+
+async def test_a_life_too_short(place: Place, bus: Bus) -> None:
+    with pytest.raises(DspexError):
+        await bus.key_value(place.expiring).put("k", b"", ttl_s=0.5)
+
+
+@pytest.mark.parametrize("size", [0, 1, 128 * 1024, 128 * 1024 + 1, 3_000_000])
+async def test_objects(place: Place, bus: Bus, size: int) -> None:
+    objects = bus.objects(f"o_{place.id}")
+    assert await objects.get("name with blanks/and.dots") is None
+    data = bytes(index % 251 for index in range(min(size, 100_000))) * (size // 100_000 or 1)
+    digest = await objects.put("name with blanks/and.dots", data)
+    assert digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert await (await place.bus()).objects(f"o_{place.id}").get("name with blanks/and.dots") == data
+
+
+async def test_an_object_is_replaced_and_deleted(place: Place, bus: Bus) -> None:
+    objects = bus.objects(f"o_{place.id}")
+    await objects.put("a", b"1" * 200_000)
+    await objects.put("a", b"2")
+    await objects.put("b", b"3")
+    assert await objects.get("a") == b"2"
+    await objects.delete("a")
+    await objects.delete("a")
+    assert (await objects.get("a"), await objects.get("b")) == (None, b"3")

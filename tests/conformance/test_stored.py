@@ -1,0 +1,185 @@
+"""What is stored: slots written once, history, readers, schedules."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from dspex_bus import Bus, StoredMessage
+from dspex_bus.errors import DspexError, NotFound
+
+from .conftest import Gathered, Place
+
+pytestmark = pytest.mark.anyio
+
+
+async def held(bus: Bus, place: Place, pattern: str = "log.>", after: int = 0) -> list[bytes]:
+    found = bus.history(place.stream, place.subject(pattern), after=after)
+    return [message.data async for message in found]
+
+
+async def test_what_is_stored_can_be_read(place: Place, bus: Bus) -> None:
+    before = time.time() * 1000
+    stored = await bus.store_and_wait(place.subject("log.a"), b"1", headers={"Kind": "first"})
+    assert stored.created
+    message = await bus.last(place.stream, place.subject("log.a"))
+    assert message is not None
+    assert (message.subject, message.data, message.sequence) == (place.subject("log.a"), b"1", stored.sequence)
+    assert (message.headers or {})["Kind"] == "first"
+    assert before - 1000 <= message.time_ms <= time.time() * 1000 + 1000
+    assert await bus.last(place.stream, place.subject("log.b")) is None
+
+
+async def test_a_slot_is_written_once_and_what_is_in_it_stays(place: Place, bus: Bus) -> None:
+    slot = place.subject("log.slot")
+    assert (await bus.store_and_wait(slot, b"first", once=True)).created
+    second = await bus.store_and_wait(slot, b"second", once=True)
+    assert (second.created, second.sequence) == (False, 0)
+    assert await held(bus, place, "log.slot") == [b"first"]
+
+
+async def test_of_many_that_want_a_slot_one_gets_it(place: Place, bus: Bus) -> None:
+    buses = [bus, await place.bus(), await place.bus()]
+    won: list[int] = []
+
+    async def write(number: int) -> None:
+        stored = await buses[number % 3].store_and_wait(place.subject("log.race"), str(number).encode(), once=True)
+        if stored.created:
+            won.append(number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(60):
+            group.start_soon(write, number)
+    assert len(won) == 1
+    assert await held(bus, place, "log.race") == [str(won[0]).encode()]
+
+
+async def test_store_tells_by_callback(place: Place, bus: Bus, gathered: Gathered) -> None:
+    results: list[Any] = []
+    done = anyio.Event()
+
+    def then(result: Any) -> None:
+        results.append(result)
+        if len(results) == 20:
+            done.set()
+
+    for number in range(20):
+        await bus.store(place.subject(f"log.{number}"), b"x", once=True, then=then)
+    with anyio.fail_after(5):
+        await done.wait()
+    assert all(result.created for result in results)
+    assert [result.sequence for result in results] == sorted(result.sequence for result in results)
+
+
+async def test_no_stream_takes_it(place: Place, bus: Bus) -> None:
+    with pytest.raises(DspexError):
+        await bus.store_and_wait(place.subject("nowhere"), b"x", timeout_s=1)
+
+
+async def test_a_caller_s_headers_are_left_as_they_are(place: Place, bus: Bus) -> None:
+    headers = {"Mine": "1"}
+    await bus.store_and_wait(place.subject("log.h"), b"x", headers=headers, once=True)
+    assert headers == {"Mine": "1"}
+
+
+async def test_history_is_in_order_by_pattern_and_after_a_sequence(place: Place, bus: Bus) -> None:
+    sequences = []
+    for number in range(600):  # more than one batch
+        stored = await bus.store_and_wait(place.subject(f"log.{number % 3}.{number}"), str(number).encode())
+        sequences.append(stored.sequence)
+    assert await held(bus, place) == [str(number).encode() for number in range(600)]
+    assert await held(bus, place, "log.1.*") == [str(number).encode() for number in range(1, 600, 3)]
+    assert await held(bus, place, after=sequences[596]) == [b"597", b"598", b"599"]
+    assert await held(bus, place, "log.none.*") == []
+
+
+async def test_purge_takes_what_matches_and_no_more(place: Place, bus: Bus) -> None:
+    for name in ("a.1", "a.2", "b.1"):
+        await bus.store_and_wait(place.subject(f"log.{name}"), name.encode())
+    assert await bus.purge(place.stream, place.subject("log.a.*")) == 2
+    assert await held(bus, place) == [b"b.1"]
+    assert (await bus.store_and_wait(place.subject("log.a.1"), b"again", once=True)).created
+
+
+async def test_what_is_stored_is_said_with_its_sequence(place: Place, bus: Bus, gathered: Gathered) -> None:
+    await bus.subscribe(place.subject("said.>"), gathered.put)
+    stored = await bus.store_and_wait(place.subject("log.a"), b"1", headers={"Kind": "k"}, once=True)
+    refused = await bus.store_and_wait(place.subject("log.a"), b"2", once=True)
+    last = await bus.store_and_wait(place.subject("log.b"), b"3")
+    assert not refused.created
+    first, second = await gathered.count(2)
+    assert (first.subject, first.data) == (place.subject("said.a"), b"1")
+    assert ((first.headers or {})["Nats-Sequence"], (first.headers or {})["Kind"]) == (str(stored.sequence), "k")
+    assert "Nats-Time-Stamp" in (first.headers or {})
+    assert (second.data, (second.headers or {})["Nats-Sequence"]) == (b"3", str(last.sequence))
+
+
+async def test_a_reader_sees_everything_that_comes_in_order(place: Place, bus: Bus, gathered: Gathered) -> None:
+    before = await bus.store_and_wait(place.subject("log.before"), b"before")
+    reader = await bus.read(place.stream, [place.subject("log.>")], gathered.put)
+    assert reader.start == before.sequence
+    for number in range(300):
+        await bus.store(place.subject(f"log.{number}"), str(number).encode())
+    found: list[StoredMessage] = await gathered.count(300)
+    assert [message.data for message in found] == [str(number).encode() for number in range(300)]
+    assert [message.sequence for message in found] == sorted({message.sequence for message in found})
+    assert reader.last == found[-1].sequence
+    await reader.close()
+    await reader.close()
+    await bus.store_and_wait(place.subject("log.late"), b"late")
+    assert len(gathered.all) == 300
+
+
+async def test_a_reader_of_some_subjects_from_a_sequence(place: Place, bus: Bus, gathered: Gathered) -> None:
+    sequences = [
+        (await bus.store_and_wait(place.subject(f"log.{name}"), name.encode())).sequence
+        for name in ("a.1", "b.1", "c.1", "a.2")
+    ]
+    patterns = [place.subject("log.a.*"), place.subject("log.c.*")]
+    reader = await bus.read(place.stream, patterns, gathered.put, after=sequences[0])
+    await bus.store_and_wait(place.subject("log.b.2"), b"b.2")
+    await bus.store_and_wait(place.subject("log.a.3"), b"a.3")
+    assert [message.data for message in await gathered.count(3)] == [b"c.1", b"a.2", b"a.3"]
+    await reader.close()
+
+
+async def test_two_readers_each_see_everything(place: Place, bus: Bus) -> None:
+    ones, others = Gathered(), Gathered()
+    readers = [
+        await bus.read(place.stream, [place.subject("log.>")], ones.put),
+        await (await place.bus()).read(place.stream, [place.subject("log.>")], others.put),
+    ]
+    await bus.store_and_wait(place.subject("log.a"), b"1")
+    assert [message.data for message in await ones.count(1) + await others.count(1)] == [b"1", b"1"]
+    for reader in readers:
+        await reader.close()
+
+
+async def test_a_scheduled_message_comes_when_it_is_due(place: Place, bus: Bus, gathered: Gathered) -> None:
+    await bus.read(f"T_{place.id}", [place.subject("timed.target.>")], gathered.put)
+    at_ms = int(time.time() * 1000) + 300
+    await bus.schedule(
+        place.subject("timed.at.1"), b"due", at_ms=at_ms, target=place.subject("timed.target.1"), headers={"K": "v"}
+    )
+    (message,) = await gathered.count(1)
+    assert message.data == b"due"
+    assert message.time_ms >= at_ms - 50
+
+
+async def test_what_a_stream_tells_of_itself(place: Place, bus: Bus) -> None:
+    stored = await bus.store_and_wait(place.subject("log.a"), b"1")
+    info = await bus.stream_info(place.stream)
+    assert (info["messages"], info["last_sequence"], info["storage"]) == (1, stored.sequence, "memory")
+    assert info["metadata"]["color"] == "blue"
+    with pytest.raises(NotFound):
+        await bus.stream_info("S_nowhere")
+
+
+async def test_preparing_again_keeps_what_is_there(place: Place, bus: Bus) -> None:
+    await bus.store_and_wait(place.subject("log.a"), b"1")
+    other = await place.bus()
+    await other.prepare(*place.specs())
+    assert await held(other, place) == [b"1"]
