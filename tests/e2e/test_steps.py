@@ -63,7 +63,8 @@ async def test_quorum(client: dspex.Client, tmp_path: Path) -> None:
     never = gated(tmp_path / "never", text="never")
     branches = [say("a"), never, FAIL, say("b")]
     found = (await run(client, dspex.parallel(branches, join="quorum", quorum=2, save_as="all")))["all"]
-    assert [branch["status"] for branch in found] == ["succeeded", "cancelled", "failed", "succeeded"]
+    assert [found[place]["status"] for place in (0, 1, 3)] == ["succeeded", "cancelled", "succeeded"]
+    assert found[2]["status"] in ("failed", "cancelled")  # as it comes before or after the second success
     assert [branch["outputs"]["text"] for branch in found if "outputs" in branch] == ["a", "b"]
 
 
