@@ -1,4 +1,5 @@
-"""Write the parts of the docs that are made from the code: the messages in protocol.md, and the pipeline's JSON Schema.
+"""Write the parts of the docs that are made from the code: the messages in protocol.md, the pipeline's JSON Schema, and
+what of DSPy is supported.
 
 python docs/generate.py            write them
 python docs/generate.py --check    fail, naming the file, if one is not what the code says
@@ -17,6 +18,7 @@ import msgspec
 from dspex_bus import wire
 
 DOCS = Path(__file__).parent
+DSPY_MARKER = "<!-- generated from the pool's own handlers by docs/generate.py: edit those, then run `make docs` -->\n"
 MARKER = "<!-- generated from the wire types by docs/generate.py: edit those, then run `make docs` -->\n"
 
 SECTIONS = {
@@ -147,12 +149,20 @@ def pipeline_schema() -> str:
     return json.dumps(schema, indent=2) + "\n"
 
 
+def dspy_page() -> str:
+    from dspex_services.dspy.support import table
+
+    prose = (DOCS / "dspy.md").read_text("utf-8").partition(DSPY_MARKER)[0]
+    return f"{prose}{DSPY_MARKER}\n{table()}\n"
+
+
 def generated() -> dict[Path, str]:
     protocol = DOCS / "protocol.md"
     prose = protocol.read_text("utf-8").partition(MARKER)[0]
     return {
         protocol: f"{prose}{MARKER}\n{messages()}",
         DOCS / "pipeline.schema.json": pipeline_schema(),
+        DOCS / "dspy.md": dspy_page(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,7 +28,8 @@ class Step:
     """What a handler may know and do besides its input: take it as a second argument.
 
     ``inputs`` are the context's fields that the step reads, ``options`` its constants. ``remaining_s`` is the time
-    left. ``cache`` is the worker's."""
+    left. ``cache`` is the worker's. A handler that leaves work in a thread puts the thread's future in ``thread``: the
+    step's slot is not free before it ends."""
 
     session: str
     node: str
@@ -41,6 +43,7 @@ class Step:
     say: Callable[[str, float | None], Awaitable[None]]
     usage: Usage | None = None
     cache: Cache | None = None
+    thread: asyncio.Future[Any] | None = None
 
     @property
     def remaining_s(self) -> float:

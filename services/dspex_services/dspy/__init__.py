@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..handlers import Handlers
 from .model import Models
+from .modules import expand
 from .pool import dspy_handlers, user_module
 from .programs import Programs
 
@@ -23,10 +24,10 @@ def _programs() -> Programs:
 
 
 def module_handlers(paths: Sequence[str]) -> Handlers:
-    """The operator's own modules, by import path."""
+    """The operator's own modules and metrics: by import path, or all that a package holds."""
     offered = Handlers()
     offered.on_close(_programs().models.engine.aclose)
-    for path in paths:
+    for path in dict.fromkeys(path for given in paths for path in expand(given)):
         offered.include(user_module(_programs(), path))
     return offered
 
@@ -34,7 +35,5 @@ def module_handlers(paths: Sequence[str]) -> Handlers:
 def __getattr__(name: str) -> Handlers:
     # ``dspex_services.dspy:handlers`` is what a worker imports; the environment is read then and not before.
     if name == "handlers":
-        offered = dspy_handlers(_programs())
-        offered.on_close(_programs().models.engine.aclose)
-        return offered
+        return dspy_handlers(_programs())
     raise AttributeError(name)

@@ -6,10 +6,6 @@ import os
 from functools import lru_cache
 from typing import Any
 
-import dspy
-
-from dspex_bus.wire import Usage
-
 from ..errors import StepError
 from ..lm import Configured
 from .engine import Engine
@@ -45,25 +41,3 @@ class Models:
 
     def _make(self, model: str, temperature: float | None, max_tokens: int | None) -> Any:
         return self.engine.lm(model, temperature=temperature, max_tokens=max_tokens)
-
-
-class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
-    """Counts one request's LM calls and tokens."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._calls = 0
-
-    def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
-        self._calls += 1
-
-    def usage(self, counted: dict[str, dict[str, Any]]) -> Usage | None:
-        """``counted`` is what DSPy's usage tracker has by model."""
-        if not self._calls:
-            return None
-        return Usage(
-            calls=self._calls,
-            input_tokens=sum(int(entry.get("prompt_tokens") or 0) for entry in counted.values()),
-            output_tokens=sum(int(entry.get("completion_tokens") or 0) for entry in counted.values()),
-            model=self._model,
-        )

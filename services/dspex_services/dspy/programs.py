@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-import anyio
 import dspy
 import msgspec
 
 from dspex_bus.wire import Usage
 
-from ..errors import StepError
+from ..errors import InvalidInput
+from ..handlers import Step
+from .adapters import adapter_for
+from .discovery import Directory
 from .failures import translated
-from .model import Meter, Models
+from .metering import Meter, SharedTracker
+from .model import Models
+from .options import ModelOptions, ModuleOptions, UserOptions
+from .sandbox import sandbox_factory
 from .signatures import dspy_signature
+from .threads import Threads
+from .values import plain, resolved, typed
 
-ADAPTERS: dict[str, Callable[[], Any]] = {
-    "chat": dspy.ChatAdapter,
-    "json": dspy.JSONAdapter,
-    "xml": dspy.XMLAdapter,
-}
+PARAMETERS = frozenset(
+    ("top_p", "top_k", "stop", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort", "n", "rollout_id")
+)
+"""What ``lm`` may hold. Addresses, keys and headers are the operator's."""
 
-
-class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What any DSPy step may say of its model; address and key are the worker's own."""
-
-    model: str | None = None
-    temperature: float | None = None
-    max_tokens: int | None = None
-    adapter: str = "chat"
-
-
-class ModuleOptions(ModelOptions, frozen=True, kw_only=True):
-    """The constants of a step with a signature. ``demos`` are examples: objects with the signature's fields."""
-
-    signature: str
-    instructions: str | None = None
-    demos: list[dict[str, Any]] = []
+# RLM's asynchronous form runs the generated code on the event loop; CodeAct's is ReAct's, which it cannot run.
+_THREADED = (dspy.RLM, dspy.CodeAct)
 
 
 class Programs:
@@ -48,68 +40,119 @@ class Programs:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        self.directory = Directory()
+        self.threads = Threads()
+        self.sandbox_factory = sandbox_factory()
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self.prototypes: dict[str, Any] = {}
         self._prototype = lru_cache(maxsize=256)(_build)
 
     def copy(self, kind: str, options: ModuleOptions) -> Any:
         """A module of one's own: ``kind`` is the name of a class of DSPy that takes a signature."""
-        module = self._prototype(kind, options.signature, options.instructions).deepcopy()
-        if options.demos:
-            demos = [dspy.Example(**demo) for demo in options.demos]
-            for predictor in module.predictors():
-                predictor.demos = demos
+        return self._prototype(kind, options.signature, options.instructions).deepcopy()
+
+    async def ready(self, module: Any, options: ModuleOptions | UserOptions, step: Step) -> Any:
+        """The module with the step's demos."""
+        give_demos(module, options.demos)
         return module
 
-    async def run(
-        self, module: Any, inputs: dict[str, Any], options: ModelOptions
-    ) -> tuple[dict[str, Any], Usage | None]:
-        """The prediction's fields as plain data, and what its LM calls used."""
+    def lm(self, options: ModelOptions) -> Any:
+        """The language model of a request. Raises InvalidInput for a parameter that is the operator's to set."""
         lm = self.models.get(options.model, options.temperature, options.max_tokens)
-        meter = Meter(lm.model)
-        settings = dspy.context(
-            lm=lm, adapter=_adapter(options.adapter), trace=[], disable_history=True, callbacks=[meter]
+        if not options.lm:
+            return lm
+        for name in options.lm:
+            if name not in PARAMETERS:
+                known = ", ".join(sorted(PARAMETERS))
+                raise InvalidInput(f"'lm' has no parameter {name!r}; there are: {known}", details={"parameter": name})
+        return lm.copy(**options.lm)
+
+    async def run(
+        self,
+        module: Any,
+        inputs: Mapping[str, Any],
+        options: ModelOptions,
+        step: Step,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        """The prediction's fields as plain data. What the LM calls used is recorded in the step."""
+        return plain(await self.predict(module, inputs, options, step, **settings))
+
+    async def predict(
+        self, module: Any, inputs: Mapping[str, Any], options: ModelOptions, step: Step, **settings: Any
+    ) -> Any:
+        """The prediction itself. ``settings`` are further settings of DSPy for this request."""
+        lm = self.lm(options)
+        meter, tracker = Meter(lm.model), SharedTracker()
+        context = dspy.context(
+            lm=lm,
+            adapter=adapter_for(options, self.models),
+            trace=[],
+            disable_history=True,
+            usage_tracker=tracker,
+            callbacks=[meter],
+            **settings,
         )
-        with settings, translated(), dspy.track_usage() as counted:
-            prediction = await _call(module, inputs)
-        return _plain(prediction), meter.usage(counted.get_total_tokens())
+        values = await resolved(dict(inputs), step.bus)
+        signature = _signature(module)
+        if signature is not None:
+            values = typed(signature, values)
+        try:
+            with context, translated():
+                return self._answered(await self._call(module, values, step), meter)
+        finally:
+            meter.stop()
+            step.record_usage(usage_of(meter, tracker))
+
+    def _answered(self, prediction: Any, meter: Meter) -> Any:
+        # Modules that try several times swallow what went wrong and answer with nothing.
+        if prediction is None and meter.failure is not None:
+            raise meter.failure
+        return prediction
+
+    async def _call(self, module: Any, inputs: dict[str, Any], step: Step) -> Any:
+        if _asynchronous(module):
+            return await module.acall(**inputs)
+        return await self.threads.run(step, lambda: module(**inputs))
+
+
+def give_demos(module: Any, demos: list[dict[str, Any]] | dict[str, list[dict[str, Any]]]) -> None:
+    """The demos for every predictor, or by predictor. Raises InvalidInput for one that the module does not have."""
+    named = dict(module.named_predictors())
+    for name in demos if isinstance(demos, dict) else ():
+        if name not in named:
+            raise InvalidInput(f"the module has no predictor {name!r}; it has: {', '.join(named)}")
+    for name, predictor in named.items():
+        given = demos.get(name) if isinstance(demos, dict) else demos
+        if given:
+            predictor.demos = [dspy.Example(**demo) for demo in given]
+
+
+def usage_of(meter: Meter, tracker: SharedTracker) -> Usage | None:
+    return meter.usage(tracker.get_total_tokens())
+
+
+def options_of(kind: type[Any], values: dict[str, Any]) -> Any:
+    """The fields of an options struct taken out of a mapping of inputs."""
+    names = kind.__struct_fields__
+    return msgspec.convert({name: values.pop(name) for name in names if name in values}, kind)
 
 
 def _build(kind: str, signature: str, instructions: str | None) -> Any:
     return getattr(dspy, kind)(dspy_signature(signature, instructions))
 
 
-def _adapter(name: str) -> Any:
-    try:
-        return ADAPTERS[name]()
-    except KeyError:
-        raise StepError(f"no adapter {name!r}; there are: {', '.join(ADAPTERS)}", code="invalid_input") from None
-
-
-async def _call(module: Any, inputs: dict[str, Any]) -> Any:
-    if _asynchronous(module):
-        return await module.acall(**inputs)
-    # anyio's threads see the context's settings; a thread that overruns keeps its slot until it ends.
-    return await anyio.to_thread.run_sync(lambda: module(**inputs))
+def _signature(module: Any) -> Any:
+    """What a module's inputs are typed by: its own signature, or that of its one predictor."""
+    own = getattr(module, "signature", None)
+    if own is not None or not isinstance(module, dspy.Module):
+        return own
+    predictors = module.predictors()
+    return predictors[0].signature if len(predictors) == 1 else None
 
 
 def _asynchronous(module: Any) -> bool:
+    if isinstance(module, _THREADED):
+        return False
     forward = getattr(module, "aforward", None)
     return forward is not None and inspect.iscoroutinefunction(forward)
-
-
-def _plain(prediction: Any) -> dict[str, Any]:
-    """JSON-friendly fields; pydantic values as objects."""
-    values = prediction.toDict() if hasattr(prediction, "toDict") else prediction
-    if not isinstance(values, dict):
-        raise StepError(
-            f"the module answered with {type(prediction).__name__}; it must return a dspy.Prediction or a dict",
-            code="invalid_output",
-        )
-    return msgspec.to_builtins(values, enc_hook=_dump, str_keys=True)  # type: ignore[no-any-return]
-
-
-def _dump(value: Any) -> Any:
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if hasattr(value, "toDict"):
-        return value.toDict()
-    return str(value)

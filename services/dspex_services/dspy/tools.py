@@ -1,56 +1,124 @@
-"""ReAct's tools: handlers anywhere on the bus, called as the model asks."""
+"""An agent's tools: handlers anywhere on the bus, called as the model asks.
+
+What goes wrong becomes an observation that the model reads; it does not end the step. A call has the step's time left
+as its deadline and belongs to the step's session: cancelling the session abandons it, wherever it runs."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dspy
-import msgspec
 
 from dspex_bus import subjects
-from dspex_bus.wire import CallReply, CallRequest, ErrorInfo, decode, encode
+from dspex_bus.wire import (
+    CallReply,
+    CallRequest,
+    ErrorInfo,
+    HandlerInfo,
+    StepCancelled,
+    StepSucceeded,
+    Task,
+    decode,
+    decode_outcome,
+    encode,
+)
 
 from ..errors import StepError
 from ..handlers import Step
+from .discovery import Directory, arguments
+from .options import ToolOptions
 
 _TOOL_TIMEOUT_S = 30.0
 
 
-class ToolOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool: the ``handler`` that runs it, constants ``with`` that the model neither sees nor chooses, and what the
-    model is told: ``name``, ``description`` and ``args``, each argument's JSON Schema."""
+async def bus_tools(wanted: Sequence[str | ToolOptions], step: Step, directory: Directory) -> list[BusTool]:
+    """The tools, each described by its handler unless the step describes it itself. Raises StepError for a handler
+    that no live worker offers and the step does not describe."""
+    tools = []
+    for one in wanted:
+        options = ToolOptions(handler=one) if isinstance(one, str) else one
+        found = await directory.find(step.bus, options.handler)
+        if found is None and not options.args:
+            raise StepError(
+                f"the tool {options.handler!r} is offered by no live worker", code="unknown_tool", retryable=True
+            )
+        tools.append(BusTool(options, step, found))
+    return tools
 
-    handler: str
-    name: str | None = None
-    description: str = ""
-    args: dict[str, dict[str, Any]] = {}
-    with_: dict[str, Any] = msgspec.field(name="with", default_factory=dict)
 
+class BusTool:
+    """A handler as a tool. ``for_loop`` is for modules that run on the event loop, ``for_thread`` for the others."""
 
-def bus_tool(wanted: str | ToolOptions, step: Step) -> Any:
-    """A ``dspy.Tool`` that calls a handler through the execution router. What goes wrong becomes an observation that
-    the model reads; it does not end the step."""
-    options = ToolOptions(handler=wanted) if isinstance(wanted, str) else wanted
+    def __init__(self, options: ToolOptions, step: Step, found: tuple[HandlerInfo, str] | None) -> None:
+        self._options = options
+        self._step = step
+        self._pool = found[1] if found is not None else None
+        self._loop = asyncio.get_running_loop()
+        info = found[0] if found is not None else None
+        self.name = (options.name or options.handler).replace(".", "_").replace("-", "_")
+        self._description = options.description or (info.summary if info else "") or f"Calls {options.handler}."
+        self._args = options.args or (arguments(info, options.with_) if info else {})
 
-    async def use(**arguments: Any) -> Any:
-        request = CallRequest(
-            with_=options.with_, inputs=arguments, timeout_s=max(0.1, min(_TOOL_TIMEOUT_S, step.remaining_s))
+    def for_loop(self) -> Any:
+        async def use(**given: Any) -> Any:
+            return await self._use(given)
+
+        return self._tool(use)
+
+    def for_thread(self) -> Any:
+        def use(**given: Any) -> Any:
+            return asyncio.run_coroutine_threadsafe(self._use(given), self._loop).result()
+
+        return self._tool(use)
+
+    def _tool(self, use: Callable[..., Any]) -> Any:
+        types = {name: _python_type(schema) for name, schema in self._args.items()}
+        use.__name__ = self.name
+        return dspy.Tool(use, name=self.name, desc=self._description, args=self._args, arg_types=types)
+
+    async def _use(self, given: dict[str, Any]) -> Any:
+        left_s = min(_TOOL_TIMEOUT_S, self._step.remaining_s)
+        if left_s <= 0:
+            raise StepError("the step has no time left for another tool", code="deadline_exceeded")
+        if self._pool is not None:
+            return await self._direct(self._pool, given, left_s)
+        return await self._routed(given, left_s)
+
+    async def _direct(self, pool: str, given: dict[str, Any], left_s: float) -> Any:
+        """To the handler's pool, as part of the step's own session."""
+        timeout_ms = int(left_s * 1000)
+        task = Task(
+            session=self._step.session,
+            node=self._step.node,
+            attempt=self._step.attempt,
+            partition=0,
+            handler=self._options.handler,
+            options=self._options.with_,
+            inputs=given,
+            timeout_ms=timeout_ms,
+            deadline_ms=int(time.time() * 1000) + timeout_ms,
         )
-        subject = subjects.call(options.handler)
-        answer = await step.bus.request(subject, encode(request), timeout_s=(request.timeout_s or 0) + 1)
+        subject = subjects.now(pool, self._options.handler)
+        answer = await self._step.bus.request(subject, encode(task), timeout_s=left_s + 1)
+        outcome = decode_outcome(answer.data, subject=subject)
+        if isinstance(outcome, StepSucceeded):
+            return outcome.outputs
+        if isinstance(outcome, StepCancelled):
+            raise StepError(f"{self.name} was cancelled", code="cancelled")
+        raise StepError(outcome.error.message, code=outcome.error.code, retryable=outcome.error.retryable)
+
+    async def _routed(self, given: dict[str, Any], left_s: float) -> Any:
+        """Through the execution router: an operation, such as ``predict``, that is no handler's own name."""
+        request = CallRequest(with_=self._options.with_, inputs=given, timeout_s=left_s)
+        subject = subjects.call(self._options.handler)
+        answer = await self._step.bus.request(subject, encode(request), timeout_s=left_s + 1)
         if answer.headers and "Nats-Service-Error-Code" in answer.headers:
             error = decode(ErrorInfo, answer.data, subject=subject)
             raise StepError(error.message, code=error.code, retryable=error.retryable)
         return decode(CallReply, answer.data, subject=subject).outputs
-
-    args = options.args or {"query": {"type": "string"}}
-    return dspy.Tool(
-        use,
-        name=(options.name or options.handler).replace(".", "_").replace("-", "_"),
-        desc=options.description or f"Calls {options.handler}.",
-        args=args,
-        arg_types={name: _python_type(schema) for name, schema in args.items()},
-    )
 
 
 def _python_type(schema: dict[str, Any]) -> Any:

@@ -42,13 +42,21 @@ def turn(material: Material) -> dict[str, Any]:
     called = _CALLED.findall(trajectory)
     untried = [tool for tool in _tools(material.prompt.instructions) if tool.name not in (*called, FINISH)]
     if untried and len(_FAILED.findall(trajectory)) == len(called):
-        tool = max(untried, key=lambda one: _fit(one, material))
-        arguments = {
-            name: _argument(name, kind, material) for name, kind in tool.arguments.items() if "default" not in kind
-        }
+        tool = fitting(untried, material)
+        arguments = arguments_for(tool, material)
         return dict(zip(TURN, (f"I call {tool.name} to find out about this.", tool.name, arguments), strict=True))
     thought = "The tools have answered; the result can be read off." if called else "No tool is left to call."
     return dict(zip(TURN, (thought, FINISH, {}), strict=True))
+
+
+def fitting(tools: list[Tool], material: Material) -> Tool:
+    """The tool whose name and description share most with the question."""
+    return max(tools, key=lambda one: _fit(one, material))
+
+
+def arguments_for(tool: Tool, material: Material) -> dict[str, Any]:
+    """A value for each argument that has no default."""
+    return {name: _argument(name, kind, material) for name, kind in tool.arguments.items() if "default" not in kind}
 
 
 def _tools(instructions: str) -> list[Tool]:
@@ -56,11 +64,12 @@ def _tools(instructions: str) -> list[Tool]:
     for piece in re.split(r"\n(?=\(\d+\) )", instructions):
         match = _TOOL.match(piece.partition("\nWhen providing")[0].strip())
         if match:
-            found.append(Tool(match.group(1), match.group(2), _arguments(match.group(3))))
+            found.append(Tool(match.group(1), match.group(2), arguments_in(match.group(3))))
     return found
 
 
-def _arguments(text: str) -> dict[str, dict[str, Any]]:
+def arguments_in(text: str) -> dict[str, dict[str, Any]]:
+    """The arguments' schemas from their printed form; none where it is no mapping."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

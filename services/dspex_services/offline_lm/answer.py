@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import agent, texts
+from . import agent, caller, texts
 from .fields import value_for
 from .layout import render
 from .material import Material
@@ -23,6 +23,8 @@ def answer(messages: Sequence[Mapping[str, Any]], response_format: Mapping[str, 
         return texts.answer(material)
     if agent.is_turn(prompt):
         return render(prompt.style, prompt.outputs, agent.turn(material))
+    if caller.is_turn(prompt):
+        return render(prompt.style, prompt.outputs, caller.turn(prompt, messages))
     values = {field.name: value_for(field, material) for field in prompt.outputs}
     return render("json" if prompt.style == "plain" else prompt.style, prompt.outputs, values)
 

@@ -60,6 +60,12 @@ def read_prompt(messages: Sequence[Mapping[str, Any]]) -> Prompt:
     return Prompt(style, sections, outputs, re.sub(r"^ {8}", "", instructions, flags=re.M).strip(), examples)
 
 
+def sections_of(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The fields of every user turn, whatever they are called, without the closing request."""
+    users = [_text(message) for message in messages if message.get("role") == "user"]
+    return [_sections(_cut_tail(text)[1], ()) for text in users]
+
+
 def _text(message: Mapping[str, Any]) -> str:
     content = message.get("content") or ""
     if isinstance(content, str):

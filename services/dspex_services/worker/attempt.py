@@ -24,17 +24,21 @@ class Abandoned(Exception):
 
 
 class Attempt:
-    """Runs a handler under the task's timeout. ``thread`` is a blocking handler's, which may go on long after the
-    outcome: a thread cannot be stopped, only no longer waited for."""
+    """Runs a handler under the task's timeout."""
 
     def __init__(self, task: Task, handler: Handler, step: Step, worker: str) -> None:
         self.task = task
-        self.thread: asyncio.Future[Any] | None = None
         self._handler = handler
         self._step = step
         self._worker = worker
         self._limit: asyncio.Timeout | None = None
         self._abandoned = False
+
+    @property
+    def thread(self) -> asyncio.Future[Any] | None:
+        """A blocking handler's, which may go on long after the outcome: a thread cannot be stopped, only no longer
+        waited for."""
+        return self._step.thread
 
     def abandon(self) -> None:
         """End it at once, with no outcome."""
@@ -69,8 +73,8 @@ class Attempt:
     async def _returned(self, threads: ThreadPoolExecutor, arguments: tuple[Any, ...]) -> Any:
         if self._handler.asynchronous:
             return await self._handler.function(*arguments)
-        self.thread = _in_thread(threads, self._handler.function, arguments)
-        return await asyncio.shield(self.thread)
+        thread = self._step.thread = _in_thread(threads, self._handler.function, arguments)
+        return await asyncio.shield(thread)
 
     def _allowed(self) -> tuple[float, ErrorInfo]:
         """Seconds the handler may take, none where the deadline is past, and the error if it takes longer."""

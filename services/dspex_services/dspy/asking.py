@@ -1,0 +1,69 @@
+"""What a metric asks of the world, from a thread of its own: handlers, a judge, the client that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import dspy
+import msgspec
+
+from dspex_bus.errors import DspexError
+from dspex_bus.wire import ErrorInfo, decode, encode, error_from
+
+from ..errors import StepError
+from ..handlers import Step
+
+_SERVED_TIMEOUT_S = 60.0
+
+
+class Verdict(dspy.Signature):  # type: ignore[misc]
+    """Judge how well the prediction meets the criteria. Where the example holds the right answer, hold the prediction
+    against it. Judge the content, not its length or style."""
+
+    criteria: str = dspy.InputField()
+    example: str = dspy.InputField(desc="what was asked, and the labels that are known")
+    prediction: str = dspy.InputField()
+    feedback: str = dspy.OutputField(desc="what is missing or wrong, in one sentence")
+    score: float = dspy.OutputField(desc="from 0.0 (not at all) to 1.0 (fully)")
+
+
+class BusAsk:
+    """Must be made on the event loop, and used from threads: every call waits for its answer."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._loop = asyncio.get_running_loop()
+        self._judge = dspy.ChainOfThought(Verdict)
+
+    def handler(self, name: str, constants: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+        return self._wait(self._step.call(name, constants=constants, **inputs))  # type: ignore[no-any-return]
+
+    def judge(self, criteria: str, example: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
+        told = self._judge(criteria=criteria, example=_json(example), prediction=_json(prediction))
+        return {"score": max(0.0, min(1.0, float(told.score))), "feedback": told.feedback}
+
+    def served(self, subject: str, payload: dict[str, Any]) -> dict[str, Any]:
+        return self._wait(self._served(subject, payload))  # type: ignore[no-any-return]
+
+    async def _served(self, subject: str, payload: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer = await self._step.bus.request(subject, encode(payload), timeout_s=_SERVED_TIMEOUT_S)
+        except DspexError as error:
+            raise StepError(
+                "the client that serves this function is gone; a function that must outlive its client is given by its "
+                f"import path ({error})",
+                code="caller_gone",
+                retryable=True,
+            ) from error
+        if answer.headers and "Nats-Service-Error-Code" in answer.headers:
+            raise error_from(decode(ErrorInfo, answer.data, subject=subject))
+        return decode(dict[str, Any], answer.data, subject=subject)
+
+    def _wait(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(msgspec.to_builtins(value, str_keys=True), ensure_ascii=False, sort_keys=True)

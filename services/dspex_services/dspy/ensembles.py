@@ -1,0 +1,140 @@
+"""Modules that ask several times: and keep the best answer, the most common one, or one made of all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+
+from ..errors import InvalidInput
+from ..evaluation.metrics import metric_spec, scorer
+from ..handlers import Handlers, Step
+from .asking import BusAsk
+from .options import ComparisonOptions, InnerOptions, MajorityInput, ParallelOptions, RewardedOptions
+from .programs import Programs
+from .signatures import dspy_signature
+from .values import plain
+
+_INNER = {"dspy.Predict": "Predict", "dspy.ChainOfThought": "ChainOfThought"}
+_COMPLETIONS = "completions"
+
+
+def ensembles(programs: Programs) -> Handlers:
+    """BestOfN, Refine, MultiChainComparison, Parallel and majority."""
+    handlers = Handlers()
+
+    @handlers.handler("dspy.BestOfN", reads="signature", implementation="dspy")
+    async def best_of_n(options: RewardedOptions, step: Step) -> dict[str, Any]:
+        """Several attempts; the first that is good enough, else the best."""
+        return await _rewarded(programs, dspy.BestOfN, options, step)
+
+    @handlers.handler("dspy.Refine", reads="signature", implementation="dspy")
+    async def refine(options: RewardedOptions, step: Step) -> dict[str, Any]:
+        """Several attempts, each told what was wrong with the one before."""
+        return await _rewarded(programs, dspy.Refine, options, step)
+
+    @handlers.handler("dspy.MultiChainComparison", reads="signature", implementation="dspy", adds=("rationale",))
+    async def compare(options: ComparisonOptions, step: Step) -> dict[str, Any]:
+        """One answer made of several attempts at it."""
+        return await _compare(programs, options, step)
+
+    @handlers.handler("dspy.Parallel", implementation="dspy")
+    async def parallel(options: ParallelOptions, step: Step) -> dict[str, Any]:
+        """A module on many examples at once, its predictions in their order.
+
+        Null stands where one failed; ``errors`` says why, by place."""
+        module = await programs.ready(_inner(programs, options), options, step)
+        many = dspy.Parallel(
+            num_threads=options.threads,
+            max_errors=options.max_errors,
+            disable_progress_bar=True,
+            timeout=0,
+        )
+        return await programs.run(_Each(many, module), {"examples": options.examples}, options, step)
+
+    @handlers.handler("dspy.majority", implementation="dspy")
+    async def majority(request: MajorityInput) -> dict[str, Any]:
+        """The most common of several completions."""
+        if not request.completions:
+            raise InvalidInput("there are no completions to choose from", details={"field": _COMPLETIONS})
+        field = request.field or list(request.completions[0])[-1]
+        for place, completion in enumerate(request.completions):
+            if field not in completion:
+                raise InvalidInput(f"completion {place} has no field {field!r}", details={"field": field})
+        return plain(dspy.majority(request.completions, field=field))
+
+    return handlers
+
+
+class _Each:
+    """``dspy.Parallel`` over one module, as a module: its failures by place."""
+
+    def __init__(self, many: Any, module: Any) -> None:
+        self._many = many
+        self._module = module
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        errors: dict[int, BaseException] = {}
+
+        def one(place: int, example: dict[str, Any]) -> Any:
+            try:
+                return self._module(**example)
+            except Exception as error:
+                errors[place] = error
+                raise
+
+        try:
+            found = self._many([(one, (place, example)) for place, example in enumerate(examples)])
+        except Exception as error:
+            # DSPy gives up without saying on what.
+            raise next(iter(errors.values()), error) from error
+        return {
+            "predictions": [None if prediction is None else plain(prediction) for prediction in found],
+            "errors": {str(place): f"{type(error).__name__}: {error}" for place, error in sorted(errors.items())},
+        }
+
+
+def _inner(programs: Programs, options: InnerOptions) -> Any:
+    if options.module not in _INNER:
+        raise InvalidInput(f"no module {options.module!r} to run; there are: {', '.join(_INNER)}")
+    return programs.copy(_INNER[options.module], options)
+
+
+async def _rewarded(programs: Programs, kind: Any, options: RewardedOptions, step: Step) -> dict[str, Any]:
+    inner = await programs.ready(_inner(programs, options), options, step)
+    score = scorer(metric_spec(options.reward), BusAsk(step), programs.functions)
+
+    def reward(inputs: dict[str, Any], prediction: Any) -> float:
+        return score(dspy.Example(**inputs), prediction, None, None, None).value
+
+    module = kind(inner, N=options.n, reward_fn=reward, threshold=options.threshold, fail_count=options.fail_count)
+    return await programs.run(module, step.inputs, options, step)
+
+
+async def _compare(programs: Programs, options: ComparisonOptions, step: Step) -> dict[str, Any]:
+    inputs = dict(step.inputs)
+    given = inputs.pop(_COMPLETIONS, None)
+    signature = dspy_signature(options.signature, options.instructions)
+    if _COMPLETIONS in signature.input_fields:
+        signature = signature.delete(_COMPLETIONS)
+    if given is None:
+        given = await _attempts(programs, signature, options, inputs, step)
+    if len(given) != options.m:
+        raise InvalidInput(f"{len(given)} completions are not m={options.m}", details={"field": _COMPLETIONS})
+    for place, completion in enumerate(given):
+        if not isinstance(completion.get("rationale", completion.get("reasoning")), str):
+            raise InvalidInput(
+                f"completion {place} has neither rationale nor reasoning", details={"field": _COMPLETIONS}
+            )
+    module = dspy.MultiChainComparison(signature, M=options.m, temperature=options.temperature)
+    module = await programs.ready(module, options, step)
+    return await programs.run(module, {_COMPLETIONS: given, **inputs}, options, step)
+
+
+async def _attempts(
+    programs: Programs, signature: Any, options: ComparisonOptions, inputs: dict[str, Any], step: Step
+) -> list[dict[str, Any]]:
+    """Chains of thought that the model thinks afresh each time."""
+    module = dspy.ChainOfThought(signature, n=options.m, temperature=options.temperature)
+    prediction = await programs.predict(module, inputs, options, step)
+    return [plain(dict(completion)) for completion in prediction.completions]
