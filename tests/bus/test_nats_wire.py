@@ -8,9 +8,10 @@ import anyio
 import pytest
 from nats.errors import ProtocolError
 
-from dspex_bus import EmbeddedServer, Message, NatsBus
-from dspex_bus.nats.headers import LazyHeaders, header_block
+from dspex_bus import Delivery, EmbeddedServer, Message, NatsBus
+from dspex_bus.nats.headers import LazyHeaders, header_block, with_header
 from dspex_bus.nats.parsing import Parser
+from dspex_bus.streams import TASKS, buckets, streams
 
 pytestmark = pytest.mark.anyio
 
@@ -152,3 +153,26 @@ async def test_closing_a_subscription(inside: bool) -> None:
         await bus.request("$SYS.REQ.USER.INFO", timeout_s=5)
         await anyio.wait_all_tasks_blocked()
     assert got == ([b"0"] if inside else [b"%d" % number for number in range(100)])
+
+
+def test_one_more_header() -> None:
+    assert dict(LazyHeaders(with_header(header_block({"One": "1"}), "Two", "2"))) == {"One": "1", "Two": "2"}
+
+
+async def test_an_acknowledgement_that_is_not_urgent_arrives_by_itself() -> None:
+    """Nothing else is published that it could go with."""
+    acknowledged = anyio.Event()
+
+    async def take(delivery: Delivery) -> None:
+        await delivery.ack()
+        acknowledged.set()
+
+    async with EmbeddedServer() as server, NatsBus(server.url) as here, NatsBus(server.url) as there:
+        await here.prepare(streams(), buckets())
+        consumer = await here.consume(TASKS, "pool_normal", "dspex.v1.task.pool.normal.>", take)
+        await consumer.want(1)
+        await there.store_and_wait("dspex.v1.task.pool.normal.s.n.1", b"{}", once=True)
+        with anyio.fail_after(5):
+            await acknowledged.wait()
+            while (await there.stream_info(TASKS))["messages"]:
+                await anyio.sleep(0.001)

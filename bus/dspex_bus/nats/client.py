@@ -19,6 +19,7 @@ from .parsing import Deliver, Parser
 
 _HIGH_BYTES = 256 * 1024
 """So much unwritten makes publishers wait for the socket."""
+_LATER_S = 0.002
 
 
 class OneConnection(Client):  # type: ignore[misc]
@@ -30,10 +31,11 @@ class OneConnection(Client):  # type: ignore[misc]
         self._routes: dict[bytes, Deliver] = {}
         self._ps = Parser(self, self._routes)
         self._ids = 0
-        self._writing_soon = False
+        self._writing_soon = self._writing_later = False
 
-    async def publish(self, subject: str, data: bytes, reply: str, headers: bytes) -> None:
-        """``headers`` are as they travel. ConnectionClosedError where this connection is over."""
+    async def publish(self, subject: str, data: bytes, reply: str, headers: bytes, *, urgent: bool = True) -> None:
+        """``headers`` are as they travel. What is not ``urgent`` goes with the next that is, or a little later by
+        itself. ConnectionClosedError where this connection is over."""
         if not self.is_connected:
             raise ConnectionClosedError
         if headers:
@@ -42,9 +44,12 @@ class OneConnection(Client):  # type: ignore[misc]
             line = f"PUB {subject} {reply} {len(data)}\r\n"
         self._pending += (line.encode(), headers, data, b"\r\n")
         self._pending_data_size += len(headers) + len(data)
-        if not self._writing_soon:
+        if urgent and not self._writing_soon:
             self._writing_soon = True
             asyncio.get_running_loop().call_soon(self._write)
+        elif not urgent and not self._writing_later:
+            self._writing_later = True
+            asyncio.get_running_loop().call_later(_LATER_S, self._write_late)
         if self._pending_data_size > _HIGH_BYTES or not isinstance(self._transport, TcpTransport):
             await self._drained()
 
@@ -72,6 +77,10 @@ class OneConnection(Client):  # type: ignore[misc]
         if self._pending and self._transport:
             data, self._pending, self._pending_data_size = b"".join(self._pending), [], 0
             self._transport.write(data)
+
+    def _write_late(self) -> None:
+        self._writing_later = False
+        self._write()
 
     async def _drained(self) -> None:
         self._write()

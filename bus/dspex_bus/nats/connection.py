@@ -98,13 +98,13 @@ class Connection:
     async def publish(self, subject: str, data: bytes, reply: str, headers: Headers | None) -> None:
         await self.send(subject, data, reply, header_block(headers))
 
-    async def send(self, subject: str, data: bytes, reply: str, headers: bytes) -> None:
+    async def send(self, subject: str, data: bytes, reply: str, headers: bytes, *, urgent: bool = True) -> None:
         """Hand to the connection; ``headers`` are as they travel. While it is away a little is kept and sent later;
         more raises Disconnected."""
         self.check_size(subject, data, headers)
         if self._client is not None:
             try:
-                await self._client.publish(subject, data, reply, headers)
+                await self._client.publish(subject, data, reply, headers, urgent=urgent)
                 return
             except nats.errors.ConnectionClosedError:
                 pass

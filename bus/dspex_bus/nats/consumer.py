@@ -37,7 +37,7 @@ class NatsDelivery(Delivery):
         self.deliveries: int = int(parts[4] if len(parts) < 11 else parts[6])
 
     async def ack(self) -> None:
-        await self._connection.send(self._reply, b"+ACK", "", b"")
+        await self._connection.send(self._reply, b"+ACK", "", b"", urgent=False)
 
     async def nak(self, delay_s: float = 0.0) -> None:
         delay = b' {"delay": %d}' % nanoseconds(delay_s) if delay_s > 0 else b""

@@ -23,6 +23,11 @@ def header_block(headers: Headers | None) -> bytes:
     return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
+def with_header(block: bytes, name: str, value: str) -> bytes:
+    """A block with one more header."""
+    return b"%b%b: %b\r\n\r\n" % (block[:-2], name.encode(), value.encode())
+
+
 def _one_line(text: str) -> str:
     return _BREAKS.sub(" ", text)
 

@@ -14,7 +14,7 @@ from .._headers import EXPECTED_LAST
 from ..bus import Headers, Message, OnStored, Stored
 from ..errors import DeadlineExceeded, DspexError, StoreFailed
 from .connection import Connection
-from .headers import header_block
+from .headers import header_block, with_header
 from .jetstream import WRONG_LAST_SEQUENCE, pub_ack
 from .replies import Replies, status_of
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("dspex.bus")
 SILENCE_S = 2.0
 """A slot's message is published again after that long without an answer; others are given up after twice that."""
 
-_ONCE = {EXPECTED_LAST: "0"}
+_ONCE = header_block({EXPECTED_LAST: "0"})
 _SWEEP_S = 0.5
 _REPAIRS = 3
 
@@ -59,9 +59,9 @@ class Stores:
     async def store(
         self, subject: str, data: bytes, headers: Headers | None, once: bool, then: OnStored | None
     ) -> None:
-        if once:
-            headers = {**headers, EXPECTED_LAST: "0"} if headers else _ONCE
         block = header_block(headers)
+        if once:
+            block = with_header(block, EXPECTED_LAST, "0") if block else _ONCE
         self._connection.check_size(subject, data, block)
         message = Outstanding(subject, data, block, once, then)
         message.reply = self._replies.expect(partial(self._answered, message))

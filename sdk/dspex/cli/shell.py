@@ -14,6 +14,8 @@ import click
 import msgspec
 from rich.console import Console
 
+from dspex_bus.process import loop_options
+
 _PIPED_WIDTH = 240
 """Where no terminal sets a width, lines are as long as they are: whoever reads them may be a program."""
 
@@ -41,7 +43,7 @@ def asynchronous(function: Callable[..., Awaitable[int | None]]) -> Callable[...
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
-        sys.exit(anyio.run(_until_told, functools.partial(function, *args, **kwargs), backend_options=_loop()))
+        sys.exit(anyio.run(_until_told, functools.partial(function, *args, **kwargs), backend_options=loop_options()))
 
     return command
 
@@ -64,14 +66,6 @@ async def _until_told(function: Callable[[], Awaitable[int | None]]) -> int:
     if told and told[0] == signal.SIGINT:
         raise KeyboardInterrupt
     return code or 0
-
-
-def _loop() -> dict[str, Any]:
-    try:
-        import uvloop
-    except ImportError:
-        return {}
-    return {"loop_factory": uvloop.new_event_loop}
 
 
 def print_json(value: Any) -> None:

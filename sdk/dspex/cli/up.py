@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
+from dspex_bus.process import settle
+
 from .shell import asynchronous, json_option, out, print_json, server_option
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ async def up(
     if not as_json:
         out.print("starting server, router and pools …")
     async with local_system(options) as system:
+        settle()
         if as_json:
             print_json({"server": system.url, "model": system.model, "offline": system.offline})
             sys.stdout.flush()
@@ -159,6 +162,7 @@ async def router(retention_days: float, server: str | None) -> None:
 
     async with open_bus(server, name="dspex-router") as bus, anyio.create_task_group() as group:
         await group.start(Router(bus, RouterConfig(retention_s=86_400 * retention_days)).run)
+        settle()
         out.print(f"router is ready on {server_url(server)}; Ctrl-C stops it, sessions go on with the next")
         await anyio.sleep_forever()
 

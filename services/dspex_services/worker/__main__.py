@@ -19,6 +19,7 @@ import msgspec
 
 from dspex_bus import NatsBus
 from dspex_bus.errors import SetupError
+from dspex_bus.process import loop_options, settle
 
 from ..lm import LMConfig
 from .config import WorkerConfig
@@ -47,7 +48,7 @@ def main() -> None:
         model=model.model if model else "",
     )
     work = functools.partial(_work, server, handlers, config)
-    anyio.run(work, backend_options=_loop())
+    anyio.run(work, backend_options=loop_options())
 
 
 async def _work(server: str, handlers: Any, config: WorkerConfig) -> None:
@@ -55,6 +56,7 @@ async def _work(server: str, handlers: Any, config: WorkerConfig) -> None:
         group.start_soon(_until_told, group.cancel_scope)
         async with NatsBus(server, name=config.name) as bus, anyio.create_task_group() as serving:
             await serving.start(Worker(bus, handlers, config).run)
+            settle()
             print(f"ready {config.name}", flush=True)
 
 
@@ -70,14 +72,6 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before we asked
         sys.exit(0)
-
-
-def _loop() -> dict[str, Any]:
-    try:
-        import uvloop
-    except ImportError:
-        return {}
-    return {"loop_factory": uvloop.new_event_loop}
 
 
 if __name__ == "__main__":
