@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -45,12 +45,20 @@ class SystemOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """``model`` answers LM calls; ``offline`` says plainly that it is no real one. ``environment`` is the workers'."""
+    """``model`` answers LM calls; ``offline`` says plainly that it is no real one."""
 
     url: str
     model: str
     offline: bool
-    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """``environment`` makes it the model of workers that are started with it."""
+
+    name: str
+    offline: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -60,15 +68,34 @@ async def local_system(options: SystemOptions) -> AsyncIterator[System]:
         server = await stack.enter_async_context(
             EmbeddedServer(data_dir=options.data_dir, port=options.port, sync_always=options.sync_always)
         )
-        system = await _modelled(server.url, stack, options)
+        model = await stack.enter_async_context(model_or_offline())
         bus = await stack.enter_async_context(NatsBus(server.url, name="dspex-router"))
         async with anyio.create_task_group() as group:
             await group.start(Router(bus, RouterConfig(retention_s=options.retention_s)).run)
-            await group.start(Supervisor(server.url, _pools(options, system)).run)
+            await group.start(Supervisor(server.url, _pools(options, model)).run)
             try:
-                yield system
+                yield System(url=server.url, model=model.name, offline=model.offline)
             finally:
                 group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def model_or_offline() -> AsyncIterator[Model]:
+    """The model this process's environment names; where it names none, the offline LM, which runs meanwhile."""
+    config = LMConfig.from_environment(os.environ)
+    if config is not None:
+        yield Model(name=config.model)
+        return
+    from dspex_services.offline_lm import MODEL, OfflineLM
+
+    name = f"openai/{MODEL}"
+    async with OfflineLM() as lm:
+        yield Model(name=name, offline=True, environment={"DSPEX_MODEL": name, "DSPEX_BASE_URL": lm.base_url})
+
+
+def in_environment(spec: PoolSpec, environment: Mapping[str, str]) -> PoolSpec:
+    """The spec with ``environment`` for its workers; what it says itself wins."""
+    return msgspec.structs.replace(spec, environment={**environment, **spec.environment})
 
 
 async def run_pool(spec: PoolSpec, server: str | None, *, task_status: TaskStatus[None]) -> None:
@@ -109,24 +136,10 @@ def user_pool(
     )
 
 
-async def _modelled(url: str, stack: AsyncExitStack, options: SystemOptions) -> System:
-    """The environment the workers get: the user's model, or the offline LM."""
-    environment = {"DSPEX_DOCUMENTS": str(options.documents.resolve())} if options.documents else {}
-    config = LMConfig.from_environment(os.environ)
-    if config is not None:
-        return System(url=url, model=config.model, offline=False, environment=environment)
-    from dspex_services.offline_lm import MODEL, OfflineLM
-
-    lm = await stack.enter_async_context(OfflineLM())
-    model = f"openai/{MODEL}"
-    environment |= {"DSPEX_MODEL": model, "DSPEX_BASE_URL": lm.base_url}
-    return System(url=url, model=model, offline=True, environment=environment)
-
-
-def _pools(options: SystemOptions, system: System) -> list[PoolSpec]:
+def _pools(options: SystemOptions, model: Model) -> list[PoolSpec]:
+    environment = dict(model.environment)
+    if options.documents:
+        environment["DSPEX_DOCUMENTS"] = str(options.documents.resolve())
     sizes = {"native": options.native, "dspy": options.dspy}
     specs = [built_in_pool(name, size=size) for name, size in sizes.items() if size]
-    return [
-        msgspec.structs.replace(spec, environment={**system.environment, **spec.environment})
-        for spec in (*specs, *options.pools)
-    ]
+    return [in_environment(spec, environment) for spec in (*specs, *options.pools)]

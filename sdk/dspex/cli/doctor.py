@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,17 +29,18 @@ class Check:
 
 @click.command(short_help="Check this machine and the system behind the server.")
 @click.option("--require", multiple=True, metavar="PART", help="Fail unless PART answers: router, or pool:NAME.")
+@click.option("--here", is_flag=True, help="Of a required pool, count this machine's workers only.")
 @click.option("--timeout", type=float, default=5.0, show_default=True, help="Seconds to wait for the server.")
 @server_option
 @json_option
 @asynchronous
-async def doctor(require: tuple[str, ...], timeout: float, server: str | None, as_json: bool) -> int:
+async def doctor(require: tuple[str, ...], here: bool, timeout: float, server: str | None, as_json: bool) -> int:
     """Say what is here, what answers, and what to do about what does not.
 
     With --require it is a health check: only the parts named are asked, and the exit code is 1 unless all of them
     answer."""
     checks = [] if require else machine()
-    checks += await system(server, require, timeout)
+    checks += await system(server, require, timeout, host=socket.gethostname() if here else None)
     if as_json:
         print_json([check.__dict__ for check in checks])
     else:
@@ -82,8 +84,9 @@ def _model() -> Check:
     return Check("model", "ok", config.model + (f" at {config.base_url}" if config.base_url else ""))
 
 
-async def system(server: str | None, require: tuple[str, ...], timeout: float) -> list[Check]:
-    """What answers behind the server. Where nothing is required an absent server is no failure."""
+async def system(server: str | None, require: tuple[str, ...], timeout: float, *, host: str | None) -> list[Check]:
+    """What answers behind the server. Where nothing is required an absent server is no failure. ``host``: workers
+    elsewhere do not count."""
     from .._connecting import server_url
     from ..client import connect
 
@@ -92,13 +95,13 @@ async def system(server: str | None, require: tuple[str, ...], timeout: float) -
         with anyio.fail_after(timeout):
             async with connect(server, name="dspex-doctor", connect_timeout_s=timeout) as client:
                 checks = [Check("server", "ok", server_url(server))]
-                return checks + await _parts(client, require)
+                return checks + await _parts(client, require, host)
     except (DspexError, TimeoutError) as error:
         message = error.message if isinstance(error, DspexError) else f"no answer within {timeout:g} s"
         return [Check("server", absent, f"{server_url(server)}: {message}")]
 
 
-async def _parts(client: Any, require: tuple[str, ...]) -> list[Check]:
+async def _parts(client: Any, require: tuple[str, ...], host: str | None) -> list[Check]:
     try:
         pools = {pool.pool: pool for pool in (await client.pools()).pools}
     except DspexError as error:
@@ -107,8 +110,10 @@ async def _parts(client: Any, require: tuple[str, ...]) -> list[Check]:
     for name in sorted(set(pools) | {part.removeprefix("pool:") for part in require if part.startswith("pool:")}):
         if require and f"pool:{name}" not in require:
             continue
-        workers = pools[name].workers if name in pools else ()
-        found = f"{len(workers)} workers" if workers else f"no live worker; start one: dspex pool {name}"
+        live = pools[name].workers if name in pools else ()
+        workers = [worker for worker in live if host in (None, worker.host)]
+        where = f" on {host}" if host else ""
+        found = f"{len(workers)} workers{where}" if workers else f"no live worker{where}; start one: dspex pool {name}"
         checks.append(Check(f"pool {name}", "ok" if workers else "failed", found))
     if not pools and not require:
         checks.append(Check("pools", "missing", "none; start some: dspex up, or dspex pool native"))

@@ -128,17 +128,26 @@ async def serve(
 @click.option("--size", type=click.IntRange(1), help="Worker processes; default 1 for native, 4 for dspy.")
 @click.option("--slots", type=click.IntRange(1), help="Tasks a worker runs at once.")
 @click.option("--module", "modules", multiple=True, metavar="MODULE:CLASS", help="Your own DSPy modules (pool dspy).")
+@click.option("--offline", is_flag=True, help="Without a model, answer with the offline LM instead of an error.")
 @server_option
 @asynchronous
-async def pool(name: str, size: int | None, slots: int | None, modules: tuple[str, ...], server: str | None) -> None:
+async def pool(
+    name: str, size: int | None, slots: int | None, modules: tuple[str, ...], offline: bool, server: str | None
+) -> None:
     """Run worker processes of the pool NAME until told to stop.
 
     The model is the environment's: DSPEX_MODEL (openai/NAME or anthropic/NAME), DSPEX_BASE_URL for any
     OpenAI-compatible server, and the key in OPENAI_API_KEY or ANTHROPIC_API_KEY.
     """
-    from ..system import built_in_pool
+    from ..system import OFFLINE_NOTE, built_in_pool, in_environment, model_or_offline
 
-    await _pool(built_in_pool(name, size=size, slots=slots, modules=modules), server)
+    spec = built_in_pool(name, size=size, slots=slots, modules=modules)
+    if not offline:
+        return await _pool(spec, server)
+    async with model_or_offline() as model:
+        if model.offline:
+            out.print(f"[yellow]{OFFLINE_NOTE}[/]")
+        await _pool(in_environment(spec, model.environment), server)
 
 
 async def _pool(spec: PoolSpec, server: str | None) -> None:
