@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from dspex_bus import subjects
-from dspex_bus.errors import DeadlineExceeded
+from dspex_bus.errors import DeadlineExceeded, Unavailable
 from dspex_bus.wire import (
     CancelRequest,
     EventPage,
@@ -36,6 +36,22 @@ _QUIET_S = 2.0
 """After that long without a live event the journal is asked: what was missed during a reconnect is found then."""
 
 _POLL_S = 30.0
+_AGAIN_S = 0.2
+_PATIENCE_S = 60.0
+
+
+class Patience:
+    """With a system that does not answer: none at first, a minute once it has answered."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def renew(self) -> None:
+        self._until = anyio.current_time() + _PATIENCE_S
+
+    @property
+    def over(self) -> bool:
+        return anyio.current_time() > self._until
 
 
 class Session:
@@ -50,8 +66,8 @@ class Session:
         return await self._client.ask("session", "get", SessionRequest(session=self.id), SessionView)
 
     async def result(self, *, timeout_s: float = 3600.0) -> RunResult:
-        """How the session ended, waiting for it. Raises DeadlineExceeded after ``timeout_s``; does not raise for a
-        session that failed: look at ``status``."""
+        """How the session ended, waiting for it, through lost connections and restarted routers too. Raises
+        DeadlineExceeded after ``timeout_s``; does not raise for a session that failed: look at ``status``."""
         with anyio.move_on_after(timeout_s):
             while True:
                 wait = min(_POLL_S, timeout_s)
@@ -61,6 +77,8 @@ class Session:
                     )
                 except DeadlineExceeded:
                     continue
+                except Unavailable:
+                    await anyio.sleep(_AGAIN_S)
         raise DeadlineExceeded(f"session {self.id} has not ended within {timeout_s:g} s; it goes on")
 
     async def cancel(self, reason: str = "") -> SessionView:
@@ -108,16 +126,24 @@ class Session:
     async def events(self, *, after: int = 0) -> AsyncIterator[StoredEvent]:
         """Every event with a sequence above ``after``, those stored already and then live, up to and with the end.
 
-        Nothing is skipped or repeated across reconnects. To resume later, pass the last ``sequence`` seen.
+        Nothing is skipped or repeated across reconnects. To resume later, pass the last ``sequence`` seen. Raises
+        Unavailable where nobody answers at the start, or for a minute later on.
         """
         async with self._live() as feed:
-            ended = False
+            ended, patience = False, Patience()
             while not ended:
                 if feed.behind:
                     feed.behind = False
-                    async for event in self._stored(after):
-                        after, ended = event.sequence, isinstance(event.event, SessionEnded)
-                        yield event
+                    try:
+                        async for event in self._stored(after):
+                            after, ended = event.sequence, isinstance(event.event, SessionEnded)
+                            yield event
+                        patience.renew()
+                    except Unavailable:
+                        if patience.over:
+                            raise
+                        feed.behind = True
+                        await anyio.sleep(_AGAIN_S)
                 else:
                     live = await feed.next(_QUIET_S)
                     if live is not None and live.sequence > after:
