@@ -82,9 +82,9 @@ class Subscription(ABC):
 
 
 class Reader(Subscription):
-    """An ordered, gap-free, ack-none reader of a stream. ``start`` is the stream's last sequence when it opened:
-    what is at or below it must be read with :meth:`Bus.history`. ``last`` is the sequence up to which everything has
-    been handed over."""
+    """An ordered, gap-free, ack-none reader of a stream. What is at or below ``start`` is not handed over, and must be
+    read with :meth:`Bus.history`; ``last`` is the sequence up to which everything has been. A stream that was lost and
+    made anew is read from its start."""
 
     start: int
     last: int
@@ -100,7 +100,7 @@ class Consumer(Subscription):
 
     @abstractmethod
     async def pause(self) -> None:
-        """Want nothing any more; tasks already delivered can still be acknowledged."""
+        """Want nothing any more, until the next ``want``; tasks already delivered can still be acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +110,16 @@ class Entry:
 
 
 class KeyValue(ABC):
-    """Keys are dotted tokens. Compare-and-swap by revision; no history, no delete markers."""
+    """Keys are dotted tokens. Compare-and-swap by revision; no history, no delete markers. Reading from a bucket that
+    is not there raises NotFound, writing to it StoreFailed."""
 
     @abstractmethod
     async def get(self, key: str) -> Entry | None: ...
 
     @abstractmethod
     async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
-        """The new revision. ``ttl_s`` (at least 1 s, only in buckets made with ``ttl``) makes the key vanish."""
+        """The new revision. ``ttl_s`` (at least 1 s, rounded up to whole seconds, only in buckets made with ``ttl``)
+        makes the key vanish."""
 
     @abstractmethod
     async def create(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
@@ -159,7 +161,8 @@ class Request(ABC):
     reply: str
 
     @abstractmethod
-    async def respond(self, data: bytes, headers: Headers | None = None) -> None: ...
+    async def respond(self, data: bytes, headers: Headers | None = None) -> None:
+        """Nothing is sent where no answer is expected."""
 
     @abstractmethod
     async def respond_error(self, status: int, description: str, data: bytes, headers: Headers | None = None) -> None:
@@ -168,7 +171,8 @@ class Request(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """``handle`` must return at once (hand over to a task): endpoints of a service share one read loop."""
+    """``handle`` should return at once (hand over to a task): it sees one request at a time. What it raises is answered
+    as an ``internal`` error."""
 
     name: str
     subject: str
@@ -249,8 +253,8 @@ class Bus(ABC):
         """Publish into the stream of ``subject`` and call ``then`` with the result when the server has answered.
 
         With ``once`` the subject is a create-once slot, and the message is published again on silence or reconnection
-        until the server answers. Without it, silence is reported as DeadlineExceeded. Returns when the message is
-        handed to the connection, not when stored."""
+        until the server answers. Without it, silence is reported as DeadlineExceeded, and a connection lost meanwhile
+        as Disconnected. Returns when the message is handed to the connection, not when stored."""
 
     async def store_and_wait(
         self, subject: str, data: bytes, *, headers: Headers | None = None, once: bool = False, timeout_s: float = 5.0

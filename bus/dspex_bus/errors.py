@@ -6,6 +6,7 @@
     │   ├── InvalidName         a name cannot be a subject token
     │   ├── InvalidPipeline     a definition cannot be compiled; ``path`` names the step
     │   ├── NotFound            no such pipeline, session, handler or key
+    │   ├── NotPermitted        the server does not let this user do that
     │   └── PayloadTooLarge     more bytes than the server carries
     ├── Unavailable             try again: the world, not the call, is at fault
     │   ├── Disconnected        no connection to the server
@@ -87,6 +88,11 @@ class InvalidPipeline(InvalidRequest):
 class NotFound(InvalidRequest):
     code = "not_found"
     status = 404
+
+
+class NotPermitted(InvalidRequest):
+    code = "not_permitted"
+    status = 403
 
 
 class PayloadTooLarge(InvalidRequest):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -12,9 +13,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from .errors import SetupError
 
@@ -36,7 +39,8 @@ def find_nats_server() -> str:
 
 
 class EmbeddedServer:
-    """A nats-server with JetStream, entered with ``async with``; it never outlives this process.
+    """A nats-server with JetStream, entered with ``async with``. On Linux it never outlives this process, however that
+    ends.
 
     ``data_dir`` None means a temporary folder, removed at the end. ``port`` 0 means a free one; ``url`` tells which.
     ``sync_always`` makes the server flush every stored message to disk before it answers.
@@ -57,6 +61,7 @@ class EmbeddedServer:
         self._data_dir = data_dir
         self._sync_always = sync_always
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -79,12 +84,14 @@ class EmbeddedServer:
 
     async def start(self, timeout_s: float = 10.0) -> None:
         """Ready when it returns: reachable and with JetStream. SetupError, with the end of its log, if it is not."""
+        if self._process is not None:
+            raise SetupError("the embedded nats-server runs already")
         binary = find_nats_server()
         if self._temporary is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="dspex-nats-")
         try:
-            (self._folder / "server.conf").write_text(self._configuration())
-            self._process = _spawn(binary, self._folder)
+            (self._folder / "server.conf").write_text(self._configuration(self._store()))
+            self._process = self._spawn(binary)
             async with asyncio.timeout(timeout_s):
                 await self._ready()
         except TimeoutError as error:
@@ -98,6 +105,9 @@ class EmbeddedServer:
     async def stop(self, timeout_s: float = 5.0) -> None:
         """Ask it to stop, wait, and only then kill. Safe to call twice."""
         await self._end(signal.SIGTERM, timeout_s)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
@@ -126,19 +136,28 @@ class EmbeddedServer:
             raise SetupError("the embedded nats-server has not been started")
         return Path(self._temporary.name)
 
-    def _configuration(self) -> str:
+    def _store(self) -> Path:
+        """The data directory, ours alone while the server runs: two servers on one would destroy it."""
         store = Path(self._data_dir) if self._data_dir is not None else self._folder / "data"
         try:
             store.mkdir(parents=True, exist_ok=True)
+            if self._lock is None:
+                self._lock = (store / "dspex.lock").open("a")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SetupError(f"the data directory {store} is in use by another server") from error
         except OSError as error:
-            raise SetupError(f"the data directory {store} cannot be made: {error}") from error
+            raise SetupError(f"the data directory {store} cannot be used: {error}") from error
+        return store.resolve()
+
+    def _configuration(self, store: Path) -> str:
         sync = ", sync_interval: always" if self._sync_always else ""
         lines = [
             f"host: {json.dumps(self.host)}",
             f"port: {self.port or -1}",
             f"ports_file_dir: {json.dumps(str(self._folder))}",
             f"log_file: {json.dumps(str(self._folder / 'nats-server.log'))}",
-            f"jetstream {{ store_dir: {json.dumps(str(store.resolve()))}{sync} }}",
+            f"jetstream {{ store_dir: {json.dumps(str(store))}{sync} }}",
         ]
         if self.websocket_port is not None:
             port = self.websocket_port or -1
@@ -157,13 +176,12 @@ class EmbeddedServer:
     async def _ports_file(self) -> dict[str, list[str]]:
         """What the server says it listens on; it writes this file once it does."""
         assert self._process is not None
-        path = self._folder / f"nats-server_{self._process.pid}.ports"
         while True:
             self._check_alive()
-            try:
-                return json.loads(path.read_text())  # type: ignore[no-any-return]
-            except (FileNotFoundError, json.JSONDecodeError):
-                await asyncio.sleep(_POLL_S)
+            for path in self._folder.glob(f"*_{self._process.pid}.ports"):  # it begins with the program's name
+                with suppress(json.JSONDecodeError):  # not yet whole
+                    return json.loads(path.read_text())  # type: ignore[no-any-return]
+            await asyncio.sleep(_POLL_S)
 
     async def _has_jetstream(self) -> bool:
         try:
@@ -175,7 +193,23 @@ class EmbeddedServer:
             return greeting.startswith(b"INFO ") and bool(json.loads(greeting[5:]).get("jetstream"))
         finally:
             writer.close()
-            await writer.wait_closed()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    def _spawn(self, binary: str) -> subprocess.Popen[bytes]:
+        # A group of its own, so that Ctrl-C in a terminal stops us first and we stop the server.
+        with (self._folder / "nats-server.log").open("ab") as log:
+            try:
+                return subprocess.Popen(
+                    [binary, "--config", str(self._folder / "server.conf")],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    process_group=0,
+                    preexec_fn=partial(_die_with_parent, os.getpid()) if sys.platform == "linux" else None,
+                )
+            except OSError as error:
+                raise SetupError(f"{binary} cannot be run: {error}") from error
 
     def _check_alive(self) -> None:
         if self._process is None or self._process.poll() is not None:
@@ -202,22 +236,11 @@ def _port(urls: list[str]) -> int:
     return int(urls[0].rsplit(":", 1)[1])
 
 
-def _spawn(binary: str, folder: Path) -> subprocess.Popen[bytes]:
-    # A group of its own, so that Ctrl-C in a terminal stops us first and we stop the server.
-    with (folder / "nats-server.log").open("ab") as log:
-        return subprocess.Popen(
-            [binary, "--config", str(folder / "server.conf")],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            process_group=0,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
-
-
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we could ask
+            os._exit(1)

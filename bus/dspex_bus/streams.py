@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .errors import InvalidRequest
 from .subjects import DEAD, EVENT, JOURNAL, TASK
 
 EVENTS = "DSPEX_EVENTS"
@@ -41,6 +44,12 @@ class StreamSpec:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+def merged_metadata(there: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """A stream's metadata after a migration. Sessions are placed by the partition count: what is stored stands."""
+    kept = {PARTITIONS_KEY: there[PARTITIONS_KEY]} if PARTITIONS_KEY in there else {}
+    return {**there, **wanted, **kept}
+
+
 @dataclass(frozen=True, kw_only=True)
 class BucketSpec:
     """One with ``most_bytes`` forgets its oldest keys when it is full: a cache."""
@@ -50,6 +59,13 @@ class BucketSpec:
     ttl: bool = False
     most_bytes: int | None = None
     replicas: int = 1
+
+
+def lifetime_s(ttl_s: float) -> int:
+    """How long a key lives: whole seconds, which is all that the server knows."""
+    if ttl_s < 1:
+        raise InvalidRequest("a key lives at least one second")
+    return math.ceil(ttl_s)
 
 
 def streams(*, partitions: int = DEFAULT_PARTITIONS, tasks: Storage = "memory", replicas: int = 1) -> list[StreamSpec]:

@@ -7,7 +7,8 @@ import hashlib
 
 from .._headers import EXPECTED_LAST
 from ..bus import Entry, KeyValue, ObjectStore
-from ..errors import Conflict, InvalidRequest, NotFound
+from ..errors import Conflict, NotFound, StoreFailed
+from ..streams import lifetime_s
 from .server import MemoryServer
 from .stream import Stream, Taken
 
@@ -26,7 +27,8 @@ class MemoryKeyValue(KeyValue):
             raise NotFound(f"there is no bucket {self._bucket!r}") from None
 
     async def get(self, key: str) -> Entry | None:
-        message = self._stream.get(self._stream.last_of(self._prefix + key))
+        stream = self._stream
+        message = stream.get(stream.last_of(self._prefix + key))
         return None if message is None else Entry(message.data, message.sequence)
 
     async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
@@ -39,20 +41,22 @@ class MemoryKeyValue(KeyValue):
         return self._write(key, value, revision, ttl_s)
 
     def _write(self, key: str, value: bytes, expected: int | None, ttl_s: float | None) -> int:
-        stream, subject = self._stream, self._prefix + key
-        if ttl_s is not None and not self._server.buckets[self._bucket].ttl:
-            raise InvalidRequest(f"the bucket {self._bucket} was made without ttl")
-        if ttl_s is not None and ttl_s < 1:
-            raise InvalidRequest("a key lives at least one second")
+        subject = self._prefix + key
+        lifetime = None if ttl_s is None else lifetime_s(ttl_s)
+        stream = self._server.stream_of(subject)
+        if stream is None:
+            raise StoreFailed(f"no stream keeps {subject}")
+        if lifetime is not None and not self._server.buckets[self._bucket].ttl:
+            raise StoreFailed(f"the bucket {self._bucket} was made without ttl", retryable=False)
         before = stream.last_of(subject)
         try:
             headers = None if expected is None else {EXPECTED_LAST: str(expected)}
-            sequence = stream.store(subject, value, headers).sequence
+            sequence = self._server.store(stream, subject, value, headers).sequence
         except Taken:
             raise Conflict(f"the key {key} was changed by somebody else", details={"key": key}) from None
         stream.remove(before)
-        if ttl_s is not None:
-            asyncio.get_running_loop().call_later(ttl_s, stream.remove, sequence)
+        if lifetime is not None:
+            asyncio.get_running_loop().call_later(lifetime, stream.remove, sequence)
         return sequence
 
     async def delete(self, key: str) -> None:

@@ -4,19 +4,19 @@ networks."""
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from .._headers import EXPECTED_LAST, SERVICE_ERROR, SERVICE_ERROR_CODE
+from .._headers import EXPECTED_LAST
+from .._mailbox import Mailbox
+from .._service import Service
 from .._tasks import Tasks
 from ..bus import (
     Bus,
     Consumer,
-    Endpoint,
     Headers,
     KeyValue,
     Message,
@@ -26,13 +26,12 @@ from ..bus import (
     OnStored,
     OnStoredMessage,
     Reader,
-    Request,
     ServiceSpec,
     Stored,
     StoredMessage,
     Subscription,
 )
-from ..errors import DeadlineExceeded, NotFound, PayloadTooLarge, StoreFailed, Unavailable
+from ..errors import DeadlineExceeded, InvalidName, NotFound, PayloadTooLarge, StoreFailed, Unavailable
 from ..streams import BucketSpec, StreamSpec
 from .buckets import MemoryKeyValue, MemoryObjects
 from .consumer import Durable, MemoryConsumer
@@ -72,7 +71,10 @@ class MemoryBus(Bus):
         """Memory is never out of reach, so it never comes back."""
 
     def _check(self, subject: str, data: bytes, headers: Headers | None) -> None:
-        size = len(data) + sum(len(name) + len(value) + 4 for name, value in (headers or {}).items())
+        if not subject or " " in subject or not subject.isprintable():
+            raise InvalidName(f"{subject!r} cannot be a subject", details={"value": subject})
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        size = len(data) + (len(f"NATS/1.0\r\n{lines}\r\n".encode()) if lines else 0)
         if size > self.max_payload:
             raise PayloadTooLarge(
                 f"{size:,} bytes for {subject}: at most {self.max_payload:,}",
@@ -83,13 +85,10 @@ class MemoryBus(Bus):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
     ) -> None:
         self._check(subject, data, headers)
-        stream = self.server.stream_of(subject)
-        if stream is not None:
-            self.server.store(stream, subject, data, headers)
-        self.server.route(Message(subject, data, reply, headers))
+        self.server.publish(Message(subject, data, reply, headers))
 
     async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
-        subscription = MemorySubscription(self.server, subject, callback, queue).open(self._tasks)
+        subscription = MemorySubscription(self.server, subject, callback, queue, self._tasks)
         self._open.append(subscription)
         return subscription
 
@@ -106,7 +105,7 @@ class MemoryBus(Bus):
         inbox = f"_INBOX.{uuid.uuid4().hex}"
         subscription = await self.subscribe(inbox, answered)
         try:
-            if not self.server.route(Message(subject, data, inbox, headers)):
+            if not self.server.publish(Message(subject, data, inbox, headers)):
                 raise Unavailable(f"nobody listens on {subject}", code="no_responders")
             async with asyncio.timeout(timeout_s):
                 return await answer
@@ -117,26 +116,9 @@ class MemoryBus(Bus):
             self._open.remove(subscription)
 
     async def serve(self, service: ServiceSpec) -> Subscription:
-        opened = _Served()
-        requests: dict[str, int] = {}
-        for endpoint in service.endpoints:
-            requests[endpoint.name] = 0
-
-            async def on_message(message: Message, endpoint: Endpoint = endpoint) -> None:
-                requests[endpoint.name] += 1
-                await endpoint.handle(MemoryRequest(self, message))
-
-            opened.add(await self.subscribe(endpoint.subject, on_message, queue=service.queue))
-        identity = uuid.uuid4().hex
-        for verb in ("PING", "INFO", "STATS"):
-
-            async def on_asked(message: Message, verb: str = verb) -> None:
-                about = _described(service, identity, verb, requests)
-                await self.publish(message.reply, json.dumps(about).encode())
-
-            for tail in ("", f".{service.name}", f".{service.name}.{identity}"):
-                opened.add(await self.subscribe(f"$SRV.{verb}{tail}", on_asked))
-        return opened
+        serving = Service(self, service)
+        await serving.open()
+        return serving
 
     # --- stored ---
 
@@ -186,8 +168,7 @@ class MemoryBus(Bus):
         self, stream: str, subjects: Sequence[str], callback: OnStoredMessage, *, after: int | None = None
     ) -> Reader:
         held = self._stream(stream)
-        reader = MemoryReader(held, tuple(subjects), callback, after)
-        reader.task = self._tasks.start(reader.deliver(), f"read {stream}")
+        reader = MemoryReader(held, tuple(subjects), callback, after, self._tasks)
         self._open.append(reader)
         return reader
 
@@ -198,19 +179,19 @@ class MemoryBus(Bus):
         shared = self.server.durables.get((stream, durable))
         if shared is None:
             shared = self.server.durables[stream, durable] = Durable(held, subject, ack_wait_s)
-        consumer = MemoryConsumer(shared, callback)
-        shared.members.append(consumer)
-        consumer.task = self._tasks.start(consumer.deliver(), f"consume {durable}")
+        consumer = MemoryConsumer(shared, callback, self._tasks)
         self._open.append(consumer)
         return consumer
 
     async def schedule(
         self, subject: str, data: bytes, *, at_ms: int, target: str, headers: Headers | None = None
     ) -> None:
-        """Stored on ``subject`` until ``at_ms``, then stored on ``target``, in the same stream."""
+        self._check(subject, data, headers)
         stream = self.server.stream_of(subject)
-        if stream is None or not stream.covers(target):
-            raise StoreFailed(f"no stream keeps both {subject} and {target}")
+        if stream is None:
+            raise StoreFailed(f"no stream keeps {subject}")
+        if not stream.spec.schedules or not stream.covers(target):
+            raise StoreFailed(f"{stream.spec.name} schedules nothing for {target}", retryable=False)
         kept = self.server.store(stream, subject, data, headers).sequence
 
         def due() -> None:
@@ -254,85 +235,27 @@ class MemoryBus(Bus):
 
 
 class MemoryReader(Reader):
-    def __init__(self, stream: Stream, subjects: Sequence[str], callback: OnStoredMessage, after: int | None) -> None:
-        self.start = stream.last_sequence
-        self.last = self.start if after is None else after
-        self.task: asyncio.Task[None] | None = None
+    def __init__(
+        self, stream: Stream, subjects: Sequence[str], callback: OnStoredMessage, after: int | None, tasks: Tasks
+    ) -> None:
+        self.start = self.last = stream.last_sequence if after is None else after
         self._stream = stream
         self._subjects = subjects
         self._callback = callback
-        self._arrived: asyncio.Queue[StoredMessage] = asyncio.Queue()
-        if after is not None:
-            for message in stream.select(">", after):
-                self._put(message)
+        self._mailbox = Mailbox(self._hand_over, tasks, "reader")
+        for message in stream.select(">", self.start):
+            self._put(message)
         stream.followers.append(self._put)
 
     def _put(self, message: StoredMessage) -> None:
         if any(matches(pattern, message.subject) for pattern in self._subjects):
-            self._arrived.put_nowait(message)
+            self._mailbox.put(message)
 
-    async def deliver(self) -> None:
-        while True:
-            message = await self._arrived.get()
-            self.last = message.sequence
-            await self._callback(message)
+    async def _hand_over(self, message: StoredMessage) -> None:
+        self.last = message.sequence
+        await self._callback(message)
 
     async def close(self) -> None:
         if self._put in self._stream.followers:
             self._stream.followers.remove(self._put)
-        if self.task is not None and self.task is not asyncio.current_task():
-            self.task.cancel()
-
-
-class MemoryRequest(Request):
-    __slots__ = ("_bus",)
-
-    def __init__(self, bus: MemoryBus, message: Message) -> None:
-        self._bus = bus
-        self.subject: str = message.subject
-        self.data: bytes = message.data
-        self.headers: Headers | None = message.headers
-        self.reply: str = message.reply
-
-    async def respond(self, data: bytes, headers: Headers | None = None) -> None:
-        await self._bus.publish(self.reply, data, headers=headers)
-
-    async def respond_error(self, status: int, description: str, data: bytes, headers: Headers | None = None) -> None:
-        failed = {**(headers or {}), SERVICE_ERROR_CODE: str(status), SERVICE_ERROR: description.replace("\n", " ")}
-        await self._bus.publish(self.reply, data, headers=failed)
-
-
-class _Served(Subscription):
-    def __init__(self) -> None:
-        self._parts: list[Subscription] = []
-
-    def add(self, part: Subscription) -> None:
-        self._parts.append(part)
-
-    async def close(self) -> None:
-        for part in self._parts:
-            await part.close()
-        self._parts.clear()
-
-
-def _described(service: ServiceSpec, identity: str, verb: str, requests: dict[str, int]) -> dict[str, Any]:
-    about: dict[str, Any] = {
-        "type": f"io.nats.micro.v1.{verb.lower()}_response",
-        "name": service.name,
-        "id": identity,
-        "version": service.version,
-        "metadata": dict(service.metadata),
-    }
-    endpoints = [
-        {"name": endpoint.name, "subject": endpoint.subject, "queue_group": service.queue}
-        for endpoint in service.endpoints
-    ]
-    if verb == "INFO":
-        about["description"] = service.description
-        about["endpoints"] = [
-            {**told, "metadata": dict(endpoint.metadata)}
-            for told, endpoint in zip(endpoints, service.endpoints, strict=True)
-        ]
-    elif verb == "STATS":
-        about["endpoints"] = [{**told, "num_requests": requests[told["name"]]} for told in endpoints]
-    return about
+            await self._mailbox.close()

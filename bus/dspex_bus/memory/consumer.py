@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from .._mailbox import Mailbox
+from .._tasks import Tasks
 from ..bus import Consumer, Delivery, Headers, OnDelivery, StoredMessage
 from .stream import Stream
 from .subject import matches
@@ -86,10 +88,6 @@ class Durable:
             if self.stream.spec.work_queue:
                 self.stream.remove(held.message.sequence)
 
-    def close(self) -> None:
-        for held in list(self.outstanding.values()):
-            self.forget(held)
-
 
 class MemoryDelivery(Delivery):
     __slots__ = ("_durable", "_held")
@@ -107,6 +105,8 @@ class MemoryDelivery(Delivery):
 
     async def nak(self, delay_s: float = 0.0) -> None:
         if delay_s > 0:
+            if self._durable.outstanding.get(self._held.message.sequence) is not self._held:
+                return
             if self._held.timer is not None:
                 self._held.timer.cancel()
             loop = asyncio.get_running_loop()
@@ -119,32 +119,27 @@ class MemoryDelivery(Delivery):
             self._durable.watch(self._held)
 
 
-@dataclass(eq=False)
 class MemoryConsumer(Consumer):
-    durable: Durable
-    callback: OnDelivery
-    wanted: int = 0
-    arrived: asyncio.Queue[MemoryDelivery] = field(default_factory=asyncio.Queue)
-    task: asyncio.Task[None] | None = None
+    def __init__(self, durable: Durable, callback: OnDelivery, tasks: Tasks) -> None:
+        self.wanted = 0
+        self._durable = durable
+        self._mailbox = Mailbox(callback, tasks, "consumer")
+        durable.members.append(self)
 
     def take(self, delivery: MemoryDelivery) -> None:
         self.wanted -= 1
-        self.arrived.put_nowait(delivery)
-
-    async def deliver(self) -> None:
-        while True:
-            await self.callback(await self.arrived.get())
+        self._mailbox.put(delivery)
 
     async def want(self, count: int) -> None:
-        self.wanted += count
-        self.durable.pump()
+        if self in self._durable.members:
+            self.wanted += count
+            self._durable.pump()
 
     async def pause(self) -> None:
         self.wanted = 0
 
     async def close(self) -> None:
         self.wanted = 0
-        if self in self.durable.members:
-            self.durable.members.remove(self)
-        if self.task is not None and self.task is not asyncio.current_task():
-            self.task.cancel()
+        if self in self._durable.members:
+            self._durable.members.remove(self)
+            await self._mailbox.close()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
+from .._headers import EXPECTED_LAST, ROLLUP
+from .._mailbox import Mailbox
 from .._tasks import Tasks
 from ..bus import Headers, Message, OnMessage, StoredMessage, Subscription
-from ..streams import BucketSpec, StreamSpec
+from ..errors import SetupError
+from ..streams import BucketSpec, StreamSpec, merged_metadata
 from .consumer import Durable
-from .stream import Stream, republished
+from .stream import Stream, Taken, republished
 from .subject import matches
 
 MAX_PAYLOAD = 1024 * 1024
+# What says how a message is to be stored is not stored with it.
+_INSTRUCTIONS = frozenset({EXPECTED_LAST, ROLLUP})
 
 
 class MemoryServer:
@@ -31,18 +35,51 @@ class MemoryServer:
 
     def prepare(self, streams: Sequence[StreamSpec], buckets: Sequence[BucketSpec]) -> None:
         for spec in streams:
-            self.streams.setdefault(spec.name, Stream(spec))
+            self._prepare(spec)
         for bucket in buckets:
-            self.buckets.setdefault(bucket.name, bucket)
-            spec = StreamSpec(name=f"KV_{bucket.name}", subjects=(f"$KV.{bucket.name}.>",))
-            self.streams.setdefault(spec.name, Stream(spec))
+            self.buckets[bucket.name] = bucket
+            self._prepare(
+                StreamSpec(name=f"KV_{bucket.name}", subjects=(f"$KV.{bucket.name}.>",), storage=bucket.storage)
+            )
+
+    def _prepare(self, spec: StreamSpec) -> None:
+        there = self.streams.get(spec.name)
+        if there is None:
+            self.streams[spec.name] = Stream(spec)
+            return
+        if (there.spec.storage, there.spec.work_queue) != (spec.storage, spec.work_queue):
+            raise SetupError(f"the stream {spec.name} is another kind of stream than was asked for")
+        there.spec = replace(spec, metadata=merged_metadata(there.spec.metadata, spec.metadata))
 
     def stream_of(self, subject: str) -> Stream | None:
         return next((stream for stream in self.streams.values() if stream.covers(subject)), None)
 
+    def publish(self, message: Message) -> int:
+        """Store the message where a stream keeps its subject, and hand it to who listens; how many took it."""
+        stream = self.stream_of(message.subject)
+        taken = self.route(message)
+        if stream is None:
+            return taken
+        try:
+            stored = self.store(stream, message.subject, message.data, message.headers)
+        except Taken:
+            answer: dict[str, object] = {
+                "error": {"code": 400, "err_code": 10071, "description": "wrong last sequence"}
+            }
+        else:
+            answer = {"stream": stream.spec.name, "seq": stored.sequence}
+        if message.reply:
+            self.route(Message(message.reply, json.dumps(answer).encode()))
+        return taken + 1
+
     def store(self, stream: Stream, subject: str, data: bytes, headers: Headers | None) -> StoredMessage:
+        """Taken where the headers expect another last message on the subject."""
         before = stream.last_of(subject)
-        message = stream.store(subject, data, headers)
+        expected = (headers or {}).get(EXPECTED_LAST)
+        if expected is not None and int(expected) != before:
+            raise Taken
+        kept = {name: value for name, value in (headers or {}).items() if name not in _INSTRUCTIONS}
+        message = stream.store(subject, data, kept or None)
         said = republished(stream.spec, message, before)
         if said is not None:
             self.route(Message(said[0], data, headers=said[1]))
@@ -67,41 +104,18 @@ class MemoryServer:
         return count + len(groups)
 
 
-@dataclass(eq=False)
 class MemorySubscription(Subscription):
-    """Callbacks run one at a time, in a task of the bus that subscribed."""
-
-    server: MemoryServer
-    subject: str
-    callback: OnMessage
-    queue: str = ""
-    _arrived: deque[Message] = field(default_factory=deque)
-    _task: asyncio.Task[None] | None = None
-    _tasks: Tasks | None = None
-
-    def open(self, tasks: Tasks) -> MemorySubscription:
-        self._tasks = tasks
-        self.server.subscriptions.append(self)
-        return self
+    def __init__(self, server: MemoryServer, subject: str, callback: OnMessage, queue: str, tasks: Tasks) -> None:
+        self.subject = subject
+        self.queue = queue
+        self._server = server
+        self._mailbox = Mailbox(callback, tasks, f"subscription {subject}")
+        server.subscriptions.append(self)
 
     def put(self, message: Message) -> None:
-        self._arrived.append(message)
-        if self._task is None and self._tasks is not None:
-            self._task = self._tasks.start(self._deliver(), f"deliver {self.subject}")
-
-    async def _deliver(self) -> None:
-        try:
-            while self._arrived:
-                await self.callback(self._arrived.popleft())
-        finally:
-            self._task = None
-            if self._arrived and self in self.server.subscriptions:
-                self.put(self._arrived.popleft())
+        self._mailbox.put(message)
 
     async def close(self) -> None:
-        if self in self.server.subscriptions:
-            self.server.subscriptions.remove(self)
-        self._arrived.clear()
-        task = self._task
-        if task is not None and task is not asyncio.current_task():
-            await asyncio.wait([task], timeout=2)
+        if self in self._server.subscriptions:
+            self._server.subscriptions.remove(self)
+            await self._mailbox.close()

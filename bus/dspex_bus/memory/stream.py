@@ -7,7 +7,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from .._headers import EXPECTED_LAST
 from ..bus import Headers, StoredMessage
 from ..streams import StreamSpec
 from .subject import matches
@@ -36,10 +35,6 @@ class Stream:
         return any(matches(pattern, subject) for pattern in self.spec.subjects)
 
     def store(self, subject: str, data: bytes, headers: Headers | None) -> StoredMessage:
-        """Append; Taken where ``Nats-Expected-Last-Subject-Sequence`` says otherwise."""
-        expected = headers.get(EXPECTED_LAST) if headers else None
-        if expected is not None and int(expected) != self.last_of(subject):
-            raise Taken
         self.last_sequence += 1
         message = StoredMessage(subject, data, headers, self.last_sequence, time.time_ns() // 1_000_000)
         self._messages[message.sequence] = message

@@ -8,9 +8,10 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from .._headers import SCHEDULE, SCHEDULE_TARGET
+from .._service import Service
 from ..bus import (
     Bus,
     Consumer,
@@ -39,10 +40,11 @@ from .objects import NatsObjects
 from .publishing import Stores
 from .reader import NatsReader
 from .replies import Replies
-from .service import NatsService
 from .streams import bucket_config, prepare, stream_config
 
 logger = logging.getLogger("dspex.bus")
+
+_Followed = TypeVar("_Followed", NatsReader, NatsConsumer)
 
 _DRAIN_S = 3.0
 _MEND_S = (0.1, 2.0)
@@ -71,10 +73,12 @@ class NatsBus(Bus):
         )
         self._replies = Replies(self._connection)
         self._jetstream = JetStream(self._replies)
-        self._history = History(self._connection, self._replies)
+        self._history = History(self._replies)
         self._stores = Stores(self._connection, self._replies, self._repair)
         self._prepared: dict[str, dict[str, Any]] = {}
         self._repairing = asyncio.Lock()
+        self._repairs = 0
+        self._mending: asyncio.Task[None] | None = None
         self._readers: set[NatsReader] = set()
         self._consumers: set[NatsConsumer] = set()
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
@@ -82,13 +86,21 @@ class NatsBus(Bus):
 
     async def __aenter__(self) -> Self:
         await self._connection.open()
-        await self._replies.open()
+        try:
+            await self._replies.open()
+        except BaseException:
+            await self._connection.close()
+            raise
         self._stores.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """What has come is handed over, what was to be stored is stored, for a bounded time; then it is over."""
+        for followed in (*self._readers, *self._consumers):
+            await followed.close()
+        await self._connection.drain()
         if self._connection.connected:
             await self._stores.drained(_DRAIN_S)
         await self._connection.close()
@@ -105,29 +117,42 @@ class NatsBus(Bus):
         self._on_reconnect.append(callback)
 
     async def _back(self) -> None:
-        self._connection.tasks.start(self._mend(), f"{self.name}: mend")
+        if self._mending is not None:
+            self._mending.cancel()
+        self._mending = self._connection.tasks.start(self._mend(), f"{self.name}: mend")
 
     async def _mend(self) -> None:
         """A server that was restarted may have lost what it kept in memory: streams first, then what stands on them."""
-        wait = _MEND_S[0]
-        while self._connection.connected:
-            try:
-                await self._repair()
-                break
-            except DspexError as error:
-                logger.warning("%s: streams are not back yet: %s", self.name, error)
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, _MEND_S[1])
-        for reader in list(self._readers):
+        await self._repair_streams()
+        for reader in self._opened(self._readers):
             reader.restart()
-        for consumer in list(self._consumers):
+        for consumer in self._opened(self._consumers):
             consumer.restart()
         await self._stores.send_again()
         for callback in self._on_reconnect:
             try:
                 await callback()
+            except Exception:  # the others still have to hear of it
+                logger.exception("%s: a callback for the connection's return failed", self.name)
+
+    async def _repair_streams(self) -> None:
+        wait = _MEND_S[0]
+        while True:
+            try:
+                await self._repair()
+                return
             except DspexError as error:
-                logger.warning("%s: after the connection's return: %s", self.name, error)
+                logger.warning("%s: streams are not back yet: %s", self.name, error)
+                if not error.retryable:
+                    return
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _MEND_S[1])
+
+    @staticmethod
+    def _opened(followed: set[_Followed]) -> set[_Followed]:
+        """Those still open; the others are forgotten."""
+        followed -= {one for one in followed if one.closed}
+        return followed
 
     # --- said, not stored ---
 
@@ -138,7 +163,11 @@ class NatsBus(Bus):
 
     async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
         subscription = await self._connection.subscribe(subject, callback, queue)
-        await self._connection.flush()
+        try:
+            await self._connection.confirm(subscription.route)
+        except BaseException:
+            await subscription.close()
+            raise
         return subscription
 
     async def request(
@@ -147,7 +176,7 @@ class NatsBus(Bus):
         return await self._replies.request(subject, data, headers, timeout_s)
 
     async def serve(self, service: ServiceSpec) -> Subscription:
-        serving = NatsService(self._connection, service)
+        serving = Service(self, service)
         await serving.open()
         return serving
 
@@ -156,12 +185,20 @@ class NatsBus(Bus):
     async def prepare(self, streams: Sequence[StreamSpec], buckets: Sequence[BucketSpec]) -> None:
         for config in (*map(stream_config, streams), *map(bucket_config, buckets)):
             self._prepared[config["name"]] = config
-        await self._repair()
+        async with self._repairing:
+            await self._prepare_all()
 
     async def _repair(self) -> None:
+        """Many may find out at once that a stream is gone: it is made once."""
+        before = self._repairs
         async with self._repairing:
-            for config in self._prepared.values():
-                await prepare(self._jetstream, config)
+            if self._repairs == before:
+                await self._prepare_all()
+
+    async def _prepare_all(self) -> None:
+        for config in list(self._prepared.values()):
+            await prepare(self._jetstream, config)
+        self._repairs += 1
 
     async def store(
         self,
@@ -193,11 +230,9 @@ class NatsBus(Bus):
     async def read(
         self, stream: str, subjects: Sequence[str], callback: OnStoredMessage, *, after: int | None = None
     ) -> Reader:
-        if after is None:
-            after = (await self.stream_info(stream))["last_sequence"]
         reader = NatsReader(self._connection, self._jetstream, stream, subjects, callback, after)
         await reader.open()
-        self._readers.add(reader)
+        self._opened(self._readers).add(reader)
         return reader
 
     async def consume(
@@ -205,7 +240,7 @@ class NatsBus(Bus):
     ) -> Consumer:
         consumer = NatsConsumer(self._connection, self._jetstream, stream, durable, subject, callback, ack_wait_s)
         await consumer.open()
-        self._consumers.add(consumer)
+        self._opened(self._consumers).add(consumer)
         return consumer
 
     async def purge(self, stream: str, subject: str) -> int:

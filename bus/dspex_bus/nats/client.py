@@ -8,6 +8,9 @@ or an exception in the loop, which nats-py itself would leave unnoticed.
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,16 +20,25 @@ from nats.errors import ConnectionClosedError
 
 from .parsing import Deliver, Parser
 
+logger = logging.getLogger("dspex.bus")
+
+# As the parser hands it on: in small letters.
+_REFUSED = re.compile(r'permissions violation for (publish|subscription)(?: with reply)? (?:to|of) "(.+?)"')
 _HIGH_BYTES = 256 * 1024
 """So much unwritten makes publishers wait for the socket."""
 _LATER_S = 0.002
 
 
 class OneConnection(Client):  # type: ignore[misc]
-    """What is published in one turn of the event loop is written at its end, in one piece."""
+    """What is published in one turn of the event loop is written at its end, in one piece.
 
-    def __init__(self) -> None:
+    ``refused`` is told of every permission violation: ``publish`` or ``subscription``, and the subject in small
+    letters.
+    """
+
+    def __init__(self, refused: Callable[[str, str], None]) -> None:
         super().__init__()
+        self._refused = refused
         self._pending: list[bytes] = []
         self._routes: dict[bytes, Deliver] = {}
         self._ps = Parser(self, self._routes)
@@ -101,10 +113,25 @@ class OneConnection(Client):  # type: ignore[misc]
         await self._send_command(b"PING\r\n")
         await self._flush_pending()
 
+    async def _process_pong(self) -> None:
+        """Unlike nats-py's own, it survives an answer that comes after its flush was given up."""
+        if self._pongs and not (waiting := self._pongs.pop(0)).done():
+            waiting.set_result(True)
+        self._pings_outstanding = 0
+
+    async def _process_err(self, err_msg: str) -> None:
+        if refused := _REFUSED.search(err_msg):
+            self._refused(refused[1], refused[2])
+        else:
+            await super()._process_err(err_msg)
+
     async def over(self) -> None:
-        """Returns when nothing more will come through this connection."""
-        if self._reading_task is not None:
-            await asyncio.wait({self._reading_task})
+        """Returns when nothing more will come through this connection, or nothing would tell us that it is stale."""
+        watched = {task for task in (self._reading_task, self._ping_interval_task) if task is not None}
+        ended, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            if not task.cancelled() and (error := task.exception()):
+                logger.info("a loop of the connection ended: %r", error)
 
     async def abandon(self, timeout_s: float = 1.0) -> None:
         """Close for good, flushing what can be flushed; also where the other side answers nothing any more."""

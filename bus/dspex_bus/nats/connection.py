@@ -17,7 +17,7 @@ import nats.errors
 
 from .._tasks import Tasks
 from ..bus import Headers, OnMessage
-from ..errors import Disconnected, PayloadTooLarge, SetupError
+from ..errors import Disconnected, InvalidName, NotPermitted, PayloadTooLarge, SetupError
 from .client import OneConnection
 from .headers import header_block
 from .parsing import Deliver
@@ -30,7 +30,10 @@ OLDEST_SERVER = (2, 12)
 CONNECT_S = 5.0
 WAIT_S = (0.05, 1.0)
 """Shortest and longest wait between attempts to connect again, with jitter."""
+PING_S, PINGS = 3.0, 2
+"""How often we ask whether the server is there, and how many of these may be unanswered."""
 BUFFERED_BYTES = 2 * 1024 * 1024
+_REFUSALS = ("authorization", "authentication", "nkey", "user account")
 
 
 class Connection:
@@ -54,8 +57,10 @@ class Connection:
         self._timeout_s = connect_timeout_s
         self._client: OneConnection | None = None
         self._routes: dict[Route, None] = {}
+        self._subscriptions: dict[Route, LastingSubscription] = {}
         self._on_lost: list[Callable[[], None]] = []
         self._on_return: list[Callable[[], Awaitable[None]]] = []
+        self._on_refused: list[Callable[[str, NotPermitted], None]] = []
         self._unsent: deque[tuple[str, bytes, str, bytes]] = deque()
         self._unsent_bytes = 0
         self._problem = "no attempt was made"
@@ -70,6 +75,10 @@ class Connection:
     def when_back(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Awaited in the order given after every return of the connection: keep it short, and start tasks for more."""
         self._on_return.append(callback)
+
+    def when_refused(self, callback: Callable[[str, NotPermitted], None]) -> None:
+        """Called with a subject, in small letters, that the server did not let us publish to."""
+        self._on_refused.append(callback)
 
     @staticmethod
     def new_inbox() -> str:
@@ -89,6 +98,10 @@ class Connection:
             ) from error
         self.tasks.start(self._keep_up(), f"{self.name}: connection")
 
+    async def drain(self) -> None:
+        """Nothing new comes in any more; what has come is handed over. Answers to what we ask still come."""
+        await asyncio.gather(*(subscription.close() for subscription in list(self._subscriptions.values())))
+
     async def close(self) -> None:
         await self.tasks.close()
         client, self._client = self._client, None
@@ -98,16 +111,20 @@ class Connection:
     async def publish(self, subject: str, data: bytes, reply: str, headers: Headers | None) -> None:
         await self.send(subject, data, reply, header_block(headers))
 
-    async def send(self, subject: str, data: bytes, reply: str, headers: bytes, *, urgent: bool = True) -> None:
-        """Hand to the connection; ``headers`` are as they travel. While it is away a little is kept and sent later;
+    async def send(
+        self, subject: str, data: bytes, reply: str, headers: bytes, *, urgent: bool = True, later: bool = True
+    ) -> None:
+        """Hand to the connection; ``headers`` are as they travel. While it is away a little is kept and sent ``later``;
         more raises Disconnected."""
-        self.check_size(subject, data, headers)
+        self.check(subject, data, headers)
         if self._client is not None:
             try:
                 await self._client.publish(subject, data, reply, headers, urgent=urgent)
                 return
             except nats.errors.ConnectionClosedError:
                 pass
+        if not later:
+            raise Disconnected("there is no connection to the server just now")
         size = len(data) + len(headers)
         if self._unsent_bytes + size > BUFFERED_BYTES:
             raise Disconnected(
@@ -116,7 +133,10 @@ class Connection:
         self._unsent.append((subject, data, reply, headers))
         self._unsent_bytes += size
 
-    def check_size(self, subject: str, data: bytes, headers: bytes) -> None:
+    def check(self, subject: str, data: bytes, headers: bytes) -> None:
+        """InvalidName or PayloadTooLarge where it could not be sent."""
+        if not subject or " " in subject or not subject.isprintable():
+            raise InvalidName(f"{subject!r} cannot be a subject", details={"value": subject})
         size = len(data) + len(headers)
         if size > self.max_payload:
             raise PayloadTooLarge(
@@ -126,6 +146,7 @@ class Connection:
 
     async def subscribe(self, subject: str, callback: OnMessage, queue: str = "") -> LastingSubscription:
         subscription = LastingSubscription(self, subject, queue, callback)
+        self._subscriptions[subscription.route] = subscription
         await self._keep(subscription.route)
         return subscription
 
@@ -143,6 +164,13 @@ class Connection:
 
     def forget(self, route: Route) -> None:
         self._routes.pop(route, None)
+        self._subscriptions.pop(route, None)
+
+    async def confirm(self, route: Route) -> None:
+        """Until the server knows of it; NotPermitted where it does not allow it."""
+        await self.flush()
+        if route.refused is not None:
+            raise route.refused
 
     async def flush(self, timeout_s: float = 2.0) -> None:
         """Until the server has seen all that was sent so far; at once where there is no connection."""
@@ -155,29 +183,24 @@ class Connection:
             assert self._client is not None
             await self._client.over()
             await self._lose()
-            while not await self._reconnect():
-                pass
-            logger.info("%s: connected again to %s", self.name, self.servers[0])
+            await self._reconnect()
+            logger.info("%s: connected again to %s", self.name, self.servers[-1])
 
     async def _lose(self) -> None:
         client, self._client = self._client, None
-        logger.warning("%s: connection lost (%s)", self.name, client.last_error if client else None)
+        assert client is not None
+        logger.warning("%s: connection lost (%s)", self.name, client.last_error)
         for lost in self._on_lost:
             lost()
-        if client is not None:
-            await client.abandon()
+        await client.abandon()
 
-    async def _reconnect(self) -> bool:
+    async def _reconnect(self) -> None:
         wait = WAIT_S[0]
         while not await self._connect_again():
             await asyncio.sleep(random.uniform(0.5, 1.0) * wait)
             wait = min(2 * wait, WAIT_S[1])
         for back in self._on_return:
-            try:
-                await back()
-            except Exception:
-                logger.exception("%s: a callback for the connection's return failed", self.name)
-        return True
+            await back()
 
     async def _connect_again(self) -> bool:
         """Unlike at first, an answer that cannot work (a server being replaced, say) is waited out."""
@@ -186,15 +209,15 @@ class Connection:
                 return await self._connect()
         except TimeoutError:
             return False
-        except SetupError as error:
-            logger.warning("%s: %s", self.name, error)
+        except Exception as error:  # whatever it is, the only way on is another attempt
+            logger.warning("%s: connecting again: %s", self.name, error)
             return False
 
     async def _connect(self) -> bool:
         """One attempt at the first server of the list; the next attempt is at the next."""
         self.servers.append(self.servers.pop(0))
         server = self.servers[-1]
-        client = OneConnection()
+        client = OneConnection(self._refused)
         try:
             await client.connect(
                 [server],
@@ -203,34 +226,45 @@ class Connection:
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
                 connect_timeout=2,
-                ping_interval=5,
+                ping_interval=PING_S,
+                max_outstanding_pings=PINGS,
                 error_cb=self._on_error,
                 skip_subject_validation=True,
                 **{key: value for key, value in self._auth.items() if value is not None},
             )
             self._check_server(client)
-            for route in list(self._routes):
-                await route.attach(client)
-        except SetupError:
-            await client.abandon()
-            raise
+            await self._hand_on(client)
         except (nats.errors.Error, OSError, TimeoutError) as error:
             await client.abandon()
-            return self._refused(server, error)
+            self._cannot(server, error)
+            return False
         except BaseException:
             await client.abandon()
             raise
         self._client = client
-        self.max_payload = client.max_payload
-        await self._send_unsent(client)
         return True
 
-    def _refused(self, server: str, error: Exception) -> bool:
-        if isinstance(error, nats.errors.AuthorizationError) or "authorization" in str(error).lower():
+    async def _hand_on(self, client: OneConnection) -> None:
+        """What the new connection takes over: all subscriptions, then what waited to be sent."""
+        self.max_payload = client.max_payload
+        while unattached := [route for route in self._routes if route.client is not client]:
+            for route in unattached:
+                await route.attach(client)
+        while self._unsent:
+            subject, data, reply, headers = self._unsent[0]
+            size = len(data) + len(headers)
+            if size <= self.max_payload:
+                await client.publish(subject, data, reply, headers)
+            else:
+                logger.error("%s: the new server does not carry %d bytes for %s", self.name, size, subject)
+            self._unsent.popleft()
+            self._unsent_bytes -= size
+
+    def _cannot(self, server: str, error: Exception) -> None:
+        if any(refusal in str(error).lower() for refusal in _REFUSALS):
             raise SetupError(f"the NATS server at {server} refuses these credentials: {error}") from error
         if not isinstance(error, nats.errors.NoServersError):
             self._problem = str(error) or type(error).__name__
-        return False
 
     def _check_server(self, client: OneConnection) -> None:
         version = client.connected_server_version
@@ -238,19 +272,19 @@ class Connection:
             oldest = ".".join(map(str, OLDEST_SERVER))
             raise SetupError(f"nats-server {version!r} is too old: dspex needs {oldest} or later")
 
-    async def _send_unsent(self, client: OneConnection) -> None:
-        while self._unsent:
-            subject, data, reply, headers = self._unsent.popleft()
-            self._unsent_bytes -= len(data) + len(headers)
-            with suppress(nats.errors.ConnectionClosedError):
-                await client.publish(subject, data, reply, headers)
+    def _refused(self, what: str, subject: str) -> None:
+        verb = "subscribe to" if what == "subscription" else "publish to"
+        error = NotPermitted(f"the server does not let this user {verb} {subject}", details={"subject": subject})
+        logger.error("%s: %s", self.name, error)
+        if what == "publish":
+            for refused in self._on_refused:
+                refused(subject, error)
+        for route in self._routes:
+            if what == "subscription" and route.subject.lower() == subject:
+                route.refused = error
 
     async def _on_error(self, error: Exception) -> None:
-        if "permissions violation" in str(error).lower():
-            logger.error("%s: %s", self.name, error)
-        elif self._client is None:
+        if self._client is None:
             self._problem = str(error) or type(error).__name__
-        elif isinstance(error, (nats.errors.Error, OSError)):
-            logger.info("%s: %s", self.name, error)
         else:
-            logger.error("%s: a callback failed", self.name, exc_info=error)
+            logger.info("%s: %s", self.name, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 
 import msgspec
 
@@ -48,7 +49,10 @@ class NatsDelivery(Delivery):
 
 
 class NatsConsumer(Consumer):
-    """``wanted`` counts what may still come, ``asked`` what standing requests will bring."""
+    """``wanted`` counts what may still come, ``asked`` what standing requests will bring.
+
+    Requests stand as long as somebody listens on the inbox they name: a new inbox is a clean slate.
+    """
 
     def __init__(
         self,
@@ -68,73 +72,100 @@ class NatsConsumer(Consumer):
         self._callback = callback
         self._ack_wait_s = ack_wait_s
         self._next = f"{API}.CONSUMER.MSG.NEXT.{stream}.{durable}"
-        self._inbox = connection.new_inbox()
+        self._inbox: LastingSubscription | None = None
         self._wanted = 0
         self._asked = 0
         self._asked_at = 0.0
+        self._listening = asyncio.Lock()
         self._unsettled = asyncio.Event()
         self._broken = False
-        self._paused = False
-        self._subscription: LastingSubscription | None = None
+        self._turned_down = False
+        self._closed = False
 
     async def open(self) -> None:
         await self._create()
-        self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
         self._task = self._connection.tasks.start(self._keep_asking(), f"consume {self._durable}")
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     async def close(self) -> None:
-        self._paused = True
-        self._task.cancel()
-        if self._subscription is not None:
-            await self._subscription.close()
+        if not self._closed:
+            self._closed = True
+            self._task.cancel()
+            await self.pause()
 
     async def want(self, count: int) -> None:
-        self._wanted += count
-        await self._ask()
+        if not self._closed:
+            self._wanted += count
+            await self._ask()
 
     async def pause(self) -> None:
-        self._paused = True
         self._wanted = 0
+        await self._hang_up()
 
     def restart(self) -> None:
         """The server may know neither our requests nor the consumer any more."""
-        self._asked = 0
         self._broken = True
         self._unsettled.set()
+
+    async def _listen(self) -> LastingSubscription:
+        async with self._listening:
+            if self._inbox is None:
+                subject = self._connection.new_inbox()
+                self._inbox = await self._connection.subscribe(subject, partial(self._on_message, subject))
+            return self._inbox
+
+    async def _hang_up(self) -> None:
+        """What is on its way all the same is given back."""
+        self._asked = 0
+        inbox, self._inbox = self._inbox, None
+        if inbox is None:
+            return
+        if inbox.inside:
+            self._connection.tasks.start(inbox.close(), f"pause {self._durable}")
+        else:
+            await inbox.close()
 
     async def _ask(self) -> None:
         """Top up the standing requests, not for every single task: while most of what is wanted is asked for, tasks
         come."""
         missing = self._wanted - self._asked
-        if self._paused or self._broken or missing <= 0 or missing * 4 < self._wanted:
+        if self._broken or self._turned_down or missing <= 0 or missing * 4 < self._wanted:
             return
         if not self._connection.connected:
             return
         self._asked += missing
         self._asked_at = time.monotonic()
+        inbox = self._inbox or await self._listen()
         body = msgspec.json.encode({"batch": missing, "expires": nanoseconds(EXPIRES_S)})
-        await self._connection.send(self._next, body, self._inbox, b"")
+        await self._connection.send(self._next, body, inbox.route.subject, b"")
 
-    async def _on_message(self, message: Message) -> None:
+    async def _on_message(self, inbox: str, message: Message) -> None:
+        current = self._inbox is not None and self._inbox.route.subject == inbox
         status = status_of(message)
         if status:
-            self._on_status(status, message)
+            if current:
+                self._on_status(status, message)
             return
-        self._asked = max(0, self._asked - 1)
+        if current:
+            self._asked = max(0, self._asked - 1)
         if self._wanted == 0:
-            # Asked for before the pause: somebody else shall have it.
+            # Asked for before the pause, or through a lost connection: somebody else shall have it.
             await NatsDelivery(self._connection, message).nak()
             return
         self._wanted -= 1
         await self._callback(NatsDelivery(self._connection, message))
 
     def _on_status(self, status: str, message: Message) -> None:
-        if status == "100":
-            return
+        """A request is over: it has expired, or the server does not know what it is for, or will not have it."""
         unmet = (message.headers or {}).get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(unmet)) if unmet else 0
         if status == "503" or (status == "409" and "Deleted" in getattr(message.headers, "description", "")):
             self._broken = True
+        elif status == "409":
+            self._turned_down = True
         self._unsettled.set()
 
     async def _keep_asking(self) -> None:
@@ -149,13 +180,20 @@ class NatsConsumer(Consumer):
             self._unsettled.clear()
             try:
                 if self._broken:
-                    await self._create()
-                    self._broken, self._asked = False, 0
+                    await self._mend()
+                if self._turned_down:
+                    await asyncio.sleep(_RETRY_S)
+                    self._turned_down = False
                 await self._ask()
             except DspexError as error:
                 logger.warning("consuming %s again: %s", self._durable, error)
                 await asyncio.sleep(_RETRY_S)
                 self._unsettled.set()
+
+    async def _mend(self) -> None:
+        await self._create()
+        await self._hang_up()
+        self._broken = False
 
     async def _create(self) -> None:
         config = {

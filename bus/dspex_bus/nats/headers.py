@@ -45,7 +45,7 @@ class LazyHeaders(Mapping[str, str]):
     @property
     def status(self) -> str:
         """The inline status of a message from the server itself, such as ``503``; '' in all others."""
-        return self._raw[9:12].decode() if self._raw[8:9] == b" " else ""
+        return self._raw[9:12].decode("ascii", "replace") if self._raw[8:9] == b" " else ""
 
     @property
     def description(self) -> str:

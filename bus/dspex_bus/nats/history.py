@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
 
 from ..bus import Message, StoredMessage
-from ..errors import DeadlineExceeded, NotFound, StoreFailed
-from .connection import Connection
+from ..errors import NotFound, StoreFailed, Unavailable
 from .jetstream import API, direct_message
 from .replies import Replies, status_of
 
 BATCH = 256
+BATCH_BYTES = 4 * 1024 * 1024
+"""A batch ends behind the message that goes over this."""
 _TIMEOUT_S = 5.0
 
 
 class History:
-    def __init__(self, connection: Connection, replies: Replies) -> None:
-        self._connection = connection
+    def __init__(self, replies: Replies) -> None:
         self._replies = replies
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
-        message = await self._replies.request(f"{API}.DIRECT.GET.{stream}.{subject}", b"", None, _TIMEOUT_S)
+        try:
+            message = await self._replies.request(f"{API}.DIRECT.GET.{stream}.{subject}", b"", None, _TIMEOUT_S)
+        except Unavailable as error:
+            raise _unread(stream, error) from error
         status = status_of(message)
         if status == "404":
             return None
@@ -32,39 +34,35 @@ class History:
         return direct_message(message)
 
     async def read(self, stream: str, subject: str, after: int) -> AsyncIterator[StoredMessage]:
-        while True:
-            batch = await self._batch(stream, subject, after)
+        more = True
+        while more:
+            batch, more = await self._batch(stream, subject, after)
             for message in batch:
+                after = message.sequence
                 yield message
-            if len(batch) < BATCH:
-                return
-            after = batch[-1].sequence
 
-    async def _batch(self, stream: str, subject: str, after: int) -> list[StoredMessage]:
+    async def _batch(self, stream: str, subject: str, after: int) -> tuple[list[StoredMessage], bool]:
+        """The next messages, and whether there are more behind them."""
         found: list[StoredMessage] = []
-        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-        def answered(message: Message) -> None:
-            if ended.done():
-                return
-            status = status_of(message)
-            if status:
-                ended.set_result(status)
-            else:
-                found.append(direct_message(message))
+        def last(message: Message) -> bool:
+            if status_of(message):
+                return True
+            found.append(direct_message(message))
+            return False
 
-        reply = self._replies.expect(answered)
-        body = msgspec.json.encode({"seq": after + 1, "batch": BATCH, "next_by_subj": subject})
+        body = msgspec.json.encode(
+            {"seq": after + 1, "batch": BATCH, "max_bytes": BATCH_BYTES, "next_by_subj": subject}
+        )
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                await self._connection.publish(f"{API}.DIRECT.GET.{stream}", body, reply, None)
-                status = await ended
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"{stream} was not read within {_TIMEOUT_S:g} s") from error
-        finally:
-            self._replies.forget(reply)
-        if status == "503":
-            raise NotFound(f"there is no stream {stream}")
+            end = await self._replies.collect(f"{API}.DIRECT.GET.{stream}", body, None, _TIMEOUT_S, last)
+        except Unavailable as error:
+            raise _unread(stream, error) from error
+        status = status_of(end)
         if status not in ("204", "404"):
             raise StoreFailed(f"{stream} could not be read: status {status}")
-        return found
+        return found, bool(found) and int((end.headers or {}).get("Nats-Num-Pending", 0)) > 0
+
+
+def _unread(stream: str, error: Unavailable) -> NotFound | Unavailable:
+    return NotFound(f"there is no stream {stream}") if error.code == "no_responders" else error

@@ -13,7 +13,10 @@ from .replies import Replies
 
 API = "$JS.API"
 WRONG_LAST_SEQUENCE = 10071
+WRITE_UNDER_WAY = 10164
+"""Another write to the same subject has been proposed to the replicas and not been decided yet."""
 _ABSENT = (10059, 10014)  # stream, consumer
+_NO_JETSTREAM = (10076, 10039)  # on this server, for this account
 _NANOSECONDS = 1_000_000_000
 
 
@@ -77,6 +80,10 @@ class JetStream:
 
 
 def translated(error: ApiError, what: str) -> DspexError:
+    details = {"err_code": error.err_code}
     if error.err_code in _ABSENT or error.code == 404:
-        return NotFound(f"{what}: {error.description}", details={"err_code": error.err_code})
-    return StoreFailed(f"{what}: {error.description}", details={"err_code": error.err_code})
+        return NotFound(f"{what}: {error.description}", details=details)
+    if error.err_code in _NO_JETSTREAM:
+        return Unavailable(f"{what}: {error.description}", code="no_jetstream", details=details)
+    # 400: what was asked cannot be done, now or later.
+    return StoreFailed(f"{what}: {error.description}", retryable=error.code != 400, details=details)

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from .._headers import EXPECTED_LAST, TTL
 from ..bus import Entry, KeyValue, Stored
-from ..errors import Conflict, InvalidRequest
+from ..errors import Conflict
+from ..streams import lifetime_s
 from .history import History
 from .jetstream import JetStream
 
@@ -38,9 +39,7 @@ class NatsKeyValue(KeyValue):
     async def _write(self, key: str, value: bytes, expected: int | None, ttl_s: float | None) -> int:
         headers = {} if expected is None else {EXPECTED_LAST: str(expected)}
         if ttl_s is not None:
-            if ttl_s < 1:
-                raise InvalidRequest("a key lives at least one second")
-            headers[TTL] = f"{ttl_s:.3f}s"
+            headers[TTL] = f"{lifetime_s(ttl_s)}s"
         stored = await self._store(self._prefix + key, value, headers)
         if not stored.created:
             raise Conflict(f"the key {key} was changed by somebody else", details={"key": key})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -13,15 +14,20 @@ import msgspec
 
 from .._headers import ROLLUP
 from ..bus import ObjectStore, Stored
-from ..errors import NotFound, StoreFailed
+from ..errors import DspexError, NotFound, StoreFailed
 from .history import History
 from .jetstream import JetStream
+from .streams import make
+
+logger = logging.getLogger("dspex.bus")
 
 CHUNK = 128 * 1024
 Store = Callable[[str, bytes, dict[str, str]], Awaitable[Stored]]
 
 
 class NatsObjects(ObjectStore):
+    """The bucket is made by the first ``put``."""
+
     def __init__(self, jetstream: JetStream, history: History, store: Store, bucket: str) -> None:
         self._jetstream = jetstream
         self._history = history
@@ -30,59 +36,76 @@ class NatsObjects(ObjectStore):
         self._stream = f"OBJ_{bucket}"
 
     async def put(self, name: str, data: bytes) -> str:
-        before = await self._about(name)
         await self._ensure()
-        chunks = f"$O.{self._bucket}.C.{uuid.uuid4().hex}"
-        count = 0
-        for start in range(0, len(data), CHUNK):
-            await self._store(chunks, data[start : start + CHUNK], {})
-            count += 1
+        before = await self._about(name)
+        id = uuid.uuid4().hex
         digest = hashlib.sha256(data)
-        about = {
-            "name": name,
-            "bucket": self._bucket,
-            "nuid": chunks.rsplit(".", 1)[1],
-            "size": len(data),
-            "mtime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            "chunks": count,
-            "digest": f"SHA-256={base64.urlsafe_b64encode(digest.digest()).decode()}",
-            "options": {"max_chunk_size": CHUNK},
-        }
-        await self._store(self._meta(name), msgspec.json.encode(about), {ROLLUP: "sub"})
+        try:
+            about = {
+                "name": name,
+                "bucket": self._bucket,
+                "nuid": id,
+                "size": len(data),
+                "mtime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+                "chunks": await self._put_chunks(id, data),
+                "digest": _named(digest.digest()),
+                "options": {"max_chunk_size": CHUNK},
+            }
+            await self._store(self._meta(name), msgspec.json.encode(about), {ROLLUP: "sub"})
+        except BaseException:
+            await self._forget(id)
+            raise
         if before is not None:
-            await self._purge(f"$O.{self._bucket}.C.{before['nuid']}")
+            await self._forget(before["nuid"])
         return f"sha256:{digest.hexdigest()}"
 
     async def get(self, name: str) -> bytes | None:
         about = await self._about(name)
-        if about is None:
-            return None
-        chunks = f"$O.{self._bucket}.C.{about['nuid']}"
-        data = b"".join([message.data async for message in self._history.read(self._stream, chunks, 0)])
-        found = f"SHA-256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()}"
-        if found != about["digest"]:
-            raise StoreFailed(f"the object {name} is damaged: its digest is {found}, not {about['digest']}")
-        return data
+        while about is not None:
+            data = b"".join(
+                [message.data async for message in self._history.read(self._stream, self._chunks(about["nuid"]), 0)]
+            )
+            if _named(hashlib.sha256(data).digest()) == about["digest"]:
+                return data
+            read, about = about, await self._about(name)
+            if about is not None and about["nuid"] == read["nuid"]:
+                raise StoreFailed(f"the object {name} is damaged: its digest is not {about['digest']}", retryable=False)
+        return None
 
     async def delete(self, name: str) -> None:
         about = await self._about(name)
         if about is not None:
             await self._purge(self._meta(name))
-            await self._purge(f"$O.{self._bucket}.C.{about['nuid']}")
+            await self._purge(self._chunks(about["nuid"]))
 
     def _meta(self, name: str) -> str:
         return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
+    def _chunks(self, id: str) -> str:
+        return f"$O.{self._bucket}.C.{id}"
+
+    async def _put_chunks(self, id: str, data: bytes) -> int:
+        starts = range(0, len(data), CHUNK)
+        for start in starts:
+            await self._store(self._chunks(id), data[start : start + CHUNK], {})
+        return len(starts)
+
     async def _about(self, name: str) -> dict[str, Any] | None:
         try:
-            await self._jetstream.ask(f"STREAM.INFO.{self._stream}")
+            message = await self._history.last(self._stream, self._meta(name))
         except NotFound:
             return None
-        message = await self._history.last(self._stream, self._meta(name))
         if message is None:
             return None
         about: dict[str, Any] = msgspec.json.decode(message.data)
         return None if about.get("deleted") else about
+
+    async def _forget(self, id: str) -> None:
+        """Remove the chunks nobody names any more. Left where that fails, they harm nobody."""
+        try:
+            await self._purge(self._chunks(id))
+        except DspexError as error:
+            logger.warning("chunks of an object are left in %s: %s", self._bucket, error)
 
     async def _purge(self, subject: str) -> None:
         await self._jetstream.ask(f"STREAM.PURGE.{self._stream}", {"filter": subject})
@@ -98,4 +121,8 @@ class NatsObjects(ObjectStore):
             "allow_direct": True,
             "num_replicas": 1,
         }
-        await self._jetstream.ask(f"STREAM.CREATE.{self._stream}", config)
+        await make(self._jetstream, config)
+
+
+def _named(digest: bytes) -> str:
+    return f"SHA-256={base64.urlsafe_b64encode(digest).decode()}"

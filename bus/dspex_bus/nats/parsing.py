@@ -68,8 +68,9 @@ class Parser:
             deliver = self._routes.get(parts[1])
             if deliver is not None:
                 headers = LazyHeaders(buffer[start : start + head]) if headed else None
-                reply = parts[2].decode() if len(parts) == 4 else ""
-                deliver(Message(parts[0].decode(), buffer[start + head : stop], reply, headers))
+                reply = parts[2].decode("utf-8", "replace") if len(parts) == 4 else ""
+                subject = parts[0].decode("utf-8", "replace")
+                deliver(Message(subject, buffer[start + head : stop], reply, headers))
             at = stop + 2
         if size - at > _LONGEST_LINE:
             raise ProtocolError

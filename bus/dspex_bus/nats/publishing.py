@@ -12,10 +12,10 @@ import msgspec
 
 from .._headers import EXPECTED_LAST
 from ..bus import Headers, Message, OnStored, Stored
-from ..errors import DeadlineExceeded, DspexError, StoreFailed
+from ..errors import DeadlineExceeded, Disconnected, DspexError, NotPermitted, StoreFailed
 from .connection import Connection
 from .headers import header_block, with_header
-from .jetstream import WRONG_LAST_SEQUENCE, pub_ack
+from .jetstream import WRITE_UNDER_WAY, WRONG_LAST_SEQUENCE, ApiError, pub_ack, translated
 from .replies import Replies, status_of
 
 logger = logging.getLogger("dspex.bus")
@@ -29,7 +29,9 @@ _REPAIRS = 3
 
 
 class Outstanding:
-    __slots__ = ("data", "headers", "once", "repairs", "reply", "sent", "subject", "then")
+    """``live``: it has been handed to a connection, not kept for the next one."""
+
+    __slots__ = ("data", "headers", "live", "once", "repairs", "reply", "sent", "subject", "then")
 
     def __init__(self, subject: str, data: bytes, headers: bytes, once: bool, then: OnStored | None) -> None:
         self.subject = subject
@@ -39,6 +41,7 @@ class Outstanding:
         self.then = then
         self.reply = ""
         self.sent = 0.0
+        self.live = False
         self.repairs = 0
 
 
@@ -52,6 +55,8 @@ class Stores:
         self._outstanding: dict[str, Outstanding] = {}
         self._empty = asyncio.Event()
         self._empty.set()
+        connection.when_lost(self._lost)
+        connection.when_refused(self._refused)
 
     def open(self) -> None:
         self._connection.tasks.start(self._sweep(), "stores: sweep")
@@ -62,7 +67,7 @@ class Stores:
         block = header_block(headers)
         if once:
             block = with_header(block, EXPECTED_LAST, "0") if block else _ONCE
-        self._connection.check_size(subject, data, block)
+        self._connection.check(subject, data, block)
         message = Outstanding(subject, data, block, once, then)
         message.reply = self._replies.expect(partial(self._answered, message))
         self._outstanding[message.reply] = message
@@ -71,12 +76,14 @@ class Stores:
 
     async def _send(self, message: Outstanding) -> None:
         message.sent = time.monotonic()
-        if self._connection.connected or not message.once:
-            try:
-                await self._connection.send(message.subject, message.data, message.reply, message.headers)
-            except DspexError as error:
-                if not message.once:
-                    self._settle(message, error)
+        message.live = self._connection.connected
+        if not message.live and message.once:
+            return  # the connection's return sends it
+        try:
+            await self._connection.send(message.subject, message.data, message.reply, message.headers)
+        except DspexError as error:
+            if not message.once or not error.retryable:
+                self._settle(message, error)
 
     def _answered(self, message: Outstanding, answer: Message) -> None:
         if status_of(answer) == "503":
@@ -89,13 +96,16 @@ class Stores:
             return
         if ack.error is None:
             self._settle(message, Stored(ack.seq))
-        elif ack.error.err_code == WRONG_LAST_SEQUENCE:
-            self._settle(message, Stored(0, created=False))
         else:
-            failure = StoreFailed(
-                f"{message.subject} was not stored: {ack.error.description}", details={"err_code": ack.error.err_code}
-            )
-            self._settle(message, failure)
+            self._turned_down(message, ack.error)
+
+    def _turned_down(self, message: Outstanding, error: ApiError) -> None:
+        if error.err_code == WRONG_LAST_SEQUENCE:
+            self._settle(message, Stored(0, created=False))
+        elif error.err_code == WRITE_UNDER_WAY and message.once:
+            message.sent = 0.0  # the next sweep sends it again, and hears how that was decided
+        else:
+            self._settle(message, translated(error, f"{message.subject} was not stored"))
 
     async def _no_stream(self, message: Outstanding) -> None:
         """Make the streams we were told of, and try again; after a few times it is the caller's."""
@@ -104,13 +114,14 @@ class Stores:
         if message.repairs <= _REPAIRS and message.reply in self._outstanding:
             try:
                 await self._repair()
-                await asyncio.sleep(0.05 * message.repairs)
+                await asyncio.sleep(0.05 * (message.repairs - 1))
                 await self._send(message)
                 return
             except DspexError as error:
                 logger.warning("streams could not be mended: %s", error)
-                if message.once and error.retryable:
-                    return  # the sweep sends it again
+                if not message.once or not error.retryable:
+                    self._settle(message, error)
+                return  # the sweep sends a slot's message again
         self._settle(message, StoreFailed(f"no stream keeps {message.subject}", details={"subject": message.subject}))
 
     def _settle(self, message: Outstanding, result: Stored | Exception) -> None:
@@ -120,7 +131,23 @@ class Stores:
         if not self._outstanding:
             self._empty.set()
         if message.then is not None:
-            message.then(result)
+            try:
+                message.then(result)
+            except Exception:  # it must not end the connection, or hide the result of another store
+                logger.exception("what was to follow the storing of %s failed", message.subject)
+
+    def _lost(self) -> None:
+        """Nobody will say any more whether what was under way has been stored. A slot is asked again."""
+        for message in list(self._outstanding.values()):
+            if message.live and not message.once:
+                self._settle(
+                    message, Disconnected(f"the connection was lost before {message.subject} was known to be stored")
+                )
+
+    def _refused(self, subject: str, error: NotPermitted) -> None:
+        for message in list(self._outstanding.values()):
+            if message.subject.lower() == subject:
+                self._settle(message, error)
 
     async def send_again(self) -> None:
         """After the connection's return: what was sent through the old one may never have arrived."""

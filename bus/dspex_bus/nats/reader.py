@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..bus import Message, OnStoredMessage, Reader, StoredMessage
@@ -32,47 +33,67 @@ class NatsReader(Reader):
         stream: str,
         subjects: Sequence[str],
         callback: OnStoredMessage,
-        last: int,
+        after: int | None,
     ) -> None:
-        self.start = last
         self._connection = connection
         self._jetstream = jetstream
         self._stream = stream
         self._subjects = list(subjects)
         self._callback = callback
-        self.last = last
-        self._inbox = connection.new_inbox()
+        self._after = after
+        self._made = ""
         self._consumer = ""
         self._delivered = 0
-        self._heard = time.monotonic()
         self._broken = asyncio.Event()
-        self._subscription: LastingSubscription | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._inbox: LastingSubscription | None = None
         self._closed = False
 
     async def open(self) -> None:
-        self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
-        await self._create()
+        self._made, last = await self._look()
+        self.start = self.last = last if self._after is None else self._after
+        try:
+            await self._create()
+        except BaseException:
+            await self._hang_up()
+            raise
         self._task = self._connection.tasks.start(self._mend(), f"read {self._stream}")
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._task.cancel()
-        if self._subscription is not None:
-            await self._subscription.close()
+        await self._hang_up()
         await self._delete(self._consumer)
 
     def restart(self) -> None:
         """Go on behind what was handed over last, with a new consumer."""
-        self._consumer = ""
         self._broken.set()
 
+    async def _hang_up(self) -> None:
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            await inbox.close()
+
+    async def _look(self) -> tuple[str, int]:
+        """When the stream was made, and its last sequence."""
+        answer = await self._jetstream.ask(f"STREAM.INFO.{self._stream}")
+        return answer["created"], answer["state"]["last_seq"]
+
     async def _create(self) -> None:
+        """A consumer and an inbox that no earlier one knows: those expire for want of a listener."""
         name = f"reader-{uuid.uuid4().hex[:16]}"
+        self._consumer, self._delivered = name, 0
+        subject = self._connection.new_inbox()
+        self._inbox = await self._connection.subscribe(subject, partial(self._on_message, name))
         config = {
             "name": name,
-            "deliver_subject": self._inbox,
+            "deliver_subject": subject,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self.last + 1,
             "ack_policy": "none",
@@ -85,7 +106,6 @@ class NatsReader(Reader):
             "num_replicas": 1,
             "max_deliver": 1,
         }
-        self._consumer, self._delivered, self._heard = name, 0, time.monotonic()
         body = {"stream_name": self._stream, "config": config}
         await self._jetstream.ask(f"CONSUMER.CREATE.{self._stream}.{name}", body)
 
@@ -102,26 +122,40 @@ class NatsReader(Reader):
                 async with asyncio.timeout(_SILENT_S / 2):
                     await self._broken.wait()
             except TimeoutError:
-                if time.monotonic() - self._heard < _SILENT_S:
+                if self._inbox is not None and time.monotonic() - self._inbox.heard < _SILENT_S:
                     continue
-            self._broken.clear()
-            old, self._consumer = self._consumer, ""
+            if not self._connection.connected:
+                await asyncio.sleep(_RETRY_S)
+                continue
             try:
-                await self._delete(old)
-                await self._create()
+                await self._start_anew()
             except DspexError as error:
                 logger.warning("reading %s again: %s", self._stream, error)
                 await asyncio.sleep(_RETRY_S)
                 self._broken.set()
 
-    async def _on_message(self, message: Message) -> None:
-        self._heard = time.monotonic()
-        if not message.data and status_of(message) == "100":
-            await self._on_control(message)
-            return
-        consumer, delivered, sequence, time_ms = _place(message.reply)
-        if consumer != self._consumer:
-            return
+    async def _start_anew(self) -> None:
+        old, self._consumer = self._consumer, ""
+        self._broken.clear()
+        await self._hang_up()
+        await self._delete(old)
+        made, last = await self._look()
+        if made != self._made or last < self.last:
+            logger.warning("the stream %s was made anew: reading it from its start", self._stream)
+            self._made, self.last = made, 0
+        await self._create()
+
+    async def _on_message(self, consumer: str, message: Message) -> None:
+        async with self._one_at_a_time:  # an earlier inbox's last callback may still be at it
+            if consumer != self._consumer or self._broken.is_set():
+                return
+            if not message.data and status_of(message) == "100":
+                await self._on_control(message)
+            else:
+                await self._on_stored(message)
+
+    async def _on_stored(self, message: Message) -> None:
+        delivered, sequence, time_ms = _place(message.reply)
         if delivered != self._delivered + 1:
             logger.info("a gap in %s after %d: reading on from there", self._stream, self.last)
             self.restart()
@@ -136,12 +170,12 @@ class NatsReader(Reader):
             return
         if stalled := headers.get("Nats-Consumer-Stalled"):
             await self._connection.send(stalled, b"", "", b"")
-        if int(headers.get("Nats-Last-Consumer", 0)) > self._delivered and self._consumer:
+        if int(headers.get("Nats-Last-Consumer", 0)) > self._delivered:
             self.restart()
 
 
-def _place(reply: str) -> tuple[str, int, int, int]:
-    """Consumer, its sequence, the stream's sequence and the time stored, from ``$JS.ACK.…``."""
+def _place(reply: str) -> tuple[int, int, int]:
+    """The consumer's sequence, the stream's, and the time stored, from ``$JS.ACK.…``."""
     parts: Any = reply.split(".")
-    at = 2 if len(parts) < 11 else 4  # a domain and an account come first in the longer form
-    return parts[at + 1], int(parts[at + 4]), int(parts[at + 3]), int(parts[at + 5]) // 1_000_000
+    at = 5 if len(parts) < 11 else 7  # a domain and an account come first in the longer form
+    return int(parts[at + 1]), int(parts[at]), int(parts[at + 2]) // 1_000_000

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from ..errors import NotFound, SetupError, StoreFailed
-from ..streams import PARTITIONS_KEY, BucketSpec, StreamSpec
+from ..streams import BucketSpec, StreamSpec, merged_metadata
 from .jetstream import JetStream
 
 logger = logging.getLogger("dspex.bus")
@@ -48,22 +48,42 @@ def bucket_config(spec: BucketSpec) -> dict[str, Any]:
     }
 
 
-async def prepare(jetstream: JetStream, config: dict[str, Any]) -> None:
+async def make(jetstream: JetStream, config: dict[str, Any]) -> dict[str, Any] | None:
+    """Make the stream; where it is there already, its configuration."""
     name = config["name"]
     try:
-        answer = await jetstream.ask(f"STREAM.INFO.{name}")
+        return await _config(jetstream, name)
     except NotFound:
         try:
             await jetstream.ask(f"STREAM.CREATE.{name}", config)
-            return
         except StoreFailed as error:
             if error.details.get("err_code") != _EXISTS:
-                raise
-        answer = await jetstream.ask(f"STREAM.INFO.{name}")  # somebody made it at the same time
-    wanted = _migrated(answer["config"], config)
+                raise _cannot(name, "made", error) from error
+            return await _config(jetstream, name)  # somebody made it at the same time
+    return None
+
+
+async def prepare(jetstream: JetStream, config: dict[str, Any]) -> None:
+    name = config["name"]
+    there = await make(jetstream, config)
+    wanted = None if there is None else _migrated(there, config)
     if wanted is not None:
         logger.info("the stream %s is brought up to date", name)
-        await jetstream.ask(f"STREAM.UPDATE.{name}", wanted)
+        try:
+            await jetstream.ask(f"STREAM.UPDATE.{name}", wanted)
+        except StoreFailed as error:
+            raise _cannot(name, "brought up to date", error) from error
+
+
+async def _config(jetstream: JetStream, name: str) -> dict[str, Any]:
+    answer = await jetstream.ask(f"STREAM.INFO.{name}")
+    config: dict[str, Any] = answer["config"]
+    return config
+
+
+def _cannot(name: str, what: str, error: StoreFailed) -> StoreFailed | SetupError:
+    """What the server will never do is for a person to settle."""
+    return error if error.retryable else SetupError(f"the stream {name} cannot be {what}: {error}")
 
 
 def _migrated(there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any] | None:
@@ -73,10 +93,7 @@ def _migrated(there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any] |
             f"the stream {config['name']} is kept in {there['storage']} storage and {config['storage']} was asked for: "
             "that cannot be changed while it is there; ask for the other, or delete the stream once it is empty"
         )
-    metadata = {**there.get("metadata", {}), **config.get("metadata", {})}
-    if PARTITIONS_KEY in there.get("metadata", {}):
-        # Sessions are placed by it: what is stored stands.
-        metadata[PARTITIONS_KEY] = there["metadata"][PARTITIONS_KEY]
+    metadata = merged_metadata(there.get("metadata", {}), config.get("metadata", {}))
     wanted = {**there, **config, **({"metadata": metadata} if metadata else {})}
     differs = any(there.get(key) != value and (value or there.get(key)) for key, value in wanted.items())
     return wanted if differs else None
