@@ -4,7 +4,7 @@ BIN := .venv/bin
 NPM := $(shell command -v npm 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-containers lint types imports package check bench docs clean
+.PHONY: help setup demo test test-slow test-containers lint types imports coverage package check bench docs clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +45,13 @@ types: .venv/ready ## mypy, strict
 imports: .venv/ready ## the import rules
 	$(BIN)/lint-imports
 
+coverage: .venv/ready ## every branch of the router's pure parts is tested by tests/core
+	$(BIN)/python -m pytest -q tests/core/plan tests/core/router --cov --cov-report=term
+
 package: .venv/ready ## build the sdist, from it the wheel, and compare the wheel's files with git's
 	$(BIN)/python .ci/package.py
 
-check: test lint types imports package ## all of the above that need no engine
+check: test lint types imports coverage package ## all of the above that need no engine
 
 bench: setup ## the benchmarks, quickly
 	$(BIN)/python benchmarks/steps.py --quick

@@ -41,14 +41,12 @@ from .state import MapRun, ParallelRun, Phase, SequenceRun, Session, StepRun
 from .tree import Growth
 
 Outcome = (StepSucceeded, StepFailed, StepTimedOut, StepLost, StepCancelled)
+Asked = (CancelRequested, SessionPaused, SessionResumed, SignalReceived)
 
 HEARS: dict[Phase, tuple[type, ...]] = {
     "running": (
         *Outcome,
-        CancelRequested,
-        SessionPaused,
-        SessionResumed,
-        SignalReceived,
+        *Asked,
         RetryDue,
         StepDue,
         DeadlinePassed,
@@ -73,11 +71,8 @@ def decide(state: Session | None, event: Event) -> tuple[Session, list[Command]]
     body = event.event if isinstance(event, Recorded) else event
     if state is None or isinstance(body, SessionAccepted):
         return _accept(state, event)
-    if isinstance(event, Recorded):
-        state.sequence = event.sequence
-    if not isinstance(body, HEARS[state.phase]):
-        state.ignored += 1
-        return state, []
+    if not _is_new(state, event) or not isinstance(body, HEARS[state.phase]):
+        return state, _heard(state, None)
     state.now_ms = max(state.now_ms, event.time_ms)
     commands = _hear(state, event)
     if state.phase in ("running", "closing") and not state.root.open:
@@ -99,6 +94,16 @@ def resume(state: Session) -> list[Command]:
         elif isinstance(run, ParallelRun | MapRun) and run.open and not run.settled:
             commands += join.deadline(run)
     return [*commands, TellCancelled() if state.phase == "closing" else _deadline(state)]
+
+
+def _is_new(state: Session, event: Event) -> bool:
+    """Whether ``event`` is none that was folded before. Every control takes a slot, heard or not."""
+    if isinstance(event, Recorded):
+        if event.sequence <= state.sequence:
+            return False
+        state.sequence = event.sequence
+        state.controls += isinstance(event.event, SessionPaused | SessionResumed)
+    return True
 
 
 def _accept(state: Session | None, event: Event) -> tuple[Session, list[Command]]:
@@ -148,13 +153,16 @@ def _hear(state: Session, event: Event) -> list[Command]:
         case Recorded(event=SessionEnded() as ended):
             state.phase, state.ended, state.ended_ms = "ended", ended, event.time_ms
             return [finish(state.accepted, ended, state.accepted_ms, state.ended_ms)]
+        case Recorded() if isinstance(event.event, Asked) and _is_late(state):
+            return _close(state, "timed_out", DEADLINE_PASSED, Growth(state))
         case Recorded(event=CancelRequested() as request):
             state.cancel_requested, state.cancel_reason = True, request.reason
             return _close(state, "cancelled", CANCEL_REQUESTED, Growth(state))
         case Recorded(event=SessionPaused() | SessionResumed() as control):
             return _control(state, paused=isinstance(control, SessionPaused))
         case Recorded(event=SignalReceived() as signal):
-            return _heard(state, _signalled(state, event, signal))
+            run = signals.receive(state, signal)
+            return [] if run is None else step.opening(state, run)
         case Recorded():
             return _outcome(state, event)
         case _:
@@ -180,31 +188,27 @@ def _due(state: Session, event: StepDue) -> list[Command] | None:
 
 def _control(state: Session, *, paused: bool) -> list[Command]:
     """Pause or resume: what was held meanwhile is sent, and children are told."""
-    state.controls += 1
     if paused == state.paused:
         return _heard(state, None)
-    state.paused = paused
+    state.paused, state.paused_ms = paused, state.now_ms
     commands: list[Command] = []
     for run in state.runs.values():
         if not isinstance(run, StepRun) or not run.open:
             continue
         if run.held:
-            commands += step.opening(state, run)
+            commands += step.release(state, run)
         elif isinstance(run.node, PipelineNode) and run.status == "running":
             commands.append(TellChild(child.session_id(state, run), "pause" if paused else "resume"))
     return commands
 
 
-def _signalled(state: Session, event: Recorded, signal: SignalReceived) -> list[Command] | None:
-    if event.sequence <= state.signalled:
-        return None
-    state.signalled = event.sequence
-    run = signals.receive(state, signal)
-    return [] if run is None else step.opening(state, run)
+def _is_late(state: Session) -> bool:
+    """What is stored at or past the run's deadline says that it has passed: a fold without timers decides the same."""
+    return state.now_ms >= state.accepted.deadline_ms
 
 
 def _outcome(state: Session, event: Recorded) -> list[Command]:
-    """Fold an attempt's outcome. One stored at or past the run's deadline also says that the deadline has passed."""
+    """Fold an attempt's outcome."""
     run, outcome = state.runs.get(event.node), event.event
     assert isinstance(outcome, Outcome)
     growth = Growth(state)
@@ -217,8 +221,7 @@ def _outcome(state: Session, event: Recorded) -> list[Command]:
         growth.abandon_branches(run)
     else:
         return _heard(state, None)
-    late = state.now_ms >= state.accepted.deadline_ms
-    if state.phase == "running" and (late or outcome == StepCancelled(reason=DEADLINE_PASSED)):
+    if state.phase == "running" and (_is_late(state) or outcome == StepCancelled(reason=DEADLINE_PASSED)):
         return _close(state, "timed_out", DEADLINE_PASSED, growth)
     growth.propagate()
     if state.phase == "running" and (told := _abandoned(growth.commands)):

@@ -145,10 +145,10 @@ class Session:
 
     ``runs`` holds every node that has started, by its run's id; what ran for an item of a map, or in a round of a loop,
     is forgotten when that has ended, and only ``counts``, by node, tells of it. ``waits`` are the open waits;
-    ``signals`` are those that no wait has taken, ``signalled`` the sequence of the last one that came. ``closing`` is
-    how a session ends that was stopped from outside. ``controls`` counts pauses and resumptions, ``ignored`` duplicates
-    and stale events. ``sequence`` is that of the last journal event folded; ``proposed`` is the end once it is
-    proposed, ``ended`` once it is stored.
+    ``signals`` are those that no wait has taken. ``closing`` is how a session ends that was stopped from outside.
+    ``paused_ms`` is when it was last paused or resumed; ``controls`` counts pauses and resumptions stored, ``ignored``
+    duplicates and stale events. ``sequence`` is that of the last journal event folded; ``proposed`` is the end once it
+    is proposed, ``ended`` once it is stored.
     """
 
     partition: int
@@ -161,12 +161,12 @@ class Session:
     counts: dict[str, Counts] = field(default_factory=dict)
     waits: dict[str, StepRun] = field(default_factory=dict)
     signals: list[SignalReceived] = field(default_factory=list)
-    signalled: int = 0
     phase: Phase = "running"
     closing: EndStatus | None = None
     cancel_requested: bool = False
     cancel_reason: str = ""
     paused: bool = False
+    paused_ms: int = 0
     controls: int = 0
     ignored: int = 0
     proposed: SessionEnded | None = None

@@ -54,19 +54,20 @@ def begin(session: Session, run: StepRun) -> list[Command]:
         run.due_ms = run.started_ms + run.node.timeout_ms if run.node.timeout_ms else 0
         session.waits[run.id] = run
         signals.take(session, run)
+    else:
+        run.held = session.paused
     return opening(session, run)
 
 
 def opening(session: Session, run: StepRun) -> list[Command]:
     """What an open run is waiting for: its delay, or its attempt to be run, abandoned, or failed for want of a
-    field."""
+    field. Nothing where it is held."""
     if run.status == "waiting":
         return [SetTimer(run.due_ms, RetryDue(time_ms=run.due_ms, node=run.id, attempt=run.attempt))]
     if run.abandoned:
         return [propose(run, StepCancelled(reason=run.abandoned))]
     match run.node:
         case TaskNode() | PipelineNode():
-            run.held = session.paused
             return [] if run.held else [_sent(session, run, run.node)]
         case SleepNode():
             return [_due(run)]
@@ -114,6 +115,12 @@ def retry(session: Session, run: StepRun, event: RetryDue) -> list[Command] | No
     return _send(session, run)
 
 
+def release(session: Session, run: StepRun) -> list[Command]:
+    """Send the attempt that was held back while the session was paused."""
+    run.held = False
+    return opening(session, run)
+
+
 def due(session: Session, run: StepRun) -> list[Command] | None:
     """What to record of a sleep or a wait whose time is over; None where the timer is an old one."""
     if not run.open or run.abandoned or run.taken is not None:
@@ -133,9 +140,10 @@ def due(session: Session, run: StepRun) -> list[Command] | None:
 def abandon(session: Session, run: StepRun, reason: str) -> list[Command]:
     """Give up an open run: at once where nothing is sent, else once its attempt's slot is filled.
 
-    A retry that is due counts as sent, whether or not its timer has come: a fold without timers decides the same.
+    A retry that is due counts as sent, or as held, whether or not its timer has come: a fold without timers decides the
+    same.
     """
-    if run.held or (run.status == "waiting" and session.now_ms < run.due_ms):
+    if run.held or (run.status == "waiting" and (session.now_ms < run.due_ms or _due_in_pause(session, run))):
         cancel(session, run, reason)
         return []
     run.status = "running"
@@ -183,7 +191,12 @@ def _fail(session: Session, run: StepRun, status: RunStatus, outcome: StepFailed
 def _send(session: Session, run: StepRun) -> list[Command]:
     run.status = "running"
     run.started_ms = session.now_ms
+    run.held = _due_in_pause(session, run)
     return opening(session, run)
+
+
+def _due_in_pause(session: Session, run: StepRun) -> bool:
+    return session.paused and run.due_ms >= session.paused_ms
 
 
 def _end(session: Session, run: StepRun, status: RunStatus) -> None:

@@ -162,8 +162,8 @@ class Growth:
         run.abandoned = reason
         below = list(run.branches.values()) if isinstance(run, ParallelRun | MapRun) else [run.child]
         for child in below:
-            if child is not None:
-                self.abandon(child, reason)
+            assert child is not None  # an open group has begun
+            self.abandon(child, reason)
 
     def _count(self, run: Run) -> None:
         if run.id != run.node.id:
@@ -204,5 +204,4 @@ def _forget(session: Session, run: Run) -> None:
         case _:  # a map's items and a loop's rounds are forgotten already
             below = []
     for id in below:
-        if id in session.runs:
-            _forget(session, session.runs[id])
+        _forget(session, session.runs[id])

@@ -98,9 +98,8 @@ def _walk(steps: tuple[StepDefinition, ...], path: str, depth: int) -> Iterator[
     for place, step in enumerate(steps):
         here = f"{path}[{place}]"
         yield step, here, depth
-        if depth <= _DEEPEST:
-            for name, below in bodies(step):
-                yield from _walk(below, f"{here}.{name}", depth + 1)
+        for name, below in bodies(step):
+            yield from _walk(below, f"{here}.{name}", depth + 1)
 
 
 def _check(step: StepDefinition, path: str) -> None:

@@ -72,19 +72,22 @@ class Controls:
         while state.paused != paused:
             if await self._store(subjects.control(state.partition, session, state.controls), event):
                 return
-            state = await self._journals.fold(session) or state
+            state = _unended(await self._journals.fold(session) or state)
 
     async def _open(self, session: str) -> Session:
-        state = await self.state(session)
-        if state.ended is not None:
-            raise Conflict(
-                f"session {session} has ended already: {state.ended.status}",
-                code="session_ended",
-                details={"status": state.ended.status},
-            )
-        return state
+        return _unended(await self.state(session))
 
     async def _store(self, slot: str, event: JournalEvent) -> bool:
         """Whether it was stored; False where the slot was filled before."""
         data, headers = encode_event(event, slot)
         return (await self._bus.store_and_wait(slot, data, headers=headers, once=True)).created
+
+
+def _unended(state: Session) -> Session:
+    if state.ended is not None:
+        raise Conflict(
+            f"session {state.id} has ended already: {state.ended.status}",
+            code="session_ended",
+            details={"status": state.ended.status},
+        )
+    return state
