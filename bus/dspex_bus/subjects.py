@@ -189,6 +189,8 @@ def router(id: str) -> str:
 
 
 ROUTERS = f"{ROOT}.router.*"
+PIPELINES_CHANGED = f"{ROOT}.definitions"
+"""Said among routers: what a pipeline's name stands for has changed."""
 
 
 def cancelled(session: str) -> str:

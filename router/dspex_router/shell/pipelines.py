@@ -11,13 +11,15 @@ from dspex_bus.wire import PipelineDefinition, PipelineList, PipelinePut, Pipeli
 
 from ..plan import Reference, check_structure, digest_of
 from .clock import now_ms
+from .definitions import Definitions
 
 _view = msgspec.json.Decoder(PipelineView)
 
 
 class Pipelines:
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, definitions: Definitions) -> None:
         self._bucket = bus.key_value(PIPELINES)
+        self._definitions = definitions
 
     async def put(self, request: PipelinePut) -> PipelineView:
         """Store a definition whose structure is sound. Whether workers offer its handlers is asked when it runs."""
@@ -33,6 +35,7 @@ class Pipelines:
         data = msgspec.json.encode(stored)
         await self._bucket.put(_version(stored.name, stored.version), data)
         await self._bucket.put(_current(stored.name), data)
+        await self._definitions.changed()
         return stored
 
     async def get(self, request: PipelineRequest) -> PipelineView:
@@ -48,6 +51,10 @@ class Pipelines:
         return _view.decode(entry.value)
 
     async def definition(self, reference: Reference) -> PipelineDefinition:
+        """What a run of that name starts with. It may be a moment old: see :class:`Definitions`."""
+        return await self._definitions.get(reference, self._stored)
+
+    async def _stored(self, reference: Reference) -> PipelineDefinition:
         definition = (await self.get(PipelineRequest(name=reference.name, version=reference.version))).definition
         assert definition is not None
         return definition
@@ -70,10 +77,12 @@ class Pipelines:
                     f"version {request.version} is the one in use; put another first, or delete the name"
                 )
             await self._bucket.delete(_version(request.name, request.version))
+            await self._definitions.changed()
             return gone
         await self._bucket.delete(_current(request.name))
         for key in await self._bucket.keys(f"{request.name}.version.*"):
             await self._bucket.delete(key)
+        await self._definitions.changed()
         return gone
 
 

@@ -15,6 +15,7 @@ from .calling import Calling
 from .compiling import Compiling
 from .config import RouterConfig
 from .dead import DeadLetters
+from .definitions import Definitions
 from .endpoints import Endpoints, Parts, add_all
 from .errands import Errands
 from .forking import Forking
@@ -58,7 +59,13 @@ class Router:
         recovery = Recovery(bus, config, owner, journals)
         membership = Membership(bus)
         ownership = Ownership(bus, owner, recovery, membership, journals.partitions)
-        async with presence.following(), membership.following(), anyio.create_task_group() as group:
+        definitions = Definitions(bus)
+        async with (
+            presence.following(),
+            membership.following(),
+            definitions.following(),
+            anyio.create_task_group() as group,
+        ):
             for keep in (errands.run, presence.expire, membership.keep, owner.timers.run):
                 group.start_soon(keep)
             async with ownership.held():
@@ -67,7 +74,7 @@ class Router:
                 group.start_soon(Retention(bus, config, owner).keep)
                 bus.on_reconnect(recovery.resend)
                 endpoints = Endpoints(config, group, importlib.metadata.version("dspex"))
-                pipelines = Pipelines(bus)
+                pipelines = Pipelines(bus, definitions)
                 submitting = Submitting(bus, config, journals, Compiling(config, presence), pipelines)
                 sessions = Sessions(bus, owner, journals)
                 forking = Forking(journals, submitting)
