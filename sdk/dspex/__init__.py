@@ -14,8 +14,8 @@
 """
 
 from dspex_bus.errors import DspexError, InvalidRequest, RunFailed, SetupError, Unavailable
-from dspex_bus.signatures import Signature
-from dspex_bus.signatures import parse_signature as signature
+from dspex_bus.signatures import Input, Output, Signature
+from dspex_bus.signatures import signature_of as signature
 from dspex_bus.wire import PipelineDefinition, RetryPolicy, RunResult, StepDefinition, StoredEvent
 from dspex_services.errors import StepError
 from dspex_services.handlers import Handlers, Step
@@ -44,7 +44,9 @@ __all__ = [
     "Client",
     "DspexError",
     "Handlers",
+    "Input",
     "InvalidRequest",
+    "Output",
     "PipelineDefinition",
     "Prediction",
     "Predictor",

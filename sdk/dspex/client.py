@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex_bus import Bus, subjects
 from dspex_bus.errors import Disconnected, NoRouter, RunFailed, Unavailable
-from dspex_bus.signatures import Signature, parse_signature
+from dspex_bus.signatures import Signature, signature_of
 from dspex_bus.wire import (
     CallReply,
     CallRequest,
@@ -48,6 +48,8 @@ T = TypeVar("T")
 Pipeline = PipelineDefinition | str
 """A definition, or the name of a stored one."""
 
+SignatureForm = Signature | str | Mapping[str, Any] | type
+
 DEFAULT_TIMEOUT_S = 60.0
 _MARGIN_S = 5.0
 """How much longer a client waits than it allows the work to take, so that the system's own answer comes first."""
@@ -75,9 +77,10 @@ class Client:
 
     # --- operations: one answer, nothing stored ---
 
-    def signature(self, spec: str, instructions: str | None = None) -> Signature:
-        """The signature that ``spec`` spells out. Parsed here: it costs microseconds and no message."""
-        return parse_signature(spec, instructions)
+    def signature(self, spec: SignatureForm, instructions: str | None = None) -> Signature:
+        """The signature that ``spec`` spells out, as a text, a class with ``Input[…]`` and ``Output[…]``, or plain
+        data. Read here: it costs microseconds and no message."""
+        return signature_of(spec, instructions)
 
     async def compile_signature(self, spec: str, **options: Any) -> Prediction:
         """The signature's fields, JSON Schemas and digest, as any client in any language gets them."""
@@ -85,7 +88,7 @@ class Client:
 
     async def predict(
         self,
-        signature: Signature | str,
+        signature: SignatureForm,
         inputs: Mapping[str, Any] | None = None,
         *,
         implementation: Implementation = "auto",
@@ -102,17 +105,17 @@ class Client:
         )
 
     def predictor(
-        self, kind: str, signature: Signature | str, *, implementation: Implementation = "auto", **config: Any
+        self, kind: str, signature: SignatureForm, *, implementation: Implementation = "auto", **config: Any
     ) -> Predictor:
         """An operation bound to a signature. ``kind``: ``predict``, ``chain_of_thought``, ``react``, or any
         handler's name."""
         return Predictor(self, kind, {**_signed(signature), **config}, implementation)
 
-    def chain_of_thought(self, signature: Signature | str, **config: Any) -> Predictor:
+    def chain_of_thought(self, signature: SignatureForm, **config: Any) -> Predictor:
         """A predictor that reasons before it answers; its outputs have a ``reasoning`` field."""
         return self.predictor("chain_of_thought", signature, **config)
 
-    def react(self, signature: Signature | str, tools: Sequence[Any], **config: Any) -> Predictor:
+    def react(self, signature: SignatureForm, tools: Sequence[Any], **config: Any) -> Predictor:
         """A predictor that uses tools, which are handlers on the bus: their names, or mappings with ``name``,
         ``handler`` and the constants ``with``."""
         return self.predictor("react", signature, tools=list(tools), **config)
@@ -247,9 +250,10 @@ class Client:
         return decode(reply, answer.data, subject=subject)
 
 
-def _signed(signature: Signature | str) -> dict[str, Any]:
-    if isinstance(signature, str):
-        return {"signature": signature}
+def _signed(form: SignatureForm) -> dict[str, Any]:
+    if isinstance(form, str):
+        return {"signature": form}
+    signature = signature_of(form)
     constants = {"signature": signature.text}
     if signature.instructions:
         constants["instructions"] = signature.instructions

@@ -7,9 +7,9 @@ import decimal
 import typing
 import uuid
 from collections.abc import Callable
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
-from .types import AnyOf, Array, Choice, FixedTuple, Foreign, Mapping, Scalar, Type
+from .types import AnyOf, Array, Choice, Constrained, FixedTuple, Foreign, Mapping, Record, Scalar, Type
 
 _SCALARS: dict[str, Any] = {
     "str": str,
@@ -28,12 +28,15 @@ _SCALARS: dict[str, Any] = {
 _ARRAYS: dict[str, Any] = {"list": list, "set": set, "frozenset": frozenset, "tuple": tuple}
 
 
-def annotation(kind: Type, foreign: Callable[[str], Any]) -> Any:
-    """The annotation DSPy's parser would make of ``str(kind)``. ``foreign`` gives the class for a name such as
-    ``dspy.Image``; it is called only for the names in ``names.DSPY_TYPES``."""
+Special: TypeAlias = "Foreign | Constrained | Record"
+
+
+def annotation(kind: Type, special: Callable[[Special], Any]) -> Any:
+    """The type as Python writes it. ``special`` gives the annotation of what Python has no form of its own for: a class
+    for a name such as ``dspy.Image``, limits, and records."""
 
     def of(part: Type) -> Any:
-        return annotation(part, foreign)
+        return annotation(part, special)
 
     match kind:
         case Scalar(name=name):
@@ -52,8 +55,8 @@ def annotation(kind: Type, foreign: Callable[[str], Any]) -> Any:
             return typing.Literal[values]
         case AnyOf(members=members):
             return typing.Union[tuple(map(of, members))]  # noqa: UP007
-        case Foreign(name=name):
-            return foreign(name)
+        case Foreign() | Constrained() | Record():
+            return special(kind)
         case Array():
             raise AssertionError("an Array has an item or it has none")
     assert_never(kind)

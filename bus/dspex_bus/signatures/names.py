@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .errors import did_you_mean
 from .types import SCALARS, Array, Foreign, Mapping, Type
 
@@ -87,7 +89,7 @@ _REFUSED = {
 }
 
 
-def why_unknown(name: str) -> tuple[str, str | None]:
+def why_unknown(name: str, known: Iterable[str] = ()) -> tuple[str, str | None]:
     """The reason a type name is refused, and a suggestion or None."""
     if name in _REFUSED:
         return _REFUSED[name], None
@@ -96,4 +98,5 @@ def why_unknown(name: str) -> tuple[str, str | None]:
     meant = _OTHER_LANGUAGES.get(name.rsplit(".", 1)[-1].lower())
     if meant:
         return f"unknown type {name!r}", f"did you mean {meant!r}?"
-    return f"unknown type {name!r}: only built-in types are known, none is imported", did_you_mean(name, BARE)
+    reason = f"unknown type {name!r}: only built-in types are known, none is imported"
+    return reason, did_you_mean(name, (*BARE, *known))

@@ -2,29 +2,55 @@
 
     signature   = fields "->" fields
     fields      = field { "," field } [ "," ]
-    field       = name [ ":" type ] [ string ]
+    field       = name [ ":" type ] [ "=" value ] [ string ]
     type        = atom { "|" atom }
-    atom        = name [ "[" arguments "]" ]
+    atom        = ( name [ "[" arguments "]" ] | record ) [ "[" limit { "," limit } "]" ]
+    record      = [ name ] "{" [ string ] fields "}"
+    limit       = name "=" ( number | string )
+    value       = string | number | True | False | None | "[" values "]" | "{" string ":" value … "}"
 
-What DSPy's parser accepts and then drops or changes in silence (defaults, starred names, names given twice, an empty
-side, ``a: None``) is refused with the reason.
+What DSPy's parser accepts and then drops or changes in silence (starred names, names given twice, an empty side,
+``a: None``) is refused with the reason. A record without a name is called after its field; a record's name stands for
+it from there on.
 """
 
 from __future__ import annotations
 
+import inspect
 import keyword
+import math
 import unicodedata
-from typing import NoReturn
+from collections.abc import Mapping as MappingABC
+from typing import Any, NoReturn
 
 from .errors import SignatureError
+from .limits import why_not
 from .names import BARE, CONTAINERS, why_unknown
 from .tokens import END, locate, tokenise, unquote
-from .types import NONE, STR, Array, FixedTuple, Mapping, Type, choice, hashable, union
+from .types import (
+    NONE,
+    STR,
+    Array,
+    Constrained,
+    Field,
+    FixedTuple,
+    Limit,
+    Mapping,
+    Record,
+    Type,
+    choice,
+    hashable,
+    literal,
+    union,
+)
+from .values import Mismatch, coercer
 
 MAX_LENGTH = 65_536
 """Characters in a signature string."""
 MAX_DEPTH = 32
 """Brackets inside brackets in one type."""
+MAX_PARTS = 4096
+"""Parts of all types, those of a struct counted wherever its name stands for it."""
 
 RESERVED = frozenset(
     {"fields", "signature", "instructions", "input_fields", "output_fields", "model_config", "model_fields"}
@@ -33,33 +59,50 @@ RESERVED = frozenset(
 """Names DSPy cannot use for a field."""
 
 _UNUSUAL = RESERVED | set(keyword.kwlist) | {END}
-_CONTINUES = ("[", "|")
+_CONTINUES = ("[", "|", "{")
 _QUOTES = ("'", '"')
 _CONSTANTS: dict[str, bool | None] = {"True": True, "False": False, "None": None}
 
 _EXAMPLE = "for example: question -> answer"
 
-ParsedField = tuple[str, Type, "str | None", bool]
-"""Name, type, description, and whether the type was written."""
+Names = MappingABC[str, Type]
+"""Type names that a caller has registered, and what they stand for."""
 
 
-def parse_fields(text: str) -> tuple[list[ParsedField], list[ParsedField]]:
+def parse_fields(text: str, names: Names | None = None) -> tuple[list[Field], list[Field]]:
     """The input fields and the output fields of a signature string, or SignatureError."""
+    return _Parser(_bounded(text), names).signature()
+
+
+def parse_type(text: str, names: Names | None = None) -> Type:
+    """The type in a text such as ``list[int] | None``, or SignatureError."""
+    parser = _Parser(_bounded(text), names)
+    kind = parser.type()
+    if parser.words[parser.at]:
+        parser.fail(f"expected the end, found {parser.words[parser.at]!r}", parser.at)
+    return kind
+
+
+def _bounded(text: str) -> str:
     if len(text) > MAX_LENGTH:
         raise SignatureError(f"a signature has at most {MAX_LENGTH} characters, this has {len(text)}", text=text)
-    return _Parser(text).signature()
+    return text
 
 
 class _Parser:
-    __slots__ = ("at", "depth", "text", "words")
+    __slots__ = ("at", "depth", "known", "owner", "parts", "sizes", "text", "words")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, names: Names | None = None) -> None:
         self.text = text
         self.words = tokenise(text)
         self.at = 0
         self.depth = 0
+        self.known = dict(names or {})
+        self.parts = 0
+        self.sizes: dict[str, int] = {}
+        self.owner = "Record"  # what a record without a name is called after
 
-    def signature(self) -> tuple[list[ParsedField], list[ParsedField]]:
+    def signature(self) -> tuple[list[Field], list[Field]]:
         seen: set[str] = set()
         inputs = self.fields("input", seen)
         if self.words[self.at] != "->":
@@ -70,13 +113,13 @@ class _Parser:
             self.fail_at_separator("output")
         return inputs, outputs
 
-    def fields(self, side: str, seen: set[str]) -> list[ParsedField]:
+    def fields(self, side: str, seen: set[str]) -> list[Field]:
         words = self.words
-        found: list[ParsedField] = []
+        found: list[Field] = []
         while True:
             word = words[self.at]
             if word in _UNUSUAL or word[0] == "_" or not (word.isidentifier() and word.isascii()):
-                if word in ("->", END) and found:
+                if word in ("->", "}", END) and found:
                     break  # after a trailing comma
                 word = self.checked_name(side)
             if word in seen:
@@ -89,17 +132,85 @@ class _Parser:
             self.at += 1
         return found
 
-    def rest_of_field(self, name: str) -> ParsedField:
-        typed = self.words[self.at] == ":"
+    def rest_of_field(self, name: str) -> Field:
+        words = self.words
+        typed = words[self.at] == ":"
         kind: Type = STR
         if typed:
             self.at += 1
             start = self.at
+            self.owner = name
             kind = self.type()
             if kind is NONE:
                 self.fail("a field that can only be None says nothing", start, "write X | None for an optional field")
-        description = (self.string() or None) if self.words[self.at].startswith(_QUOTES) else None
-        return name, kind, description, typed
+        default = self.default(kind, typed) if words[self.at] == "=" else None
+        description = (self.string() or None) if words[self.at].startswith(_QUOTES) else None
+        return Field(name, kind, description, typed, default)
+
+    def default(self, kind: Type, typed: bool) -> str:
+        at = self.at = self.at + 1
+        value = self.value()
+        try:
+            coercer(kind if typed else STR)(value)
+        except Mismatch as error:
+            self.fail(f"the default does not fit its type: {error}", at)
+        return literal(value)
+
+    def value(self) -> Any:
+        word, at = self.words[self.at], self.at
+        if word in ("[", "{"):
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                self.fail(f"values are nested more than {MAX_DEPTH} deep", at)
+            self.at += 1
+            made: Any = self.items() if word == "[" else self.pairs()
+            self.close(at, "]" if word == "[" else "}")
+            self.depth -= 1
+            return made
+        if word.startswith(_QUOTES):
+            return self.string()
+        if word in _CONSTANTS:
+            self.at += 1
+            return _CONSTANTS[word]
+        suggestion = f"put it in quotes: '{word}'" if word.isidentifier() else None
+        return self.number("a default is a text in quotes, a number, True, False, None, a list or a dict", suggestion)
+
+    def items(self) -> list[Any]:
+        found: list[Any] = []
+        while self.words[self.at] != "]":
+            found.append(self.value())
+            if not self.another():
+                break
+        return found
+
+    def pairs(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while self.words[self.at] != "}":
+            at = self.at
+            if not self.words[at].startswith(_QUOTES):
+                self.fail("the keys of a dict are texts in quotes", at)
+            key = self.string()
+            if key in found:
+                self.fail(f"the key {key!r} is given twice", at)
+            if self.words[self.at] != ":":
+                self.fail(f"expected ':', found {self.words[self.at]!r}", self.at)
+            self.at += 1
+            found[key] = self.value()
+            if not self.another("}"):
+                break
+        return found
+
+    def number(self, wanted: str, suggestion: str | None = None) -> int | float:
+        word = self.words[self.at]
+        made: int | float = 0
+        try:
+            made = int(word) if word.lstrip("-").isdecimal() else float(word)
+        except ValueError:
+            self.fail(f"{wanted}, found {word!r}" if word else wanted, self.at, suggestion)
+        if not word.isascii() or not math.isfinite(made) or word.lstrip("-")[:1] not in "0123456789":
+            self.fail(f"{wanted}, found {word!r}", self.at, suggestion)
+        self.at += 1
+        return made
 
     # --- types -----------------------------------------------------------------------------------
 
@@ -120,21 +231,100 @@ class _Parser:
 
     def atom(self) -> Type:
         at = self.at
+        made = self.unlimited()
+        while self.words[self.at] == "[" and self.words[self.at + 2] == "=":
+            made = self.limited(made, at)
+        return made
+
+    def unlimited(self) -> Type:
+        at = self.at
         word = self.words[at]
+        if word == "{" or (self.words[at + 1] == "{" and word.isidentifier()):
+            return self.record()
         self.at = at + 1
-        if self.words[at + 1] != "[":
-            found = BARE.get(word)
+        if self.words[at + 1] != "[" or self.words[at + 3] == "=":
+            self.grow(self.sizes.get(word, 1), at)
+            found = BARE.get(word) or self.known.get(word)
             return found if found is not None else self.fail_type(at)
         name = CONTAINERS.get(word)
         if name is None:
             return self.fail_brackets(at)
         self.at = at + 2
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            self.fail(f"types are nested more than {MAX_DEPTH} deep", at)
+        self.deeper(at)
         made = self.literal() if name == "Literal" else self.generic(name, at)
         self.depth -= 1
         return made
+
+    def grow(self, parts: int, at: int) -> None:
+        self.parts += parts
+        if self.parts > MAX_PARTS:
+            self.fail(f"the types have more than {MAX_PARTS} parts", at)
+
+    def deeper(self, at: int) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            self.fail(f"types are nested more than {MAX_DEPTH} deep", at)
+
+    def limited(self, base: Type, at: int) -> Type:
+        opened = self.at
+        self.at += 1
+        limits: list[Limit] = []
+        while True:
+            start = self.at
+            name = self.words[start]
+            if self.words[start + 1] != "=":
+                self.fail(f"expected a limit such as {name or 'ge'}=1, found {name!r}", start)
+            self.at += 2
+            quoted = self.words[self.at].startswith(_QUOTES)
+            value = self.string() if quoted else self.number(f"the limit {name} is a number or a text in quotes")
+            reason, suggestion = why_not(base, limits, name, value)
+            if reason:
+                self.fail(reason, start, suggestion)
+            limits.append(Limit(name, value))
+            if not self.another():
+                break
+        self.close(opened)
+        if isinstance(base, Constrained):
+            self.fail("limits go into one pair of brackets", opened)
+        return Constrained(base, tuple(limits))
+
+    def record(self) -> Type:
+        at = self.at
+        named = self.words[at] != "{"
+        self.at += 2 if named else 1
+        owner, before = self.owner, self.parts
+        self.deeper(at)
+        description = inspect.cleandoc(self.string()) or None if self.words[self.at].startswith(_QUOTES) else None
+        if self.words[self.at] == "}":
+            self.fail("a struct needs at least one field", self.at)
+        fields = tuple(self.fields("struct", set()))
+        self.close(at + named, "}")
+        self.depth -= 1
+        self.owner = owner
+        self.grow(len(fields), at)
+        made = self.named(self.words[at], fields, description, at) if named else self.unnamed(fields, description)
+        self.sizes[made.name] = self.parts - before
+        return made
+
+    def named(self, name: str, fields: tuple[Field, ...], description: str | None, at: int) -> Record:
+        if name in BARE or name in CONTAINERS or keyword.iskeyword(name) or not name.isascii():
+            self.fail(f"{name!r} cannot name a struct", at, f"for example {name.capitalize()}Record")
+        made = Record(name, fields, description)
+        if self.known.setdefault(name, made) != made:
+            self.fail(f"there are two different types called {name!r}", at, "give one of them another name")
+        return made
+
+    def unnamed(self, fields: tuple[Field, ...], description: str | None) -> Record:
+        """``shipping_address: {…}`` is a ShippingAddress."""
+        called = "".join(part.capitalize() for part in self.owner.split("_")) or "Record"
+        called = f"{called}Record" if called in BARE or called in CONTAINERS else called
+        number = 1
+        while True:
+            name = called if number == 1 else f"{called}{number}"
+            made = Record(name, fields, description)
+            if self.known.setdefault(name, made) == made:
+                return made
+            number += 1
 
     def generic(self, name: str, at: int) -> Type:
         arguments: list[Type] = []
@@ -191,18 +381,18 @@ class _Parser:
         suggestion = f"put it in quotes: '{word}'" if word.isidentifier() else None
         return self.fail("Literal takes strings in quotes, whole numbers, True, False or None", self.at, suggestion)
 
-    def another(self) -> bool:
+    def another(self, closing: str = "]") -> bool:
         """Whether a comma and one more argument follow; steps over the comma, a trailing one too."""
         if self.words[self.at] != ",":
             return False
         self.at += 1
-        return self.words[self.at] != "]"
+        return self.words[self.at] != closing
 
-    def close(self, opened: int) -> None:
-        if self.words[self.at] != "]":
+    def close(self, opened: int, closing: str = "]") -> None:
+        if self.words[self.at] != closing:
             if not self.words[self.at]:
                 self.fail("this bracket is never closed", opened)
-            self.fail(f"expected ',' or ']', found {self.words[self.at]!r}", self.at)
+            self.fail(f"expected ',' or {closing!r}, found {self.words[self.at]!r}", self.at)
         self.at += 1
 
     def string(self) -> str:
@@ -227,7 +417,7 @@ class _Parser:
         word = self.words[self.at]
         if word in ("->", "") and side == "input" and "->" not in self.words:
             self.fail("a signature needs '->' between its inputs and its outputs", self.at, _EXAMPLE)
-        if word in ("->", ""):
+        if word in ("->", "") and side != "struct":
             self.fail(f"a signature needs at least one {side} field", self.at)
         if word in ("*", "**", "/"):
             self.fail(f"{word!r} has no meaning in a signature", self.at, "list each field by its name")
@@ -248,7 +438,7 @@ class _Parser:
 
     def fail_type(self, at: int) -> NoReturn:
         word = self.words[at]
-        if word in ("", ",", "->", "]", "|", "["):
+        if word in ("", ",", "->", "]", "|", "[", "}", "="):
             found = repr(word) if word else "the end"
             self.fail(f"a type is missing here, found {found}", at)
         if word[0] in "'\"":
@@ -259,12 +449,12 @@ class _Parser:
             self.fail("'...' can only follow the one type of a tuple", at, "for example tuple[int, ...]")
         if not word.replace(".", "").isidentifier():
             self.fail(f"{word!r} is not a type", at)
-        reason, suggestion = why_unknown(word)
+        reason, suggestion = why_unknown(word, self.known)
         self.fail(reason, at, suggestion)
 
     def fail_brackets(self, at: int) -> NoReturn:
         word = self.words[at]
-        if word in BARE:
+        if word in BARE or word in self.known:
             self.fail(f"{word} takes no types in brackets", at + 1)
         self.fail_type(at)
 
@@ -274,8 +464,6 @@ class _Parser:
             self.fail("a signature needs '->' between its inputs and its outputs", self.at, _EXAMPLE)
         if word == "->":
             self.fail("a signature has one '->'; this is a second one", self.at, "separate fields with commas")
-        if word == "=":
-            self.fail("a field cannot have a default here", self.at, "make it optional: name: str | None")
         if word == "]":
             self.fail("this bracket was never opened", self.at)
         missing = "a comma, a colon or '->'" if side == "input" else "a comma, a colon or the end"

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
 
 from .errors import InvalidFields, SignatureError, did_you_mean
-from .parser import ParsedField, parse_fields
-from .schema import json_schema
-from .types import STR, Type, allows_none, foreign_names, quote
+from .parser import Names, parse_fields
+from .schema import Definitions, schema_of
+from .types import STR, Field, foreign_names
 from .values import Coercer, Mismatch, coercer
 
 REASONING = "reasoning"
 """The output field that chain of thought fills in first."""
-
-
-class Field(msgspec.Struct, frozen=True):
-    """``typed`` is whether a type was written. An input without one takes any value, as in DSPy; it is still ``str``
-    in the prompt."""
-
-    name: str
-    type: Type
-    description: str | None = None
-    typed: bool = True
-
-    def __str__(self) -> str:
-        declared = f"{self.name}: {self.type}" if self.typed else self.name
-        return declared if self.description is None else f"{declared} {quote(self.description)}"
-
-    @property
-    def optional(self) -> bool:
-        """Whether None is allowed, so that the field may be left out."""
-        return allows_none(self.type)
 
 
 class Signature(msgspec.Struct, frozen=True, dict=True):
@@ -93,20 +74,22 @@ class Signature(msgspec.Struct, frozen=True, dict=True):
 
     def validate_inputs(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values with each converted to its field's type, in the order of the fields. InvalidFields names every
-        field that is missing, wrong or unknown. An optional field that is left out stays out."""
+        field that is missing, wrong or unknown. One left out gets its default, or stays out where it has none and is
+        optional."""
         return _fit("inputs", self._input_coercers, values, fill=False)
 
     def coerce_outputs(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Like :meth:`validate_inputs` for outputs; an optional field that is left out becomes None, as in DSPy."""
+        """Like :meth:`validate_inputs` for outputs; an optional field that is left out becomes its default,
+        or None, as in DSPy."""
         return _fit("outputs", self._output_coercers, values, fill=True)
 
     @cached_property
-    def _input_coercers(self) -> dict[str, tuple[Coercer | None, bool]]:
-        return {f.name: (coercer(f.type) if f.typed else None, f.optional) for f in self.inputs}
+    def _input_coercers(self) -> dict[str, tuple[Coercer | None, Field]]:
+        return {f.name: (coercer(f.type) if f.typed else None, f) for f in self.inputs}
 
     @cached_property
-    def _output_coercers(self) -> dict[str, tuple[Coercer | None, bool]]:
-        return {f.name: (coercer(f.type), f.optional) for f in self.outputs}
+    def _output_coercers(self) -> dict[str, tuple[Coercer | None, Field]]:
+        return {f.name: (coercer(f.type), f) for f in self.outputs}
 
     def with_reasoning(self) -> Signature:
         """The signature for chain of thought: ``reasoning`` is its first output. One that has it already keeps its
@@ -126,44 +109,62 @@ def parse_signature(text: str, instructions: str | None = None) -> Signature:
 
     Raises SignatureError. Results are cached, and equal arguments give the same object.
     """
-    inputs, outputs = parse_fields(text)
+    return parse_with(text, instructions, None)
+
+
+def parse_with(text: str, instructions: str | None, names: Names | None) -> Signature:
+    """Like :func:`parse_signature`, not cached, with types of the caller's own by name."""
+    inputs, outputs = parse_fields(text, names)
+    return made_of(inputs, outputs, instructions)
+
+
+def made_of(inputs: Sequence[Field], outputs: Sequence[Field], instructions: str | None) -> Signature:
+    """The signature with these fields; without instructions, or with empty ones, it gets DSPy's default ones."""
     if not instructions:
         instructions = f"Given the fields {_listed(inputs)}, produce the fields {_listed(outputs)}."
-    return Signature(
-        tuple([Field(*field) for field in inputs]), tuple([Field(*field) for field in outputs]), instructions
-    )
+    return Signature(tuple(inputs), tuple(outputs), instructions)
 
 
-def _listed(fields: list[ParsedField]) -> str:
-    return ", ".join([f"`{field[0]}`" for field in fields])
+def _listed(fields: Sequence[Field]) -> str:
+    return ", ".join([f"`{field.name}`" for field in fields])
 
 
 def _object_schema(fields: Iterable[Field], *, any_when_untyped: bool) -> dict[str, Any]:
+    shared: Definitions = {}
     properties: dict[str, Any] = {}
     required = []
     for field in fields:
-        schema = {} if any_when_untyped and not field.typed else json_schema(field.type)
-        properties[field.name] = schema | ({"description": field.description} if field.description else {})
+        schema = {} if any_when_untyped and not field.typed else schema_of(field.type, shared)
+        if field.description:
+            schema["description"] = field.description
+        if field.default is not None:
+            schema["default"] = field.default_value
+        properties[field.name] = schema
         if not field.optional:
             required.append(field.name)
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    found = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {**found, "$defs": shared} if shared else found
 
 
 def _fit(
-    side: str, coercers: Mapping[str, tuple[Coercer | None, bool]], values: Mapping[str, Any], *, fill: bool
+    side: str, coercers: Mapping[str, tuple[Coercer | None, Field]], values: Mapping[str, Any], *, fill: bool
 ) -> dict[str, Any]:
     fitted: dict[str, Any] = {}
     faults: dict[str, str] = {}
     missing = []
-    for name, (convert, optional) in coercers.items():
-        if name not in values:
-            if not optional:
+    for name, (convert, field) in coercers.items():
+        if name in values:
+            value = values[name]
+        elif field.default is not None:
+            value = field.default_value
+        else:
+            if not field.optional:
                 missing.append(name)
             elif fill:
                 fitted[name] = None
             continue
         try:
-            fitted[name] = values[name] if convert is None else convert(values[name])
+            fitted[name] = value if convert is None else convert(value)
         except Mismatch as mismatch:
             faults[name] = str(mismatch)
     for name in values:

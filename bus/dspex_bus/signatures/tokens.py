@@ -12,11 +12,11 @@ END = ""
 
 _TOKEN = re.compile(
     r"""\s*(
-        \w[\w.]*                            # a name, dotted or not, or a number
+        (?!\d)\w[\w.]*                      # a name, dotted or not
       | ->
+      | -?\d\w*(?:\.\w*)?(?:(?<=[eE])[+-]\d+)?  # a number; the parser says what is wrong with it
       | '[^'\\]*(?:\\.[^'\\]*)*'
       | "[^"\\]*(?:\\.[^"\\]*)*"
-      | -\d[\w.]*
       | \.\.\.
       | \*\*
       | \S                                  # anything else is a word of its own: the parser says what is wrong

@@ -1,11 +1,13 @@
 """The types a signature's field can have, as a small tree of values.
 
-``str(type)`` is the canonical text: what the parser reads back to an equal tree, and what DSPy's own parser accepts.
+``str(type)`` is the canonical text: what the parser reads back to an equal tree.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import ast
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -78,7 +80,89 @@ class Foreign(msgspec.Struct, frozen=True):
         return self.name
 
 
-Type: TypeAlias = Scalar | Array | FixedTuple | Mapping | Choice | AnyOf | Foreign
+class Constrained(msgspec.Struct, frozen=True):
+    """``int[ge=0, le=10]``: values of ``base`` that keep to all of the ``limits``, in the order written."""
+
+    base: Type
+    limits: tuple[Limit, ...]
+
+    def __str__(self) -> str:
+        return f"{self.base}[{', '.join(map(str, self.limits))}]"
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """``name`` is one of ``LIMITS``."""
+
+    name: str
+    value: int | float | str
+
+    def __str__(self) -> str:
+        return f"{self.name}={quote(self.value) if isinstance(self.value, str) else repr(self.value)}"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """``Person{name: str, age: int}``: an object with these fields. What is known under one name is one record."""
+
+    name: str
+    fields: tuple[Field, ...]
+    description: str | None = None
+
+    def __str__(self) -> str:
+        said = "" if self.description is None else f"{quote(self.description)} "
+        return f"{self.name}{{{said}{', '.join(map(str, self.fields))}}}"
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A field of a signature or of a record. ``typed`` is whether a type was written. An input without one takes any
+    value, as in DSPy; it is still ``str`` in the prompt. ``default`` is its literal, None where there is none."""
+
+    name: str
+    type: Type
+    description: str | None = None
+    typed: bool = True
+    default: str | None = None
+
+    def __str__(self) -> str:
+        declared = f"{self.name}: {self.type}" if self.typed else self.name
+        given = "" if self.default is None else f" = {self.default}"
+        return declared + given + ("" if self.description is None else f" {quote(self.description)}")
+
+    @property
+    def default_value(self) -> Any:
+        """A fresh copy of the default."""
+        assert self.default is not None
+        return ast.literal_eval(self.default)
+
+    @property
+    def optional(self) -> bool:
+        """Whether it may be left out: None is allowed, or there is a default."""
+        return self.default is not None or allows_none(self.type)
+
+
+Type: TypeAlias = Scalar | Array | FixedTuple | Mapping | Choice | AnyOf | Foreign | Constrained | Record
+
+NUMBERS = ("ge", "gt", "le", "lt", "multiple_of")
+TEXTS = ("min_length", "max_length", "pattern")
+SIZES = ("min_items", "max_items")
+LIMITS = (*NUMBERS, *TEXTS, *SIZES)
+
+
+def base_of(kind: Type) -> Type:
+    """The type without the limits on it."""
+    return kind.base if isinstance(kind, Constrained) else kind
+
+
+def limits_of(kind: Type) -> tuple[str, ...]:
+    """The names of the limits that values of a type can have."""
+    match kind:
+        case Scalar(name="int" | "float" | "decimal.Decimal"):
+            return NUMBERS
+        case Scalar(name="str"):
+            return TEXTS
+        case Array() | Mapping():
+            return SIZES
+    return ()
+
 
 STR = Scalar("str")
 NONE = Scalar("None")
@@ -128,23 +212,50 @@ def hashable(kind: Type) -> bool:
             return item is None or hashable(item)
         case FixedTuple(items=parts) | AnyOf(members=parts):
             return all(map(hashable, parts))
-        case Array() | Mapping() | Foreign():
+        case Array() | Mapping() | Foreign() | Record():
             return False
+        case Constrained(base=base):
+            return hashable(base)
     return True
 
 
 def foreign_names(kind: Type) -> tuple[str, ...]:
     """The DSPy-only types inside the type, in the order written."""
+    return tuple(part.name for part in walk(kind) if isinstance(part, Foreign))
+
+
+def walk(kind: Type) -> Iterator[Type]:
+    """The type and every type inside it, in the order written."""
+    yield kind
+    for part in parts_of(kind):
+        yield from walk(part)
+
+
+def parts_of(kind: Type) -> tuple[Type, ...]:
     match kind:
-        case Foreign(name=name):
-            return (name,)
         case FixedTuple(items=parts) | AnyOf(members=parts):
-            return tuple(name for part in parts for name in foreign_names(part))
+            return parts
         case Array(item=item) if item is not None:
-            return foreign_names(item)
+            return (item,)
         case Mapping(key=key, value=value) if key is not None and value is not None:
-            return foreign_names(key) + foreign_names(value)
+            return (key, value)
+        case Constrained(base=base):
+            return (base,)
+        case Record(fields=fields):
+            return tuple(field.type for field in fields)
     return ()
+
+
+def literal(value: Any) -> str:
+    """The canonical text of a default: what Python and the parser read back to an equal value."""
+    match value:
+        case str():
+            return quote(value)
+        case list():
+            return f"[{', '.join(map(literal, value))}]"
+        case dict():
+            return f"{{{', '.join(f'{literal(key)}: {literal(part)}' for key, part in value.items())}}}"
+    return repr(value)
 
 
 _ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias, assert_never
 
+from .limits import check_of
 from .moments import MOMENTS
-from .types import AnyOf, Array, Choice, FixedTuple, Foreign, Mapping, Scalar, Type
+from .types import AnyOf, Array, Choice, Constrained, Field, FixedTuple, Foreign, Limit, Mapping, Record, Scalar, Type
 
 EXACT, STRICT, LAX = 0, 1, 2
 """The value's own type; a conversion that cannot surprise (int to float); any that makes sense (text to a number)."""
@@ -60,6 +61,10 @@ def coercer(kind: Type) -> Coercer:
             return _choice(values, text)
         case AnyOf(members=members):
             return _any_of(tuple(map(coercer, members)), str(kind))
+        case Constrained(base=base, limits=limits):
+            return _constrained(coercer(base), limits)
+        case Record(name=name, fields=fields):
+            return _record(name, fields)
         case Foreign():
             return _anything
     assert_never(kind)
@@ -257,13 +262,62 @@ def _choice(values: tuple[str | int | bool | None, ...], text: str) -> Coercer:
 
 
 def _any_of(members: tuple[Coercer, ...], text: str) -> Coercer:
+    """The first member that fits with the least change; of objects, the one that has most of the value's keys."""
+
     def convert(value: Any, level: int = LAX) -> Any:
         for attempt in range(level + 1):
+            best: tuple[int, Any] | None = None
             for member in members:
                 try:
-                    return member(value, attempt)
+                    made = member(value, attempt)
                 except Mismatch:
                     continue
+                if type(made) is not dict or type(value) is not dict:
+                    return made
+                shared = len(made.keys() & value.keys())
+                if best is None or shared > best[0]:
+                    best = shared, made
+            if best is not None:
+                return best[1]
         raise Mismatch(text, value)
+
+    return convert
+
+
+# --- limits and records --------------------------------------------------------------------------
+
+
+def _constrained(base: Coercer, limits: tuple[Limit, ...]) -> Coercer:
+    checks = tuple(map(check_of, limits))
+
+    def convert(value: Any, level: int = LAX) -> Any:
+        made = base(value, level)
+        for keeps, says in checks:
+            if not keeps(made):
+                raise Mismatch(says, made)
+        return made
+
+    return convert
+
+
+def _record(name: str, fields: tuple[Field, ...]) -> Coercer:
+    """Objects become dicts with the record's fields, in its order; other keys are dropped, as pydantic does it."""
+    readers = tuple((field.name, coercer(field.type) if field.typed else _str, field) for field in fields)
+
+    def convert(value: Any, level: int = LAX) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise Mismatch(f"{name}, an object", value)
+        made: dict[str, Any] = {}
+        for key, read, field in readers:
+            if key in value:
+                try:
+                    made[key] = read(value[key], level)
+                except Mismatch as mismatch:
+                    raise mismatch.inside(key) from None
+            elif field.default is not None:
+                made[key] = read(field.default_value)
+            else:
+                raise Mismatch(f"{name} with {key!r}", value)
+        return made
 
     return convert

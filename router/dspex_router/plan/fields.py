@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from dspex_bus.errors import InvalidPipeline
-from dspex_bus.signatures import Signature, SignatureError, parse_signature
+from dspex_bus.signatures import Signature, SignatureError, read_signature
 from dspex_bus.wire import HandlerInfo, StepDefinition
 
 from ..conditions import goes_through_a_list, names
@@ -35,15 +35,15 @@ def signature_of(step: StepDefinition, info: HandlerInfo, path: str) -> Signatur
     """The signature of a step that reads its fields; checked here, so that a bad one never reaches a worker."""
     if info.reads != "signature":
         return None
-    text, instructions = step.with_.get("signature"), step.with_.get("instructions")
-    if not isinstance(text, str):
+    given, instructions = step.with_.get("signature"), step.with_.get("instructions")
+    if not isinstance(given, str | dict):
         raise InvalidPipeline(
             "the step needs a signature, such as 'question -> answer'",
             path=f"{path}.with.signature",
             code="invalid_signature",
         )
     try:
-        return parse_signature(text, instructions if isinstance(instructions, str) else None)
+        return read_signature(given, instructions if isinstance(instructions, str) else None)
     except SignatureError as error:
         raise InvalidPipeline(
             error.message, path=f"{path}.with.signature", code="invalid_signature", details=error.details

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from dspex_bus.errors import InvalidRequest
-from dspex_bus.signatures import parse_signature
+from dspex_bus.signatures import read_signature, to_data
 
 from ..cache import Made, key
 from ..handlers import Handlers, Step
@@ -27,9 +27,10 @@ from .template import compile_template
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """A signature such as ``question -> answer: str``."""
+    """A signature such as ``question -> answer: str``, or as an object with ``inputs`` and ``outputs``, each from names
+    to types or a JSON Schema."""
 
-    spec: str
+    spec: str | dict[str, Any]
     instructions: str | None = None
 
 
@@ -41,17 +42,22 @@ class Parsed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    """``definition`` is the signature as an object. ``native`` is false where only DSPy can handle its ``types``."""
+
     signature: str
     instructions: str
     digest: str
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
+    definition: dict[str, Any]
+    native: bool = True
+    types: list[str] = []
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A model's reply and the signature it answers."""
 
-    signature: str
+    signature: str | dict[str, Any]
     text: str
     instructions: str | None = None
     layout: Literal["auto", "chat", "json"] = "auto"
@@ -178,7 +184,7 @@ def _signatures(handlers: Handlers) -> None:
     @handlers.handler("signature")
     async def signature(request: Spec) -> Parsed:
         """Check a signature, and name its fields."""
-        found = parse_signature(request.spec, request.instructions)
+        found = read_signature(request.spec, request.instructions)
         return Parsed(
             signature=found.text,
             instructions=found.instructions,
@@ -189,19 +195,22 @@ def _signatures(handlers: Handlers) -> None:
     @handlers.handler("compile_signature")
     async def compile_signature(request: Spec) -> Compiled:
         """A signature with the JSON Schemas of its inputs and outputs, and its digest."""
-        found = parse_signature(request.spec, request.instructions)
+        found = read_signature(request.spec, request.instructions)
         return Compiled(
             signature=found.text,
             instructions=found.instructions,
             digest=found.digest,
             input_schema=found.input_schema(),
             output_schema=found.output_schema(),
+            definition=to_data(found),
+            native=not found.foreign,
+            types=list(found.foreign),
         )
 
     @handlers.handler("parse_reply")
     async def parse_reply(request: Reply) -> dict[str, Any]:
         """The signature's outputs in a model's reply, typed."""
-        found = parse_signature(request.signature, request.instructions)
+        found = read_signature(request.signature, request.instructions)
         if request.layout == "json":
             return parse_json_reply(found, request.text)
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from dspex_bus.signatures import Signature, parse_signature
+from dspex_bus.signatures import Signature, read_signature
 from dspex_bus.wire import Usage
 
 from ..errors import StepError
@@ -22,7 +22,7 @@ class PredictOptions(msgspec.Struct, frozen=True, kw_only=True):
     own. ``cache`` keeps the model's replies: seconds, true (an hour, or what the operator set), or false to ask anew;
     without it the operator's table decides."""
 
-    signature: str
+    signature: str | dict[str, Any]
     instructions: str | None = None
     demos: list[dict[str, Any]] = []
     model: str | None = None
@@ -62,7 +62,7 @@ class Models:
 
 async def predict(models: Models, options: PredictOptions, step: Step, *, reasoning: bool = False) -> dict[str, Any]:
     """The signature's outputs. A reply that does not fit the chat layout is asked for once more as JSON, as in DSPy."""
-    signature = parse_signature(options.signature, options.instructions)
+    signature = read_signature(options.signature, options.instructions)
     if reasoning:
         signature = signature.with_reasoning()
     values = signature.validate_inputs(step.inputs)

@@ -60,8 +60,52 @@ REFUSED = [
     ("a -> b -> c", 7, "one '->'"),
     ("a: None -> b", 3, "can only be None"),
     ("a: Optional[None] -> b", 3, "can only be None"),
-    ("a: int = 3 -> b", 7, "default"),
-    ("a = 'x' -> b", 2, "default"),
+    ("a: int = 'x' -> b", 9, "does not fit its type"),
+    ("a = 3 -> b", 4, "does not fit its type"),
+    ("a: int = -> b", 9, "a default is"),
+    ("a: int = x -> b", 9, "a default is"),
+    ("a: float = 1e999 -> b", 11, "a default is"),
+    ("a: list = [1 -> b", 13, "expected ',' or ']'"),
+    ("a: dict = {1: 2} -> b", 11, "keys of a dict"),
+    ("a: dict = {'x' 2} -> b", 15, "expected ':'"),
+    ("a: dict = {'x': 1, 'x': 2} -> b", 19, "given twice"),
+    ("a: int[ge=5] = 3 -> b", 15, "at least 5"),
+    ("a: int[ge=] -> b", 10, "is a number"),
+    ("a: int[ge] -> b", 6, "takes no types"),
+    ("a: int[ge=1, le] -> b", 13, "expected a limit"),
+    ("a: int[ge=1, ge=2] -> b", 13, "given twice"),
+    ("a: int[ge=3, le=1] -> b", 13, "no value keeps"),
+    ("a: int[gt=3, lt=3] -> b", 13, "no value keeps"),
+    ("a: int[min_length=3] -> b", 7, "has no limit 'min_length'"),
+    ("a: int[ge='x'] -> b", 7, "is a number"),
+    ("a: str[min_length=-1] -> b", 7, "a whole number"),
+    ("a: str[min_length=1.5] -> b", 7, "a whole number"),
+    ("a: str[min_length=3, max_length=2] -> b", 21, "no value keeps"),
+    ("a: str[pattern=3] -> b", 7, "a pattern is a text"),
+    ("a: str[pattern='('] -> b", 7, "the pattern is wrong"),
+    ("a: str[pattern='(?=x)'] -> b", 7, "the pattern is wrong"),
+    ("a: int[multiple_of=0] -> b", 7, "more than 0"),
+    ("a: bool[ge=0] -> b", 8, "has no limit"),
+    ("a: int[ge=0][le=3] -> b", 13, "one pair of brackets"),
+    ("a: {} -> b", 4, "at least one field"),
+    ("a: {'x'} -> b", 7, "at least one field"),
+    ("a: {x: int -> b", 11, "expected ',' or '}'"),
+    ("a: {x: int", 3, "never closed"),
+    ("a: {x: int y} -> b", 11, "expected ',' or '}'"),
+    ("a: {x: int, x: str} -> b", 12, "given twice"),
+    ("a: {_x: int} -> b", 4, "cannot start with '_'"),
+    ("a: A{x: int}, c: A{y: int} -> b", 17, "two different types"),
+    ("a: str{x: int} -> b", 3, "cannot name a struct"),
+    ("a: dict[{x: int}, str] -> b", 8, "cannot be a key"),
+    ("a: A[int] -> b", 3, "unknown type 'A'"),
+    ("a: A{x: int}, c: A[int] -> b", 18, "takes no types"),
+    (
+        "a: "
+        + ", ".join(f"x{n}: A{n}{{" + ("v: int" if not n else f"a: A{n - 1}, b: A{n - 1}") + "}" for n in range(20))[4:]
+        + " -> b",
+        225,
+        "more than 4096 parts",
+    ),
     ("a, a -> b", 3, "given twice"),
     ("a -> b, a", 8, "given twice"),
     ("*args -> b", 0, "'*' has no meaning"),
@@ -245,18 +289,46 @@ def _containers(inner: st.SearchStrategy[t.Type]) -> st.SearchStrategy[t.Type]:
     )
 
 
-_types = st.recursive(_leaves, _containers, max_leaves=6)
+_limited = st.sampled_from(
+    [
+        t.Constrained(t.SCALARS["int"], (t.Limit("ge", 0), t.Limit("le", 10))),
+        t.Constrained(t.SCALARS["float"], (t.Limit("gt", -1.5), t.Limit("lt", 2e-7))),
+        t.Constrained(t.STR, (t.Limit("max_length", 9), t.Limit("pattern", "^[a-z']+\\s$"))),
+        t.Constrained(t.Array("list", t.STR), (t.Limit("min_items", 1),)),
+    ]
+)
+_types = st.recursive(_leaves | _limited, _containers, max_leaves=6)
 _descriptions = st.none() | _texts
+_literals = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
+    max_leaves=5,
+)
 
 
 @st.composite
 def _fields(draw: st.DrawFn) -> list[Field]:
     made = []
     for name in draw(st.lists(_names, min_size=2, max_size=6, unique=True)):
-        kind = draw(_types)
-        typed = kind != t.NONE and draw(st.booleans())
-        made.append(Field(name, kind if typed else t.STR, draw(_descriptions), typed))
+        made.append(draw(_field(name, len(made))))
     return made
+
+
+@st.composite
+def _field(draw: st.DrawFn, name: str, place: int) -> Field:
+    kind = draw(_types)
+    typed = kind != t.NONE and draw(st.booleans())
+    if typed and draw(st.integers(0, 4)) == 0:  # its default may be anything
+        return Field(name, t.ANY, draw(_descriptions), True, t.literal(draw(_literals)))
+    if typed and draw(st.integers(0, 3)) == 0:
+        inner = draw(st.lists(_names, min_size=1, max_size=3, unique=True))
+        members = tuple(
+            Field(each, draw(_types.filter(lambda kind: kind != t.NONE)), draw(_descriptions)) for each in inner
+        )
+        doc = draw(st.none() | st.sampled_from(["A thing.", "It's\n\nlong"]))
+        kind = t.Record(f"Made{place}", members, doc)
+        kind = draw(st.sampled_from([kind, t.Array("list", kind), t.union([kind, t.NONE])]))
+    return Field(name, kind if typed else t.STR, draw(_descriptions), typed)
 
 
 @given(_fields(), st.text(max_size=30), st.data())
@@ -272,11 +344,30 @@ def test_parse_of_print_is_the_identity(fields: list[Field], instructions: str, 
     assert msgspec.json.encode(signature.output_schema())
 
 
-@given(st.text(alphabet="ab: ,->[]|'\"\\*=intlsLeral.0 \n", max_size=40))
-@settings(max_examples=300, deadline=None, database=None)
+_WORD = (
+    "a b int str list dict Literal Optional tuple A ge max_items None 3 -1.5 'x' \"y\" -> : , [ ] { } | = * ... é 1e ."
+)
+_WORDS = [*_WORD.split(), " ", "\n", "'", "\\", "->->"]
+
+
+@given(
+    st.text(alphabet="ab: ,->[]{}|'\"\\*=intlsLeral.0 \n", max_size=40)
+    | st.lists(st.sampled_from(_WORDS)).map(" ".join)
+)
+@settings(max_examples=600, deadline=None, database=None)
 def test_any_text_is_read_or_refused_in_place(text: str) -> None:
     error = _refusal(text)
     assert error is None or (0 <= error.position <= len(text) and "\n" in error.message)
+
+
+@given(st.lists(st.sampled_from(_WORDS), max_size=12).map("".join))
+@settings(max_examples=400, deadline=None, database=None)
+def test_what_is_read_is_printed_and_read_to_the_same(middle: str) -> None:
+    try:
+        signature = parse_signature.__wrapped__(f"a: {middle} -> b: {middle}")
+    except SignatureError:
+        return
+    assert parse_signature.__wrapped__(signature.text) == signature
 
 
 def _refusal(text: str) -> SignatureError | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from dspex_bus.signatures import Field, Signature, json_schema
+from dspex_bus.signatures import Field, Signature, json_schema, limits_text
 from dspex_bus.signatures import types as t
 
 from ..errors import UnsupportedNatively
@@ -45,7 +45,7 @@ Answer: TypeAlias = Callable[[Prompt, Mapping[str, Any], "str | None"], str]
 
 
 def columns(fields: Iterable[Field]) -> tuple[Column, ...]:
-    return tuple(Column(field.name, f"[[ ## {field.name} ## ]]\n", field.type == t.STR) for field in fields)
+    return tuple(Column(field.name, f"[[ ## {field.name} ## ]]\n", t.base_of(field.type) == t.STR) for field in fields)
 
 
 def require_native(signature: Signature) -> None:
@@ -90,8 +90,12 @@ def _add_demos(made: list[Message], prompt: Prompt, answer: Answer, demos: Seque
 
 
 def field_list(fields: Iterable[Field]) -> str:
-    """Numbered lines: name, type, description."""
-    lines = [f"{n}. `{f.name}` ({type_name(f.type)}): {_description(f)}" for n, f in enumerate(fields, 1)]
+    """Numbered lines: name, type, description; below it the limits."""
+    lines = []
+    for number, field in enumerate(fields, 1):
+        lines.append(f"{number}. `{field.name}` ({type_name(t.base_of(field.type))}): {_description(field)}")
+        if isinstance(field.type, t.Constrained) and (said := limits_text(field.type.limits)):
+            lines.append(f"Constraints: {said}")
     return "\n".join(lines).strip()
 
 
@@ -133,7 +137,31 @@ def type_name(kind: t.Type) -> str:
             )
         case t.AnyOf(members=members):
             return f"Union[{', '.join(map(type_name, members))}]"
+        case t.Constrained(base=base, limits=limits):
+            return f"Annotated[{', '.join([type_name(base), *map(_limit_name, limits)])}]"
+        case t.Record(name=name):
+            return name
     raise UnsupportedNatively([str(kind)])
+
+
+_LIMIT_NAMES = {
+    "ge": "Ge(ge={!r})",
+    "gt": "Gt(gt={!r})",
+    "le": "Le(le={!r})",
+    "lt": "Lt(lt={!r})",
+    "multiple_of": "MultipleOf(multiple_of={!r})",
+    "min_length": "MinLen(min_length={!r})",
+    "max_length": "MaxLen(max_length={!r})",
+    "min_items": "MinLen(min_length={!r})",
+    "max_items": "MaxLen(max_length={!r})",
+    "pattern": "StringConstraints(strip_whitespace=None, to_upper=None, to_lower=None, strict=None, min_length=None, "
+    "max_length=None, pattern={!r}, ascii_only=None)",
+}
+
+
+def _limit_name(limit: t.Limit) -> str:
+    """A limit inside a type, as Python shows the class that DSPy is given for it."""
+    return _LIMIT_NAMES[limit.name].format(limit.value)
 
 
 def _literal(text: str) -> str:
@@ -147,7 +175,7 @@ def _literal(text: str) -> str:
 
 def placeholder(field: Field, *, output: bool) -> str:
     """What stands for the field's value in the system message: its name in braces, and for outputs what it must be."""
-    note = _must_be(field.type) if output else ""
+    note = _must_be(t.base_of(field.type)) if output else ""
     return f"{{{field.name}}}        # note: the value you produce {note}" if note else f"{{{field.name}}}"
 
 
@@ -166,4 +194,5 @@ def _must_be(kind: t.Type) -> str:
 
 def requirement(field: Field) -> str:
     """The reminder of a field's type at the end of a request."""
-    return "" if field.type == t.STR else f" (must be formatted as a valid Python {type_name(field.type)})"
+    kind = t.base_of(field.type)
+    return "" if kind == t.STR else f" (must be formatted as a valid Python {type_name(kind)})"

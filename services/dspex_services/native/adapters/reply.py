@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from dspex_bus.signatures import Signature, coercer
+from dspex_bus.signatures import Field, Signature, coercer
 from dspex_bus.signatures import types as t
 
 from ..errors import ReplyError
@@ -38,13 +38,18 @@ def typed_readers(signature: Signature) -> Mapping[str, Reader]:
 def completed(
     signature: Signature, layout: str, text: str, values: dict[str, Any], faults: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The values in the order of the signature, None for optional outputs left out; ReplyError if others are."""
+    """The values in the order of the signature; optional outputs left out have their default, or None. ReplyError if
+    others are left out, or wrong."""
     if len(values) == len(signature.outputs):
         return {field.name: values[field.name] for field in signature.outputs}
     missing = [f.name for f in signature.outputs if f.name not in values and f.name not in faults and not f.optional]
     if missing or faults:
         raise ReplyError(layout, text, missing=missing, faults=faults)
-    return {field.name: values.get(field.name) for field in signature.outputs}
+    return {f.name: values[f.name] if f.name in values else _default(f) for f in signature.outputs}
+
+
+def _default(field: Field) -> Any:
+    return None if field.default is None else coercer(field.type)(field.default_value)
 
 
 _NO_JSON = re.compile(r"[\w.:+-]*")
@@ -81,6 +86,8 @@ def _repaired(text: str) -> Any:
 
 
 def _text_reader(kind: t.Type) -> Reader:
+    if isinstance(kind, t.Constrained):
+        return _both(_text_reader(kind.base), coercer(kind))
     fit = coercer(kind)
     if kind == t.STR:
         return str
@@ -91,7 +98,13 @@ def _text_reader(kind: t.Type) -> Reader:
     return lambda text: fit(_from_text(text))
 
 
+def _both(read: Reader, fit: Reader) -> Reader:
+    return lambda value: fit(read(value))
+
+
 def _typed_reader(kind: t.Type) -> Reader:
+    if isinstance(kind, t.Constrained):
+        return _both(_typed_reader(kind.base), coercer(kind))
     fit = coercer(kind)
     read = _text_reader(kind)
     if kind == t.STR:

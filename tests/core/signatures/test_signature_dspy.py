@@ -1,0 +1,126 @@
+"""Our signatures as DSPy's and back, without loss."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from test_signature_parser import _fields
+
+from dspex_bus.signatures import Field, Signature, SignatureError, parse_signature
+from dspex_bus.signatures import types as t
+
+dspy = pytest.importorskip("dspy")
+import pydantic  # noqa: E402
+
+from dspex_services.dspy.signatures import from_dspy, to_dspy  # noqa: E402
+
+
+@given(_fields())
+@settings(max_examples=150, deadline=None, database=None)
+def test_the_way_to_dspy_and_back_loses_nothing(fields: list[Field]) -> None:
+    signature = Signature(tuple(fields[:1]), tuple(_typed(fields[1:])), "Do it.")
+    assert from_dspy(to_dspy(signature)).signature == signature
+
+
+def _typed(fields: list[Field]) -> list[Field]:
+    """DSPy does not tell an output without a type from one that is a str."""
+    return [Field(f.name, f.type, f.description, True, f.default) for f in fields]
+
+
+class Line(pydantic.BaseModel):  # type: ignore[misc]
+    """One line."""
+
+    sku: str = pydantic.Field(description="what", min_length=1)
+    count: int = pydantic.Field(default=1, ge=1)
+    sizes: list[Annotated[int, pydantic.Field(ge=0)]] = []
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Checked(pydantic.BaseModel):  # type: ignore[misc]
+    a: int
+
+    @pydantic.field_validator("a")
+    @classmethod
+    def odd(cls, value: int) -> int:
+        return value
+
+
+class Tree(pydantic.BaseModel):  # type: ignore[misc]
+    inside: list[Tree] = []
+
+
+class Ordering(dspy.Signature):  # type: ignore[misc]
+    """Sort out an order.
+
+    Carefully.
+    """
+
+    text: str = dspy.InputField()
+    seen: list[Line] = dspy.InputField(desc="so far", default=[])
+    top: int = dspy.InputField(desc="at most", ge=1, le=10, default=3)
+    untyped = dspy.InputField()
+    lines: list[Line] = dspy.OutputField(desc="all of them", min_length=1)
+    when: dt.date | None = dspy.OutputField(default=None)
+    kind: Literal["a", "b"] = dspy.OutputField()
+
+
+def test_a_class_of_dspys() -> None:
+    line = "Line{'One line.' sku: str[min_length=1] 'what', count: int[ge=1] = 1, sizes: list[int[ge=0]] = []}"
+    made = from_dspy(Ordering)
+    assert made.signature == parse_signature(
+        f"text: str, seen: list[{line}] = [] 'so far', top: int[ge=1, le=10] = 3 'at most', untyped -> "
+        f"lines: list[{line}][min_items=1] 'all of them', when: datetime.date | None = None, kind: Literal['a', 'b']",
+        "Sort out an order.\n\nCarefully.",
+    )
+    assert made.types == {}
+    again = to_dspy(made.signature)
+    chat = dspy.ChatAdapter()
+    inputs = {"text": "x", "seen": [], "top": 2, "untyped": ["a"]}
+    assert chat.format(again, [], inputs) == chat.format(Ordering, [], inputs)
+    assert again.input_fields["seen"].default == []
+
+
+class Painting(dspy.Signature):  # type: ignore[misc]
+    """Paint."""
+
+    picture: dspy.Image = dspy.InputField()
+    past: dspy.History = dspy.InputField()
+    colour: Colour = dspy.OutputField()
+    checked: list[Checked] = dspy.OutputField()
+    tree: Tree = dspy.OutputField()
+
+
+def test_types_with_code_of_their_own_keep_their_names_and_need_dspy() -> None:
+    made = from_dspy(Painting)
+    assert made.signature.foreign == ("dspy.Image", "dspy.History", "Colour", "Checked", "Tree")
+    assert made.types == {"Colour": Colour, "Checked": Checked, "Tree": Tree}
+    again = to_dspy(made.signature, made.types)
+    for name, info in Painting.fields.items():
+        assert again.fields[name].annotation == info.annotation
+
+
+def test_two_classes_of_one_name_cannot_be_told_apart() -> None:
+    other: Any = enum.Enum("Colour", ["GREEN"])
+    signature = dspy.Signature({"a": (Colour, dspy.InputField()), "b": (other, dspy.OutputField())}, "Do.")
+    with pytest.raises(SignatureError, match="two different types called 'Colour'"):
+        from_dspy(signature)
+
+
+def test_strings_of_dspys_are_ours() -> None:
+    made = from_dspy(dspy.Signature("question, k: int -> answer: list[str]", "Do."))
+    assert made.signature == parse_signature("question, k: int -> answer: list[str]", "Do.")
+
+
+def test_a_default_arrives_in_dspy_as_a_value_of_its_type() -> None:
+    signature = to_dspy(parse_signature("when: datetime.date = '2024-05-31', who: {name: str} = {'name': 'Ada'} -> a"))
+    assert signature.input_fields["when"].default == dt.date(2024, 5, 31)
+    assert signature.input_fields["who"].default.name == "Ada"
+    assert t.literal({"a": [1, None, "it's"]}) == "{'a': [1, None, 'it\\'s']}"
