@@ -18,6 +18,7 @@ LIVE = "dspex_live"
 PIPELINES = "dspex_pipelines"
 CACHE = "dspex_cache"
 OBJECTS = "dspex_objects"
+PROGRAMS = "dspex_programs"
 
 DEFAULT_PARTITIONS = 16
 CACHE_BYTES = 256 * 1024 * 1024
@@ -87,5 +88,6 @@ def buckets(*, replicas: int = 1) -> list[BucketSpec]:
     return [
         BucketSpec(name=LIVE, replicas=replicas),
         BucketSpec(name=PIPELINES, replicas=replicas),
+        BucketSpec(name=PROGRAMS, replicas=replicas),
         BucketSpec(name=CACHE, ttl=True, most_bytes=CACHE_BYTES, replicas=replicas),
     ]

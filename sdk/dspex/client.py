@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex_bus import Bus, subjects
@@ -36,6 +37,7 @@ from dspex_bus.wire import (
     error_from,
     error_info,
 )
+from dspex_services.programs import ProgramStore
 
 from .predictions import Prediction, Predictor
 from .sessions import Session
@@ -74,6 +76,11 @@ class Client:
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
+
+    @cached_property
+    def programs(self) -> ProgramStore:
+        """Stored programs: versions, tags, promotion."""
+        return ProgramStore(self.bus)
 
     # --- operations: one answer, nothing stored ---
 

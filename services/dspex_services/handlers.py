@@ -29,7 +29,7 @@ class Step:
 
     ``inputs`` are the context's fields that the step reads, ``options`` its constants. ``remaining_s`` is the time
     left. ``cache`` is the worker's. A handler that leaves work in a thread puts the thread's future in ``thread``: the
-    step's slot is not free before it ends."""
+    step's slot is not free before it ends. ``program`` is the digest of the stored program that ran."""
 
     session: str
     node: str
@@ -44,6 +44,7 @@ class Step:
     usage: Usage | None = None
     cache: Cache | None = None
     thread: asyncio.Future[Any] | None = None
+    program: str = ""
 
     @property
     def remaining_s(self) -> float:

@@ -173,6 +173,7 @@ class StepReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_us: int = 0
     error: ErrorInfo | None = None
     usage: Usage | None = None
+    program: str = ""
     runs: int = 0
     succeeded: int = 0
     failed: int = 0

@@ -70,12 +70,15 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class StepSucceeded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.succeeded"):
+    """``program`` is the digest of the stored program that ran, where the step named one."""
+
     outputs: dict[str, Any]
     cached: bool = False
     worker: str = ""
     started_ms: int = 0
     duration_us: int = 0
     usage: Usage | None = None
+    program: str = ""
 
 
 class StepFailed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.failed"):

@@ -94,4 +94,6 @@ def _told(outcome: StepOutcome | None) -> dict[str, Any]:
         told = {"worker": outcome.worker, "started_ms": outcome.started_ms, "duration_us": outcome.duration_us}
     if isinstance(outcome, StepSucceeded | StepFailed):
         told["usage"] = outcome.usage
+    if isinstance(outcome, StepSucceeded):
+        told["program"] = outcome.program
     return told

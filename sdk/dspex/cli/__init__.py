@@ -28,6 +28,7 @@ COMMANDS = {
     "pools": "dspex.cli.show:pools",
     "dead": "dspex.cli.dead:dead",
     "cache": "dspex.cli.cache:cache",
+    "programs": "dspex.cli.programs:programs",
     "doctor": "dspex.cli.doctor:doctor",
     "router": "dspex.cli.up:router",
     "pool": "dspex.cli.up:pool",

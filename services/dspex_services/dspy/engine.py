@@ -38,21 +38,26 @@ from ..lm import (
 )
 from .blocking import BlockingCalls
 from .canonical import StreamEvents, canonical_error, request_of, response_of
+from .metering import Meter
 
 _PIECES = 64
 
 
 @dataclass(frozen=True)
 class Calling:
-    """How the calls of one step use the cache. ``ttl`` is as in :func:`dspex_services.lm.ttl_of`."""
+    """How the calls of one step use the cache, and who counts what they cost. ``ttl`` is as in
+    :func:`dspex_services.lm.ttl_of`."""
 
     ttl: bool | float | None = None
     program: str = ""
     renew: bool = False
+    meter: Meter | None = None
 
 
 _USUAL = Calling()
-_calling: ContextVar[Calling] = ContextVar("dspex_calling", default=_USUAL)
+_CALLING = "dspex_calling"
+"""DSPy's settings, unlike a context variable, reach the threads that DSPy starts."""
+
 _rollout: ContextVar[int | None] = ContextVar("dspex_rollout", default=None)
 
 
@@ -92,12 +97,9 @@ class Engine:
 
     @contextmanager
     def calling(self, how: Calling) -> Iterator[None]:
-        """The calls made within, in this task and what it starts, use the cache like that."""
-        token = _calling.set(how)
-        try:
+        """The calls made within use the cache like that: in this task, what it starts, and DSPy's own threads."""
+        with dspy.context(**{_CALLING: how}):
             yield
-        finally:
-            _calling.reset(token)
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         try:
@@ -138,12 +140,15 @@ class Engine:
     async def _answer(self, model: str, asked: LMRequest, on_delta: OnDelta | None = None) -> LMReply:
         try:
             client = await self._client(model)
-            return await complete(client, asked, self._caching(client.config), on_delta=on_delta)
+            how: Calling = dspy.settings.get(_CALLING, _USUAL)
+            reply = await complete(client, asked, self._caching(client.config, how), on_delta=on_delta)
+            if how.meter is not None:
+                how.meter.count(reply)
+            return reply
         except LMError as error:
             raise canonical_error(error) from error
 
-    def _caching(self, config: LMConfig) -> Caching | None:
-        how = _calling.get()
+    def _caching(self, config: LMConfig, how: Calling) -> Caching | None:
         ttl_s = ttl_of(how.ttl, config)
         if self.cache is None or ttl_s is None:
             return None

@@ -6,9 +6,11 @@ import threading
 from typing import Any
 
 import dspy
-from dspy.utils.usage_tracker import UsageTracker
 
 from dspex_bus.wire import Usage
+
+from ..handlers import total_usage
+from ..lm import LMReply
 
 
 class Stopped(BaseException):
@@ -16,12 +18,13 @@ class Stopped(BaseException):
 
 
 class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
-    """Counts LM calls, and keeps the last failure."""
+    """Counts what LM calls cost, and keeps the last failure."""
 
     def __init__(self, model: str) -> None:
         self.failure: BaseException | None = None
-        self.calls = 0
         self._model = model
+        self._usage: Usage | None = None
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -32,27 +35,24 @@ class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
         if self._stopped.is_set():
             raise Stopped
 
-    def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        self.calls += 1
-
     def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         if exception is not None:
             self.failure = exception
 
-    def usage(self, counted: dict[str, dict[str, Any]]) -> Usage | None:
-        """``counted`` is what DSPy's usage tracker has by model."""
-        if not self.calls:
-            return None
-        return Usage(
-            calls=self.calls,
-            input_tokens=sum(int(entry.get("prompt_tokens") or 0) for entry in counted.values()),
-            output_tokens=sum(int(entry.get("completion_tokens") or 0) for entry in counted.values()),
+    def count(self, reply: LMReply) -> None:
+        """What the engine says of a call. From any thread."""
+        said = Usage(
+            calls=0 if reply.cached else 1,
+            saved_calls=1 if reply.cached else 0,
+            input_tokens=reply.usage.input_tokens,
+            output_tokens=reply.usage.output_tokens,
+            cached_tokens=reply.usage.cached_tokens,
             model=self._model,
+            cost=reply.cost,
         )
+        with self._lock:
+            self._usage = said if self._usage is None else total_usage(self._usage, said)
 
-
-class SharedTracker(UsageTracker):  # type: ignore[misc]
-    """DSPy copies a request's tracker for each of its threads and drops the copies; this one counts for all."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> SharedTracker:
-        return self
+    def usage(self) -> Usage | None:
+        """The whole of it; None where no model was asked."""
+        return self._usage

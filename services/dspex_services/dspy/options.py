@@ -14,7 +14,8 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``lm`` holds further parameters of the call (``top_p``, ``seed``, ``stop``, ``reasoning_effort``, …).
     ``adapter`` is ``chat``, ``json``, ``xml``, ``baml`` or ``two_step``, whose second step asks ``extraction_model``.
-    """
+    ``cache`` keeps the model's replies that many seconds, or not at all with false; without it the operator's table of
+    models decides."""
 
     model: str | None = None
     temperature: float | None = None
@@ -22,6 +23,7 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
     lm: dict[str, Any] = {}
     adapter: str = "chat"
     extraction_model: str | None = None
+    cache: bool | float | None = None
 
 
 class ModuleOptions(ModelOptions, frozen=True, kw_only=True):
@@ -42,6 +44,12 @@ class UserOptions(ModelOptions, frozen=True, kw_only=True):
 
     demos: list[dict[str, Any]] | dict[str, list[dict[str, Any]]] = []
     program: str | None = None
+
+
+class ProgramOptions(ModelOptions, frozen=True, kw_only=True):
+    """``program`` is the name of a stored program: ``name``, ``name@tag`` or ``name@version``."""
+
+    program: str
 
 
 class PredictOptions(ModuleOptions, frozen=True, kw_only=True):

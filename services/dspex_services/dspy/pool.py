@@ -11,9 +11,10 @@ from dspex_bus.wire import HandlerInfo
 from ..handlers import Handlers, Step
 from .agents import agents
 from .ensembles import ensembles
+from .loading import apply
 from .modules import fields, import_object, is_module
-from .options import PredictOptions, UserOptions
-from .programs import Programs, options_of
+from .options import PredictOptions, ProgramOptions, UserOptions
+from .programs import Programs, convert, options_of, signature_of
 from .retrievers import retrievers
 from .values import plain
 
@@ -29,7 +30,7 @@ def dspy_handlers(programs: Programs) -> Handlers:
 
 
 def predictors(programs: Programs) -> Handlers:
-    """``dspy.Predict`` and ``dspy.ChainOfThought``."""
+    """``dspy.Predict`` and ``dspy.ChainOfThought``, and programs made of either."""
     handlers = Handlers()
 
     @handlers.handler("dspy.Predict", reads="signature", implementation="dspy")
@@ -42,7 +43,24 @@ def predictors(programs: Programs) -> Handlers:
         """Reason first, then answer; the outputs have a ``reasoning`` field besides the signature's."""
         return await _predicted(programs, "ChainOfThought", options, step)
 
+    @handlers.handler("dspy.Program", reads="any", implementation="dspy")
+    async def program(_: dict[str, Any], step: Step) -> dict[str, Any]:
+        """A stored program as it was made: its own module, signature and state. Reads what its signature needs."""
+        options = convert(step.options, ProgramOptions)
+        loaded = await programs.loader.load(step.bus, options.program)
+        module = programs.made(loaded.origin)
+        apply(module, loaded.state, programs.models)
+        step.program = loaded.digest
+        return await programs.run(module, _needed(module, step.inputs), options, step)
+
     return handlers
+
+
+def _needed(module: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Of the whole context what the module takes."""
+    signature = signature_of(module)
+    names = tuple(signature.input_fields) if signature is not None else sum(fields(module), ())
+    return {name: values[name] for name in names if name in values}
 
 
 async def _predicted(programs: Programs, kind: str, options: PredictOptions, step: Step) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from typing import Any
 import dspy
 import msgspec
 
-from dspex_bus.wire import Usage
-
 from ..errors import InvalidInput
 from ..handlers import Step
+from ..programs import Origin
 from .adapters import adapter_for
 from .discovery import Directory
+from .engine import Calling
 from .failures import translated
-from .metering import Meter, SharedTracker
+from .loading import Loader, apply
+from .metering import Meter
 from .model import Models
 from .options import ModelOptions, ModuleOptions, UserOptions
 from .sandbox import sandbox_factory
@@ -34,6 +35,9 @@ PARAMETERS = frozenset(
 _THREADED = (dspy.RLM, dspy.CodeAct)
 
 
+_SIMPLE = ("Predict", "ChainOfThought")
+
+
 class Programs:
     """The modules of one worker. Prototypes are made once; every request works on a copy, since a module that is used
     twice keeps what it was given."""
@@ -41,6 +45,7 @@ class Programs:
     def __init__(self, models: Models) -> None:
         self.models = models
         self.directory = Directory()
+        self.loader = Loader()
         self.threads = Threads()
         self.sandbox_factory = sandbox_factory()
         self.functions: dict[str, Callable[..., Any]] = {}
@@ -51,8 +56,25 @@ class Programs:
         """A module of one's own: ``kind`` is the name of a class of DSPy that takes a signature."""
         return self._prototype(kind, options.signature, options.instructions).deepcopy()
 
+    def made(self, origin: Origin) -> Any:
+        """A new module as the program was made of. Raises InvalidInput where this pool has none like it."""
+        kind = origin.module.removeprefix("dspy.")
+        if kind in _SIMPLE and origin.signature:
+            return self._prototype(kind, origin.signature, origin.instructions).deepcopy()
+        if origin.module in self.prototypes:
+            return self.prototypes[origin.module].deepcopy()
+        listed = ", ".join((*(f"dspy.{name}" for name in _SIMPLE), *sorted(self.prototypes)))
+        raise InvalidInput(
+            f"this pool cannot make the module {origin.module or 'that the program is of'!r}; it has: {listed}",
+            code="unknown_module",
+        )
+
     async def ready(self, module: Any, options: ModuleOptions | UserOptions, step: Step) -> Any:
-        """The module with the step's demos."""
+        """The module with the state of the step's program, if it names one, and its demos."""
+        if options.program is not None:
+            program = await self.loader.load(step.bus, options.program)
+            apply(module, program.state, self.models)
+            step.program = program.digest
         give_demos(module, options.demos)
         return module
 
@@ -83,26 +105,28 @@ class Programs:
     ) -> Any:
         """The prediction itself. ``settings`` are further settings of DSPy for this request."""
         lm = self.lm(options)
-        meter, tracker = Meter(lm.model), SharedTracker()
+        meter = Meter(lm.model)
         context = dspy.context(
             lm=lm,
             adapter=adapter_for(options, self.models),
             trace=[],
             disable_history=True,
-            usage_tracker=tracker,
             callbacks=[meter],
             **settings,
         )
         values = await resolved(dict(inputs), step.bus)
-        signature = _signature(module)
+        signature = signature_of(module)
         if signature is not None:
             values = typed(signature, values)
+        engine = self.models.engine
+        if engine.cache is None:
+            engine.cache = step.cache
         try:
-            with context, translated():
+            with context, translated(), engine.calling(Calling(ttl=options.cache, program=step.program, meter=meter)):
                 return self._answered(await self._call(module, values, step), meter)
         finally:
             meter.stop()
-            step.record_usage(usage_of(meter, tracker))
+            step.record_usage(meter.usage())
 
     def _answered(self, prediction: Any, meter: Meter) -> Any:
         # Modules that try several times swallow what went wrong and answer with nothing.
@@ -128,21 +152,25 @@ def give_demos(module: Any, demos: list[dict[str, Any]] | dict[str, list[dict[st
             predictor.demos = [dspy.Example(**demo) for demo in given]
 
 
-def usage_of(meter: Meter, tracker: SharedTracker) -> Usage | None:
-    return meter.usage(tracker.get_total_tokens())
-
-
 def options_of(kind: type[Any], values: dict[str, Any]) -> Any:
     """The fields of an options struct taken out of a mapping of inputs."""
     names = kind.__struct_fields__
-    return msgspec.convert({name: values.pop(name) for name in names if name in values}, kind)
+    return convert({name: values.pop(name) for name in names if name in values}, kind)
+
+
+def convert(values: Mapping[str, Any], kind: type[Any]) -> Any:
+    """The struct of these values. Raises InvalidInput naming the field."""
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(str(error)) from error
 
 
 def _build(kind: str, signature: str, instructions: str | None) -> Any:
     return getattr(dspy, kind)(dspy_signature(signature, instructions))
 
 
-def _signature(module: Any) -> Any:
+def signature_of(module: Any) -> Any:
     """What a module's inputs are typed by: its own signature, or that of its one predictor."""
     own = getattr(module, "signature", None)
     if own is not None or not isinstance(module, dspy.Module):

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import dspy
 
+from dspex_bus.wire import HandlerInfo
+
 from .adapters import ADAPTERS, TWO_STEP
 from .model import Models
 from .options import ModuleOptions
@@ -21,7 +23,7 @@ APART = {
 }
 """DSPy's names that are no handler, and what to use instead."""
 
-_NAMES_OF_MODULES = (*dspy.predict.__all__, *dspy.retrievers.__all__, "ColBERTv2", "Flex")
+_NAMES_OF_MODULES = (*dspy.predict.__all__, *dspy.retrievers.__all__, "ColBERTv2", "Flex", "Program")
 _COMMON = frozenset(ModuleOptions.__struct_fields__)
 
 
@@ -34,22 +36,31 @@ class Row(NamedTuple):
 
 
 def rows() -> Iterator[Row]:
-    """A row for each of DSPy's modules and retrievers, in DSPy's order."""
+    """A row for each of DSPy's modules and retrievers, in DSPy's order, and one for stored programs."""
     offered = {info.name: info for info in dspy_handlers(Programs(Models({}))).infos()}
     for name in _NAMES_OF_MODULES:
         info = offered.get(f"dspy.{name}")
         if info is None:
             yield Row(name, APART[name], "", "", "")
             continue
-        signed = info.reads == "signature"
         own = [field for field in (*info.required, *info.optional) if field not in _COMMON]
+        signed = info.reads == "signature"
         yield Row(
             name,
             f"`module: dspy.{name}`: {info.summary}",
-            "the signature's inputs" if signed else ", ".join(f"`{field}`" for field in info.required),
+            _reads(info),
             _writes(signed, info.outputs),
             ", ".join(f"`{field}`" for field in own if signed or field in info.optional),
         )
+
+
+def _reads(info: HandlerInfo) -> str:
+    match info.reads:
+        case "signature":
+            return "the signature's inputs"
+        case "any":
+            return "what the program needs"
+    return ", ".join(f"`{field}`" for field in info.required)
 
 
 def _writes(signed: bool, outputs: tuple[str, ...] | None) -> str:

@@ -68,6 +68,7 @@ class Attempt:
             started_ms=started,
             duration_us=_microseconds(clock),
             usage=self._step.usage,
+            program=self._step.program,
         )
 
     async def _returned(self, threads: ThreadPoolExecutor, arguments: tuple[Any, ...]) -> Any:

@@ -1,0 +1,19 @@
+"""Programs: what an optimizer or a person made of a module, on the bus by name and version. Imports no DSPy."""
+
+from .diff import Change, diff
+from .states import from_file, to_file
+from .store import ProgramStore, reference
+from .types import Origin, Program, ProgramVersion, Promotion
+
+__all__ = [
+    "Change",
+    "Origin",
+    "Program",
+    "ProgramStore",
+    "ProgramVersion",
+    "Promotion",
+    "diff",
+    "from_file",
+    "reference",
+    "to_file",
+]
