@@ -51,13 +51,15 @@ OnStored = Callable[["Stored | Exception"], None]
 
 
 class Delivery(ABC):
-    """A stored task in the hands of one worker. ``deliveries`` is 1 the first time."""
+    """A stored task in the hands of one worker. ``deliveries`` is 1 the first time. ``receipt`` is what somebody else
+    needs to give it back, see :meth:`Bus.give_back`."""
 
-    __slots__ = ("data", "deliveries", "headers", "subject")
+    __slots__ = ("data", "deliveries", "headers", "receipt", "subject")
     subject: str
     data: bytes
     headers: Headers | None
     deliveries: int
+    receipt: str
 
     @abstractmethod
     async def ack(self) -> None:
@@ -296,6 +298,10 @@ class Bus(ABC):
         ack_wait_s: float = 15.0,
     ) -> Consumer:
         """Join (and make if absent) the shared durable consumer of ``subject``. Nothing comes before ``want``."""
+
+    @abstractmethod
+    async def give_back(self, receipt: str) -> None:
+        """Have a task delivered again that was delivered to somebody who is dead. Harmless where it is done already."""
 
     @abstractmethod
     async def purge(self, stream: str, subject: str) -> int:

@@ -213,6 +213,11 @@ def dead(pool: str, session: str, node: str, attempt: int) -> str:
     return f"{DEAD}.{pool}.{session}.{node}.{attempt}"
 
 
+def dead_unnamed(task_subject: str) -> str:
+    """For what came on a pool's lane under no task's subject."""
+    return dead(task_subject.split(".")[3], "unknown", "unknown", zlib.crc32(task_subject.encode()))
+
+
 def dead_letters(pool: str | None) -> str:
     """Every dead letter, or a pool's."""
     return f"{DEAD}.>" if pool is None else f"{DEAD}.{pool}.>"

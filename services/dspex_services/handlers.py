@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
+import logging
+import math
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from dspex_bus.wire import CallReply, CallRequest, ErrorInfo, HandlerInfo, Usage
 from .cache import Cache
 from .errors import InvalidInput, InvalidOutput, SetupError
 
+logger = logging.getLogger("dspex.worker")
+
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 Reads = Literal["fields", "signature", "any"]
 
 
@@ -28,8 +32,7 @@ class Step:
     """What a handler may know and do besides its input: take it as a second argument.
 
     ``inputs`` are the context's fields that the step reads, ``options`` its constants. ``remaining_s`` is the time
-    left. ``cache`` is the worker's. A handler that leaves work in a thread puts the thread's future in ``thread``: the
-    step's slot is not free before it ends. ``program`` is the digest of the stored program that ran."""
+    left. ``cache`` is the worker's. ``program`` is the digest of the stored program that ran."""
 
     session: str
     node: str
@@ -41,9 +44,9 @@ class Step:
     clock: Callable[[], float]
     ends_at: float
     say: Callable[[str, float | None], Awaitable[None]]
+    thread: Callable[[Callable[[], Any]], Awaitable[Any]]
     usage: Usage | None = None
     cache: Cache | None = None
-    thread: asyncio.Future[Any] | None = None
     program: str = ""
 
     @property
@@ -54,6 +57,12 @@ class Step:
     async def progress(self, note: str, fraction: float | None = None) -> None:
         """Tell whoever watches how far it is; ``fraction`` is from 0 to 1. Not stored."""
         await self.say(note, fraction)
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """What a blocking function returns, called in one of the worker's threads. The step keeps its slot until the
+        thread ends, even when the step itself has ended before: a thread cannot be stopped."""
+        returned: T = await self.thread(function)
+        return returned
 
     def record_usage(self, usage: Usage | None) -> None:
         """Add an LM call's usage to the step's outcome."""
@@ -113,12 +122,16 @@ class Handler:
         """What the function returned as a JSON-friendly mapping. Raises InvalidOutput."""
         try:
             values = msgspec.to_builtins(returned, str_keys=True)
-        except (TypeError, msgspec.MsgspecError) as error:
+            encoded = msgspec.json.encode(values)
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise InvalidOutput(f"{self.info.name} returned what cannot travel: {error}") from error
         if not isinstance(values, dict):
             raise InvalidOutput(
                 f"{self.info.name} returned {type(returned).__name__}; a handler returns a Struct or a dict"
             )
+        # JSON has neither of them: they would arrive as null. To look through everything is dear, and seldom needed.
+        if b"null" in encoded and (place := _not_finite(values, "$")):
+            raise InvalidOutput(f"{self.info.name} returned what cannot travel: {place} is not a finite number")
         return values
 
 
@@ -187,7 +200,10 @@ class Handlers:
 
     async def close(self) -> None:
         for callback in self._closing:
-            await callback()
+            try:
+                await callback()
+            except Exception:  # whoever's it is: the others are closed all the same
+                logger.exception("handlers could not be closed")
 
     def get(self, name: str) -> Handler:
         try:
@@ -231,6 +247,19 @@ def describe(
         summary=(inspect.getdoc(function) or "").partition("\n")[0],
         schema=schema,
     )
+
+
+def _not_finite(value: Any, place: str) -> str:
+    """Where the first NaN or infinity is, '' where there is none."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else place
+    if isinstance(value, dict):
+        items = ((f"{place}.{key}", item) for key, item in value.items())
+    elif isinstance(value, list):
+        items = ((f"{place}[{index}]", item) for index, item in enumerate(value))
+    else:
+        return ""
+    return next((found for path, item in items if (found := _not_finite(item, path))), "")
 
 
 def _outputs(kind: Any) -> tuple[str, ...] | None:

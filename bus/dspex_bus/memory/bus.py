@@ -202,6 +202,12 @@ class MemoryBus(Bus):
         delay = max(0.0, at_ms / 1000 - time.time())
         asyncio.get_running_loop().call_later(delay, due)
 
+    async def give_back(self, receipt: str) -> None:
+        stream, _, sequence = receipt.rpartition(".")
+        for (name, _durable), shared in self.server.durables.items():
+            if name == stream and (held := shared.outstanding.get(int(sequence))):
+                shared.again(held)
+
     async def purge(self, stream: str, subject: str) -> int:
         return self._stream(stream).purge(subject)
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import anyio
+
 from .._headers import SCHEDULE, SCHEDULE_TARGET
 from .._service import Service
 from ..bus import (
@@ -32,7 +34,7 @@ from ..bus import (
 from ..errors import DspexError
 from ..streams import BucketSpec, StreamSpec
 from .connection import CONNECT_S, Connection
-from .consumer import NatsConsumer
+from .consumer import NatsConsumer, give_back
 from .history import History
 from .jetstream import JetStream
 from .key_value import NatsKeyValue
@@ -98,12 +100,14 @@ class NatsBus(Bus):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """What has come is handed over, what was to be stored is stored, for a bounded time; then it is over."""
-        for followed in (*self._readers, *self._consumers):
-            await followed.close()
-        await self._connection.drain()
-        if self._connection.connected:
-            await self._stores.drained(_DRAIN_S)
-        await self._connection.close()
+        # Whoever leaves because it is cancelled has said its last words too; each wait in here is bounded.
+        with anyio.CancelScope(shield=True):
+            for followed in (*self._readers, *self._consumers):
+                await followed.close()
+            await self._connection.drain()
+            if self._connection.connected:
+                await self._stores.drained(_DRAIN_S)
+            await self._connection.close()
 
     @property
     def connected(self) -> bool:
@@ -242,6 +246,10 @@ class NatsBus(Bus):
         await consumer.open()
         self._opened(self._consumers).add(consumer)
         return consumer
+
+    async def give_back(self, receipt: str) -> None:
+        await give_back(self._connection, receipt)
+        await self._connection.flush()
 
     async def purge(self, stream: str, subject: str) -> int:
         answer = await self._jetstream.ask(f"STREAM.PURGE.{stream}", {"filter": subject})

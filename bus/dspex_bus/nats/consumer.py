@@ -25,12 +25,15 @@ _RETRY_S = 0.25
 _CHECK_S = 1.0
 
 
+_ACK = "$JS.ACK."
+
+
 class NatsDelivery(Delivery):
-    __slots__ = ("_connection", "_reply")
+    __slots__ = ("_connection",)
 
     def __init__(self, connection: Connection, message: Message) -> None:
         self._connection = connection
-        self._reply = message.reply
+        self.receipt: str = message.reply
         self.subject: str = message.subject
         self.data: bytes = message.data
         self.headers: Headers | None = message.headers
@@ -38,14 +41,20 @@ class NatsDelivery(Delivery):
         self.deliveries: int = int(parts[4] if len(parts) < 11 else parts[6])
 
     async def ack(self) -> None:
-        await self._connection.send(self._reply, b"+ACK", "", b"", urgent=False)
+        await self._connection.send(self.receipt, b"+ACK", "", b"", urgent=False)
 
     async def nak(self, delay_s: float = 0.0) -> None:
         delay = b' {"delay": %d}' % nanoseconds(delay_s) if delay_s > 0 else b""
-        await self._connection.send(self._reply, b"-NAK" + delay, "", b"")
+        await self._connection.send(self.receipt, b"-NAK" + delay, "", b"")
 
     async def in_progress(self) -> None:
-        await self._connection.send(self._reply, b"+WPI", "", b"")
+        await self._connection.send(self.receipt, b"+WPI", "", b"")
+
+
+async def give_back(connection: Connection, receipt: str) -> None:
+    if not receipt.startswith(_ACK):
+        raise ValueError(f"{receipt!r} is no receipt")
+    await connection.send(receipt, b"-NAK", "", b"")
 
 
 class NatsConsumer(Consumer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from ..errors import NotFound, SetupError, StoreFailed
@@ -54,8 +55,13 @@ async def make(jetstream: JetStream, config: dict[str, Any]) -> dict[str, Any] |
     try:
         return await _config(jetstream, name)
     except NotFound:
+        first: dict[str, Any] = {}
+        if config["storage"] == "memory":
+            # Made again after the server's restart, it must not use sequences again: an acknowledgement from before
+            # would take away a message of now.
+            first = {"first_seq": time.time_ns() // 1_000_000}
         try:
-            await jetstream.ask(f"STREAM.CREATE.{name}", config)
+            await jetstream.ask(f"STREAM.CREATE.{name}", {**config, **first})
         except StoreFailed as error:
             if error.details.get("err_code") != _EXISTS:
                 raise _cannot(name, "made", error) from error

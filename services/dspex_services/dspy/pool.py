@@ -24,7 +24,6 @@ def dspy_handlers(programs: Programs) -> Handlers:
     handlers = Handlers()
     for offered in (predictors(programs), agents(programs), ensembles(programs), retrievers(programs)):
         handlers.include(offered)
-    handlers.on_close(programs.threads.close)
     handlers.on_close(programs.models.engine.aclose)
     return handlers
 

@@ -23,7 +23,6 @@ from .model import Models
 from .options import ModelOptions, ModuleOptions, UserOptions
 from .sandbox import sandbox_factory
 from .signatures import dspy_signature
-from .threads import Threads
 from .values import plain, resolved, typed
 
 PARAMETERS = frozenset(
@@ -46,7 +45,6 @@ class Programs:
         self.models = models
         self.directory = Directory()
         self.loader = Loader()
-        self.threads = Threads()
         self.sandbox_factory = sandbox_factory()
         self.functions: dict[str, Callable[..., Any]] = {}
         self.prototypes: dict[str, Any] = {}
@@ -137,7 +135,7 @@ class Programs:
     async def _call(self, module: Any, inputs: dict[str, Any], step: Step) -> Any:
         if _asynchronous(module):
             return await module.acall(**inputs)
-        return await self.threads.run(step, lambda: module(**inputs))
+        return await step.in_thread(lambda: module(**inputs))
 
 
 def give_demos(module: Any, demos: list[dict[str, Any]] | dict[str, list[dict[str, Any]]]) -> None:

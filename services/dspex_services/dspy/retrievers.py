@@ -51,7 +51,7 @@ def retrievers(programs: Programs) -> Handlers:
                 f"set {COLBERT_URL} in the pool's environment to a ColBERTv2 server's search address",
                 code="search_not_configured",
             )
-        found = await _guarded(programs, step, lambda: dspy.ColBERTv2(url)(request.query, k=request.k))
+        found = await _guarded(step, lambda: dspy.ColBERTv2(url)(request.query, k=request.k))
         return {"passages": [hit["text"] for hit in found], "hits": [dict(hit) for hit in found]}
 
     @handlers.handler("dspy.Embeddings", implementation="dspy")
@@ -64,7 +64,7 @@ def retrievers(programs: Programs) -> Handlers:
             found = index(request.query)
             return {name: list(getattr(found, name))[: request.k] for name in ("passages", "indices", "scores")}
 
-        return await programs.threads.run(step, search)
+        return await step.in_thread(search)
 
     @handlers.handler("dspy.KNN", implementation="dspy")
     async def knn(request: KnnInput, step: Step) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def retrievers(programs: Programs) -> Handlers:
             near = dspy.KNN(min(request.k, len(trainset)), trainset, make)
             return {"examples": [dict(example) for example in near(**request.query)]}
 
-        return await programs.threads.run(step, search)
+        return await step.in_thread(search)
 
     return handlers
 
@@ -113,11 +113,11 @@ class _Searchable(dspy.retrievers.EmbeddingsWithScores):  # type: ignore[misc]
         self.search_fn: Any = lambda query: self._batch_forward([query])[0]
 
 
-async def _guarded(programs: Programs, step: Step, function: Callable[[], Any]) -> Any:
+async def _guarded(step: Step, function: Callable[[], Any]) -> Any:
     import requests
 
     try:
         with translated():
-            return await programs.threads.run(step, function)
+            return await step.in_thread(function)
     except (requests.RequestException, ValueError) as error:
         raise StepError(f"the search service failed: {error}", code="search_unavailable", retryable=True) from error

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import logging
 import time
-import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from dspex_bus.errors import DspexError
-from dspex_bus.wire import ErrorInfo, StepFailed, StepOutcome, StepSucceeded, StepTimedOut, Task, error_info
+from dspex_bus.wire import ErrorInfo, StepFailed, StepOutcome, StepSucceeded, StepTimedOut, Task
 
 from ..handlers import Handler, Step
-
-logger = logging.getLogger("dspex.worker")
+from .failing import described, retry_after_ms
+from .threads import Returned, Threads
 
 
 class Abandoned(Exception):
@@ -26,98 +21,108 @@ class Abandoned(Exception):
 class Attempt:
     """Runs a handler under the task's timeout."""
 
-    def __init__(self, task: Task, handler: Handler, step: Step, worker: str) -> None:
+    def __init__(self, task: Task, handler: Handler, worker: str, threads: Threads) -> None:
         self.task = task
         self._handler = handler
-        self._step = step
         self._worker = worker
+        self._threads = threads
+        self._running: set[asyncio.Future[Returned]] = set()
+        self._idle: list[Callable[[], None]] = []
         self._limit: asyncio.Timeout | None = None
         self._abandoned = False
 
+    def when_idle(self, then: Callable[[], None]) -> None:
+        """Call it when no thread of the handler's runs any more: one may go on long after the outcome."""
+        if not self._running:
+            then()
+            return
+        self._idle.append(then)
+
     @property
-    def thread(self) -> asyncio.Future[Any] | None:
-        """A blocking handler's, which may go on long after the outcome: a thread cannot be stopped, only no longer
-        waited for."""
-        return self._step.thread
+    def overdue_s(self) -> float:
+        """For how long the handler has not obeyed its timeout."""
+        if self._limit is None or (when := self._limit.when()) is None:
+            return 0.0
+        return max(0.0, asyncio.get_running_loop().time() - when)
 
     def abandon(self) -> None:
         """End it at once, with no outcome."""
         self._abandoned = True
-        if self._limit is not None:
-            self._limit.reschedule(0)
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
-    async def run(self, threads: ThreadPoolExecutor) -> StepOutcome:
-        """The outcome. Raises Abandoned after :meth:`abandon`."""
+    async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        thread = self._threads.start(function, *arguments)
+        self._running.add(thread)
+        thread.add_done_callback(self._thread_ended)
+        return (await asyncio.shield(thread)).unwrap()
+
+    def _thread_ended(self, thread: asyncio.Future[Returned]) -> None:
+        self._running.discard(thread)
+        while self._idle and not self._running:
+            self._idle.pop()()
+
+    async def run(self, step: Step) -> StepOutcome:
+        """The outcome. Raises Abandoned after :meth:`abandon`, and when the worker cancels it CancelledError."""
         started, clock = int(time.time() * 1000), time.perf_counter()
-        timeout_s, overrun = self._allowed()
-        try:
-            arguments = self._handler.arguments(self._step)
-            async with asyncio.timeout(0 if self._abandoned else timeout_s) as self._limit:
-                returned = await self._returned(threads, arguments)
-            outputs = self._handler.outputs(returned)
-        except Exception as error:
-            if self._limit is None or not self._limit.expired():
-                return self._failed(error, started, clock)
-            if self._abandoned:
-                raise Abandoned from None
-            took = _microseconds(clock)
-            return StepTimedOut(error=overrun, worker=self._worker, started_ms=started, duration_us=took)
-        return StepSucceeded(
-            outputs=outputs,
-            worker=self._worker,
-            started_ms=started,
-            duration_us=_microseconds(clock),
-            usage=self._step.usage,
-            program=self._step.program,
-        )
+        left_s, overrun = self._allowed()
+        if left_s > 0 and not self._abandoned:
+            try:
+                arguments = self._handler.arguments(step)
+                async with asyncio.timeout(left_s) as self._limit:
+                    returned = await self._returned(arguments)
+                outputs = self._handler.outputs(returned)
+            except BaseException as error:
+                if _is_ours(error):
+                    raise
+                if self._limit is None or not self._limit.expired():
+                    return self._failed(error, step, started, clock)
+            else:
+                return StepSucceeded(
+                    outputs=outputs,
+                    worker=self._worker,
+                    started_ms=started,
+                    duration_us=_microseconds(clock),
+                    usage=step.usage,
+                    program=step.program,
+                )
+        if self._abandoned:
+            raise Abandoned
+        return StepTimedOut(error=overrun, worker=self._worker, started_ms=started, duration_us=_microseconds(clock))
 
-    async def _returned(self, threads: ThreadPoolExecutor, arguments: tuple[Any, ...]) -> Any:
+    async def _returned(self, arguments: tuple[Any, ...]) -> Any:
         if self._handler.asynchronous:
             return await self._handler.function(*arguments)
-        thread = self._step.thread = _in_thread(threads, self._handler.function, arguments)
-        return await asyncio.shield(thread)
+        return await self.in_thread(self._handler.function, *arguments)
 
     def _allowed(self) -> tuple[float, ErrorInfo]:
         """Seconds the handler may take, none where the deadline is past, and the error if it takes longer."""
         left_ms = self.task.deadline_ms - time.time() * 1000
         if left_ms < self.task.timeout_ms:
-            return max(0.0, left_ms / 1000), ErrorInfo(code="deadline_exceeded", message="the run's deadline passed")
-        message = f"{self.task.handler} took longer than its timeout of {self.task.timeout_ms / 1000:g} s"
-        return self.task.timeout_ms / 1000, ErrorInfo(code="step_timed_out", message=message, retryable=True)
+            return left_ms / 1000, ErrorInfo(code="deadline_exceeded", message="the run's deadline passed")
+        return self.task.timeout_ms / 1000, timeout_error(self.task)
 
-    def _failed(self, error: BaseException, started: int, clock: float) -> StepFailed:
-        info = _described(error, self.task.handler)
-        retry_after = info.details.get("retry_after_s", 0)
+    def _failed(self, error: BaseException, step: Step, started: int, clock: float) -> StepFailed:
+        info = described(error, self.task.handler)
         return StepFailed(
             error=info,
             worker=self._worker,
             started_ms=started,
             duration_us=_microseconds(clock),
-            retry_after_ms=int(retry_after * 1000) if isinstance(retry_after, int | float) else 0,
-            usage=self._step.usage,
+            retry_after_ms=retry_after_ms(info),
+            usage=step.usage,
         )
 
 
-def _in_thread(
-    threads: ThreadPoolExecutor, function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> asyncio.Future[Any]:
-    context = contextvars.copy_context()
-    thread = asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(function, *arguments))
-    # Once nobody waits for it, nobody else would look at what it raised.
-    thread.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-    return thread
+def timeout_error(task: Task) -> ErrorInfo:
+    message = f"{task.handler} took longer than its timeout of {task.timeout_ms / 1000:g} s"
+    return ErrorInfo(code="step_timed_out", message=message, retryable=True)
 
 
-def _described(error: BaseException, handler: str) -> ErrorInfo:
-    """Our errors as they are; anything else a handler raised is ``handler_error`` with its type, text and last line."""
-    if isinstance(error, DspexError):
-        return error_info(error)
-    logger.error("the handler %s raised", handler, exc_info=error)
-    place = traceback.extract_tb(error.__traceback__)
-    details = {"type": type(error).__name__}
-    if place:
-        details["at"] = f"{place[-1].name}, line {place[-1].lineno}"
-    return ErrorInfo(code="handler_error", message=f"{handler}: {type(error).__name__}: {error}", details=details)
+def _is_ours(error: BaseException) -> bool:
+    """Whether it is the worker that cancels us; a handler may well raise CancelledError of its own."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _microseconds(since: float) -> int:

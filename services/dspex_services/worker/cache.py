@@ -28,10 +28,11 @@ class _Own(Exception):
 
 
 class StepCache:
-    """By handler, constants and inputs."""
+    """By pool, handler, constants and inputs: pools may offer different handlers under one name."""
 
-    def __init__(self, cache: Cache, worker: str) -> None:
+    def __init__(self, cache: Cache, pool: str, worker: str) -> None:
         self._cache = cache
+        self._pool = pool
         self._worker = worker
 
     async def outcome(self, task: Task, run: Run) -> StepOutcome | None:
@@ -53,7 +54,7 @@ class StepCache:
         left_s = min(task.timeout_ms, max(0, task.deadline_ms - started)) / 1000
         try:
             async with asyncio.timeout(left_s + _GRACE_S):
-                found = await self._cache.fetch(_key(task), make, ttl_s=ttl_s)
+                found = await self._cache.fetch(step_key(self._pool, task), make, ttl_s=ttl_s)
         except _Own as ended:
             return ended.outcome
         except DspexError as error:
@@ -69,5 +70,5 @@ class StepCache:
         return StepSucceeded(outputs=kept, cached=True, worker=self._worker, started_ms=started)
 
 
-def _key(task: Task) -> str:
-    return key("step", task.handler, task.implementation, task.options, task.inputs)
+def step_key(pool: str, task: Task) -> str:
+    return key("step", pool, task.handler, task.implementation, task.options, task.inputs)

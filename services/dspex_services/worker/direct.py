@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
 
 from dspex_bus import Message, Subscription, subjects
-from dspex_bus.errors import DecodeError, PayloadTooLarge
+from dspex_bus.errors import DecodeError, DspexError, PayloadTooLarge
 from dspex_bus.wire import ErrorInfo, StepCancelled, StepFailed, StepOutcome, decode_task, encode_event, error_info
 
-from .stored import too_large
+from .attempt import Attempt
+from .unrunnable import too_large
 
 if TYPE_CHECKING:
     from .worker import Worker
+
+logger = logging.getLogger("dspex.worker")
 
 
 class DirectCalls:
@@ -21,7 +27,7 @@ class DirectCalls:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._slots = asyncio.Semaphore(worker.config.slots)
-        self._waiting = 0
+        self._inside = 0
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
@@ -31,48 +37,62 @@ class DirectCalls:
             self._subscriptions.append(await self._worker.bus.subscribe(subject, self._on_call, queue=pool))
 
     async def stop(self) -> None:
-        for subscription in self._subscriptions:
-            await subscription.close()
+        async with anyio.create_task_group() as group:
+            for subscription in self._subscriptions:
+                group.start_soon(subscription.close)
         self._subscriptions.clear()
 
     async def _on_call(self, message: Message) -> None:
         config = self._worker.config
-        if self._waiting >= config.waiting + config.slots:
+        if self._inside >= config.waiting + config.slots:
             error = ErrorInfo(
                 code="overloaded",
-                message=f"the worker {config.name} has {self._waiting} calls already; try again in a second",
+                message=f"the worker {config.name} has {self._inside} calls already; try again in a second",
                 retryable=True,
                 details={"retry_after_s": 1},
             )
             await self._reply(message, StepFailed(error=error, worker=config.name, retry_after_ms=1000))
             return
-        self._waiting += 1
+        self._inside += 1
         self._worker.spawn(self._call(message))
 
     async def _call(self, message: Message) -> None:
-        thread: asyncio.Future[Any] | None = None
-        await self._slots.acquire()
+        attempt: Attempt | None = None
+        free = self._leave
         try:
-            outcome, thread = await self._outcome(message)
+            await self._slots.acquire()
+            free = self._free
+            outcome, attempt = await self._outcome(message)
             await self._reply(message, outcome)
+        except asyncio.CancelledError:
+            error = ErrorInfo(
+                code="unavailable",
+                message=f"the worker {self._worker.config.name} had to leave before it was done",
+                retryable=True,
+            )
+            await self._reply(message, StepFailed(error=error, worker=self._worker.config.name))
+            raise
         finally:
-            if thread is None:
-                self._free()
+            # The caller has its answer; the slot is not free before the handler's threads are.
+            if attempt is None:
+                free()
             else:
-                # The caller has its answer; the slot is not free before the thread is.
-                thread.add_done_callback(lambda _: self._free())
+                attempt.when_idle(free)
+
+    def _leave(self) -> None:
+        self._inside -= 1
 
     def _free(self) -> None:
         self._slots.release()
-        self._waiting -= 1
+        self._inside -= 1
 
-    async def _outcome(self, message: Message) -> tuple[StepOutcome, asyncio.Future[Any] | None]:
+    async def _outcome(self, message: Message) -> tuple[StepOutcome, Attempt | None]:
         try:
             task = decode_task(message.data, subject=message.subject)
         except DecodeError as error:
             return StepFailed(error=error_info(error), worker=self._worker.config.name), None
-        outcome, thread = await self._worker.execute(task)
-        return outcome or StepCancelled(reason="the session was cancelled"), thread
+        outcome, attempt = await self._worker.execute(task)
+        return outcome or StepCancelled(reason="the session was cancelled"), attempt
 
     async def _reply(self, message: Message, outcome: StepOutcome) -> None:
         if not message.reply:
@@ -82,3 +102,5 @@ class DirectCalls:
             await self._worker.bus.publish(message.reply, data, headers=headers)
         except PayloadTooLarge:
             await self._reply(message, too_large(outcome, len(data)))
+        except DspexError as error:
+            logger.warning("a call on %s could not be answered: %s", message.subject, error)

@@ -26,28 +26,36 @@ class Presence:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._started_ms = int(time.time() * 1000)
+        self._state: Literal["ready", "draining", "leaving"] = "ready"
         self._subject = subjects.presence(worker.config.pool, worker.config.name)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         subscription = await self._worker.bus.subscribe(subjects.ROLL_CALL, self._on_roll_call)
         try:
-            await self._say("ready")
+            await self._say()
             task_status.started()
             while True:
                 await anyio.sleep(INTERVAL_S)
-                await self._say("ready")
+                await self._say()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await subscription.close()
 
-    async def leave(self, state: Literal["draining", "leaving"]) -> None:
-        await self._say(state)
+    def drain(self) -> None:
+        """Say from now on that no work is taken any more."""
+        self._state = "draining"
+
+    async def leave(self) -> None:
+        self._state = "leaving"
+        await self._say()
 
     async def _on_roll_call(self, message: Message) -> None:
-        await self._say("ready")
+        await self._say()
 
-    async def _say(self, state: Literal["ready", "draining", "leaving"]) -> None:
-        config = self._worker.config
+    async def _say(self) -> None:
+        config, bus = self._worker.config, self._worker.bus
+        if not bus.connected:  # what waits for the connection's return would be stale by then
+            return
         said = WorkerPresence(
             worker=config.name,
             pool=config.pool,
@@ -59,11 +67,11 @@ class Presence:
             done=self._worker.done,
             memory_bytes=_resident_bytes(),
             model=config.model,
-            state=state,
+            state=self._state,
             handlers=self._worker.handlers.infos(),
         )
         try:
-            await self._worker.bus.publish(self._subject, encode(said))
+            await bus.publish(self._subject, encode(said))
         except DspexError as error:
             logger.debug("presence was not said: %s", error)
 

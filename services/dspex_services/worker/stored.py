@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -17,14 +18,16 @@ from dspex_bus.wire import (
     StepFailed,
     StepLost,
     StepOutcome,
-    StepSucceeded,
-    decode_task,
-    encode,
+    StepTimedOut,
+    Task,
     encode_event,
     error_info,
 )
 
+from .attempt import Attempt, timeout_error
+from .claims import Claims
 from .config import MAX_DELIVERIES
+from .unrunnable import bury, partition_of, place_of, read_task, too_large
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -35,14 +38,29 @@ _LOOK_S = 0.25
 _RETRY_S = 1.0
 """A task whose outcome could not be stored is given back and comes again after that."""
 
+_STUBBORN_S = 2.0
+"""A coroutine that goes on for that long after it was cancelled is not waited for."""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """An attempt in our hands. It may be delivered again while we run it: then it has several ``deliveries``.
+    ``recorded``: its outcome is on its way to the journal."""
+
+    subject: str
+    deliveries: list[Delivery]
+    recorded: bool = False
+
 
 class StoredTasks:
     """Wants exactly as many tasks as there are free slots, and keeps those it has from being delivered elsewhere."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, claims: Claims) -> None:
         self._worker = worker
+        self._claims = claims
         self._consumer: Consumer | None = None
-        self._held: set[Delivery] = set()
+        self._held: dict[str, Held] = {}
+        self._released = asyncio.Event()
         self._stopping = False
 
     async def start(self) -> None:
@@ -73,10 +91,16 @@ class StoredTasks:
         if self._consumer is not None:
             await self._consumer.pause()
 
+    async def settled(self) -> None:
+        """Until every outcome is stored."""
+        while self._held:
+            self._released.clear()
+            await self._released.wait()
+
     async def close(self) -> None:
         """Give back what was not finished."""
-        for delivery in list(self._held):
-            await delivery.nak()
+        for held in list(self._held.values()):
+            await self._give_back(held)
         if self._consumer is not None:
             await self._consumer.close()
 
@@ -84,117 +108,135 @@ class StoredTasks:
         """Say of every task held that it is still in work, three times in an ack wait, from the event loop."""
         while True:
             await anyio.sleep(self._worker.config.ack_wait_s / 3)
-            for delivery in list(self._held):
-                await delivery.in_progress()
+            for task in self._worker.overdue(_STUBBORN_S):
+                await self._give_up(task)
+            for delivery in [delivery for held in self._held.values() for delivery in held.deliveries]:
+                if self._worker.bus.connected:
+                    await delivery.in_progress()
 
     async def _on_delivery(self, delivery: Delivery) -> None:
         if self._stopping:
             await delivery.nak()
             return
-        self._held.add(delivery)
-        self._worker.spawn(self._attempt(delivery))
+        self._claims.add(delivery.receipt)
+        held = self._held.get(delivery.subject)
+        if held is not None:
+            held.deliveries.append(delivery)
+            self._free()
+            return
+        held = self._held[delivery.subject] = Held(delivery.subject, [delivery])
+        self._worker.spawn(self._attempt(held))
 
-    async def _attempt(self, delivery: Delivery) -> None:
-        thread: asyncio.Future[Any] | None = None
+    async def _attempt(self, held: Held) -> None:
+        attempt: Attempt | None = None
         try:
-            thread = await self._settle(delivery)
-        except asyncio.CancelledError:
-            raise
+            attempt = await self._settle(held, held.deliveries[0])
         except Exception as error:
-            logger.exception("%s was given back", delivery.subject)
-            await self._give_back(delivery, error)
+            logger.warning("%s goes back to the queue: %s", held.subject, error, exc_info=not _ours(error))
+            await self._give_back(held, _RETRY_S)
         finally:
-            if thread is None:
+            if attempt is None:
                 self._free()
             else:
-                thread.add_done_callback(lambda _: self._free())
+                attempt.when_idle(self._free)
 
     def _free(self) -> None:
         if not self._stopping and self._consumer is not None:
             self._worker.spawn(self._consumer.want(1))
 
-    async def _settle(self, delivery: Delivery) -> asyncio.Future[Any] | None:
+    async def _settle(self, held: Held, delivery: Delivery) -> Attempt | None:
         """See to it that the attempt's slot is filled and the task acknowledged after that."""
-        place = subjects.split_task(delivery.subject)
-        try:
-            task = decode_task(delivery.data, subject=delivery.subject)
-        except DecodeError as error:
-            await self._bury(delivery, error_info(error))
+        place = place_of(delivery)
+        if place is None:
+            error = ErrorInfo(code="malformed_message", message=f"{delivery.subject} is no task's subject")
+            await bury(self._worker.bus, delivery, error)
+            await self._done(held)
             return None
-        slot = subjects.outcome(task.partition, place.session, place.pool, place.node, place.attempt)
+        try:
+            task = read_task(delivery, place)
+        except DecodeError as error:
+            # Nobody else would ever fill its slot, and the session wait for it.
+            partition = await partition_of(self._worker.bus, place.session)
+            slot = subjects.outcome(partition, place.session, place.pool, place.node, place.attempt)
+            await bury(self._worker.bus, delivery, error_info(error))
+            await self._record(held, slot, StepFailed(error=error_info(error), worker=self._worker.config.name))
+            return None
+        slot = self._slot(task)
         again = delivery.deliveries > 1 or bool(delivery.headers and RESENT in delivery.headers)
         if again and await self._worker.bus.last(EVENTS, slot) is not None:
-            await self._done(delivery)
+            await self._done(held)
             return None
         if delivery.deliveries >= MAX_DELIVERIES:
-            await self._lose(delivery, slot)
+            await self._lose(held, delivery, slot)
             return None
-        if self._worker.is_cancelled(place.session, place.node, place.attempt):
-            await self._done(delivery)
+        if self._worker.is_cancelled(task):
+            await self._done(held)
             return None
-        outcome, thread = await self._worker.execute(task)
+        outcome, attempt = await self._worker.execute(task)
         if outcome is None:
-            await self._done(delivery)
-        else:
-            await self._record(delivery, slot, outcome)
-        return thread
+            await self._done(held)
+        elif not held.recorded:
+            await self._record(held, slot, outcome)
+        return attempt
 
-    async def _record(self, delivery: Delivery, slot: str, outcome: StepOutcome) -> None:
+    def _slot(self, task: Task) -> str:
+        return subjects.outcome(task.partition, task.session, self._worker.config.pool, task.node, task.attempt)
+
+    async def _record(self, held: Held, slot: str, outcome: StepOutcome) -> None:
         data, headers = encode_event(outcome, slot)
 
         def then(result: Stored | Exception) -> None:
             if isinstance(result, Exception):
-                self._worker.spawn(self._give_back(delivery, result))
+                logger.warning("%s goes back to the queue: %s", held.subject, result)
+                self._worker.spawn(self._give_back(held, _RETRY_S))
             else:
                 # Stored by us, or filled before by somebody: either way there is an outcome.
-                self._worker.spawn(self._done(delivery))
+                self._worker.spawn(self._done(held))
 
+        held.recorded = True
         try:
             await self._worker.bus.store(slot, data, headers=headers, once=True, then=then)
         except PayloadTooLarge:
-            await self._record(delivery, slot, too_large(outcome, len(data)))
+            await self._record(held, slot, too_large(outcome, len(data)))
 
-    async def _lose(self, delivery: Delivery, slot: str) -> None:
+    async def _lose(self, held: Held, delivery: Delivery, slot: str) -> None:
         error = ErrorInfo(
             code="worker_lost",
             message=f"delivered {delivery.deliveries - 1} times, and no worker lived to tell the outcome",
         )
-        await self._bury(delivery, error, ack=False)
-        await self._record(delivery, slot, StepLost(error=error, deliveries=delivery.deliveries))
+        await bury(self._worker.bus, delivery, error)
+        await self._record(held, slot, StepLost(error=error, deliveries=delivery.deliveries))
 
-    async def _bury(self, delivery: Delivery, error: ErrorInfo, *, ack: bool = True) -> None:
-        """Keep the task as a dead letter, with the reason."""
-        place = subjects.split_task(delivery.subject)
-        subject = subjects.dead(place.pool, place.session, place.node, place.attempt)
-        headers = {"Dspex-Reason": encode(error).decode(), "Dspex-Subject": delivery.subject}
-        await self._worker.bus.store_and_wait(subject, delivery.data, headers=headers, once=True)
-        if ack:
-            await self._done(delivery)
+    async def _give_up(self, task: Task) -> None:
+        """Record the timeout of a coroutine that does not obey it; its slot is not free before it ends."""
+        config = self._worker.config
+        held = self._held.get(subjects.task(config.pool, config.lane, task.session, task.node, task.attempt))
+        if held is not None and not held.recorded:
+            logger.error("%s ignores its cancellation", task.handler)
+            await self._record(held, self._slot(task), StepTimedOut(error=timeout_error(task), worker=config.name))
 
-    async def _done(self, delivery: Delivery) -> None:
-        self._held.discard(delivery)
-        await delivery.ack()
+    async def _done(self, held: Held) -> None:
+        for delivery in self._release(held):
+            await delivery.ack()
 
-    async def _give_back(self, delivery: Delivery, reason: Exception) -> None:
-        self._held.discard(delivery)
-        logger.warning("%s goes back to the queue: %s", delivery.subject, reason)
+    async def _give_back(self, held: Held, delay_s: float = 0.0) -> None:
         try:
-            await delivery.nak(_RETRY_S)
+            for delivery in self._release(held):
+                await delivery.nak(delay_s)
         except DspexError as error:
-            logger.warning("%s was not given back, its ack wait will do it: %s", delivery.subject, error)
+            logger.warning("%s was not given back, its ack wait will do it: %s", held.subject, error)
+
+    def _release(self, held: Held) -> list[Delivery]:
+        """Its deliveries, which are not ours any more."""
+        if self._held.get(held.subject) is held:
+            del self._held[held.subject]
+        deliveries, held.deliveries = held.deliveries, []
+        for delivery in deliveries:
+            self._claims.remove(delivery.receipt)
+        if not self._held:
+            self._released.set()
+        return deliveries
 
 
-def too_large(outcome: StepOutcome, size: int) -> StepFailed:
-    """In place of an outcome that no message can carry: what was large."""
-    sizes = {}
-    if isinstance(outcome, StepSucceeded):
-        sizes = {name: len(encode(value)) for name, value in outcome.outputs.items()}
-    largest = ", ".join(
-        f"{name} ({count} bytes)" for name, count in sorted(sizes.items(), key=lambda item: -item[1])[:3]
-    )
-    error = ErrorInfo(
-        code="payload_too_large",
-        message=f"the outcome has {size} bytes, more than one message carries; the largest outputs: {largest}",
-        details={"size": size, "outputs": sizes},
-    )
-    return StepFailed(error=error, worker=getattr(outcome, "worker", ""))
+def _ours(error: Exception) -> bool:
+    return isinstance(error, DspexError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -18,13 +18,15 @@ from dspex_bus.errors import NotFound, Unavailable
 from dspex_bus.wire import Progress, StepFailed, StepOutcome, Task, Unwanted, decode, encode, error_info
 
 from ..cache import Cache
-from ..handlers import Handler, Handlers, Step
+from ..handlers import Handlers, Step
 from .attempt import Abandoned, Attempt
 from .cache import StepCache
+from .claims import Claims
 from .config import WorkerConfig
 from .direct import DirectCalls
 from .presence import Presence
 from .stored import StoredTasks
+from .threads import Threads
 
 logger = logging.getLogger("dspex.worker")
 
@@ -32,6 +34,8 @@ _QUIET_S = 0.05
 """Attempts shorter than this cost no progress message."""
 
 _CANCELLED_KEPT = 10_000
+_UNWIND_S = 2.0
+"""What is cancelled when the drain is over has that long to clean up."""
 
 
 class Worker:
@@ -40,42 +44,43 @@ class Worker:
         await group.start(Worker(bus, handlers, WorkerConfig(pool="native")).run)
 
     ``run`` reports readiness once a message has come through to it, and runs until cancelled; then it finishes what
-    it has begun, within ``drain_s`` seconds, and leaves.
+    it has begun, within ``drain_s`` seconds, and leaves. ``claims`` tells its supervisor what it holds.
     """
 
-    def __init__(self, bus: Bus, handlers: Handlers, config: WorkerConfig) -> None:
+    def __init__(self, bus: Bus, handlers: Handlers, config: WorkerConfig, claims: Claims | None = None) -> None:
         self.bus = bus
         self.handlers = handlers
         self.config = config
         self.busy = 0
         self.done = 0
         self.cache = Cache(bus)
-        self._kept = StepCache(self.cache, config.name)
+        self._kept = StepCache(self.cache, config.pool, config.name)
         self._running: dict[str, set[Attempt]] = {}
         self._cancelled: dict[str | tuple[str, str, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = ThreadPoolExecutor(2 * config.slots, thread_name_prefix="handler")
-        self._stored = StoredTasks(self)
+        # A slot's thread each for stored tasks and for direct calls.
+        self._threads = Threads(2 * config.slots)
+        self._stored = StoredTasks(self, claims or Claims.nowhere())
         self._direct = DirectCalls(self)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         presence = Presence(self)
         async with AsyncExitStack() as stack:
-            stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
+            stack.callback(self._threads.close)
             subscription = await self.bus.subscribe(subjects.CANCELLED, self._on_cancelled)
             stack.push_async_callback(_closed, subscription)
             await stack.enter_async_context(self.cache)
             try:
                 async with anyio.create_task_group() as group:
                     await self._direct.start()
+                    await self._probe()
                     await self._stored.start()
                     group.start_soon(self._stored.keep_alive)
-                    await self._probe()
                     await group.start(presence.run)
                     task_status.started()
                     await anyio.sleep_forever()
             finally:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(self.config.drain_s + 5):
+                with anyio.CancelScope(shield=True), anyio.move_on_after(self.config.drain_s + 2 * _UNWIND_S):
                     await self._drain(presence)
 
     async def _probe(self) -> None:
@@ -90,22 +95,38 @@ class Worker:
         await subscription.close()
 
     async def _drain(self, presence: Presence) -> None:
-        await presence.leave("draining")
-        await self._direct.stop()
-        await self._stored.stop()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=self.config.drain_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=2)
-        await self._stored.close()
-        await self.handlers.close()
-        await presence.leave("leaving")
+        presence.drain()
+        async with anyio.create_task_group() as meanwhile:
+            await meanwhile.start(presence.run)
+            meanwhile.start_soon(self._stored.keep_alive)
+            await self._direct.stop()
+            await self._stored.stop()
+            with anyio.move_on_after(self.config.drain_s):
+                await self._finished()
+            await self._unwound()
+            await self._stored.close()
+            await self.handlers.close()
+            meanwhile.cancel_scope.cancel()
+        await presence.leave()
+
+    async def _finished(self) -> None:
+        """Until every attempt has ended and every outcome is stored."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._stored.settled()
+
+    async def _unwound(self) -> None:
+        """Cancel what has not finished."""
+        late = list(self._tasks)
+        for task in late:
+            task.cancel()
+        if late:
+            logger.warning("%d attempts had not ended when the drain was over", len(late))
+            await asyncio.wait(late, timeout=_UNWIND_S)
 
     # --- what both ways in share ---
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine as a task that the worker owns and awaits when it drains."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -116,40 +137,53 @@ class Worker:
         if not task.cancelled() and (error := task.exception()):
             logger.error("an attempt's bookkeeping failed", exc_info=error)
 
-    def is_cancelled(self, session: str, node: str, attempt: int) -> bool:
-        return session in self._cancelled or (session, node, attempt) in self._cancelled
+    def is_cancelled(self, task: Task) -> bool:
+        return task.session in self._cancelled or (task.session, task.node, task.attempt) in self._cancelled
 
-    async def execute(self, task: Task) -> tuple[StepOutcome | None, asyncio.Future[Any] | None]:
-        """The outcome, None where the session was cancelled meanwhile; and the handler's thread where it still runs."""
+    async def execute(self, task: Task) -> tuple[StepOutcome | None, Attempt | None]:
+        """The outcome, None where the attempt is cancelled; and the attempt, None where there was no need of one."""
         try:
             handler = self.handlers.get(task.handler)
         except NotFound as error:
             return StepFailed(error=error_info(error), worker=self.config.name), None
-        attempt = Attempt(task, handler, self._step(task), self.config.name)
-        run = partial(self._watched, attempt, handler)
+        attempt = Attempt(task, handler, self.config.name, self._threads)
+        run = partial(self._watched, attempt)
         outcome = await (self._kept.outcome(task, run) if task.cache_ms else run())
-        thread = attempt.thread
-        return outcome, thread if thread is not None and not thread.done() else None
+        return outcome, attempt
 
-    async def _watched(self, attempt: Attempt, handler: Handler) -> StepOutcome | None:
+    def overdue(self, longer_than_s: float) -> list[Task]:
+        """Tasks whose handler has been told to stop that long ago, and does not."""
+        return [
+            attempt.task
+            for attempts in self._running.values()
+            for attempt in attempts
+            if attempt.overdue_s > longer_than_s
+        ]
+
+    async def _watched(self, attempt: Attempt) -> StepOutcome | None:
         task = attempt.task
         self._running.setdefault(task.session, set()).add(attempt)
         said = asyncio.get_running_loop().call_later(_QUIET_S, self._say_soon, task, _now_ms())
         self.busy += 1
+        if self.is_cancelled(task):
+            attempt.abandon()
         try:
-            return await attempt.run(self._threads)
+            return await attempt.run(self._step(task, attempt))
         except Abandoned:
             return None
         finally:
             said.cancel()
-            self.busy -= 1
             self.done += 1
+            attempt.when_idle(self._idle)
             attempts = self._running[task.session]
             attempts.discard(attempt)
             if not attempts:
                 del self._running[task.session]
 
-    def _step(self, task: Task) -> Step:
+    def _idle(self) -> None:
+        self.busy -= 1
+
+    def _step(self, task: Task, attempt: Attempt) -> Step:
         started = _now_ms()
 
         async def say(note: str, fraction: float | None) -> None:
@@ -166,6 +200,7 @@ class Worker:
             clock=time.monotonic,
             ends_at=time.monotonic() + min(task.timeout_ms, task.deadline_ms - started) / 1000,
             say=say,
+            thread=attempt.in_thread,
             cache=self.cache,
         )
 

@@ -1,0 +1,75 @@
+"""What a worker holds, written where its supervisor can read it once the worker is dead.
+
+The file is shared memory: a claim costs a copy of some hundred bytes and no message. It is laid out as records of
+RECORD bytes: a length, 0 where the record is free, and the receipt of a delivery. The length is written last and
+cleared first, so a worker killed at any moment leaves no half of a receipt.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+
+RECORD = 512
+_LENGTH = struct.Struct("<H")
+_MARGIN = 64
+
+
+def make_file(slots: int) -> int:
+    """A descriptor of a new, nameless file with room for a worker's claims."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("dspex-claims")
+    else:
+        with tempfile.TemporaryFile() as temporary:
+            file = os.dup(temporary.fileno())
+    # A task is claimed until its outcome is stored, and by then its slot has the next.
+    os.ftruncate(file, RECORD * (2 * slots + _MARGIN))
+    return file
+
+
+class Claims:
+    """The worker's side and the supervisor's. When the file is full, a delivery goes unclaimed, and is noticed missing
+    only after the ack wait."""
+
+    def __init__(self, memory: mmap.mmap | bytearray) -> None:
+        self._memory = memory
+        self._free = [offset for offset in range(0, len(memory), RECORD) if not self._length(offset)]
+        self._held: dict[str, int] = {}
+
+    @classmethod
+    def nowhere(cls) -> Claims:
+        """For a worker without a supervisor."""
+        return cls(bytearray())
+
+    @classmethod
+    def of(cls, file: int) -> Claims:
+        return cls(mmap.mmap(file, 0))
+
+    def add(self, receipt: str) -> None:
+        data = receipt.encode()
+        if not self._free or len(data) > RECORD - _LENGTH.size:
+            return
+        offset = self._held[receipt] = self._free.pop()
+        start = offset + _LENGTH.size
+        self._memory[start : start + len(data)] = data
+        _LENGTH.pack_into(self._memory, offset, len(data))
+
+    def remove(self, receipt: str) -> None:
+        offset = self._held.pop(receipt, None)
+        if offset is not None:
+            _LENGTH.pack_into(self._memory, offset, 0)
+            self._free.append(offset)
+
+    def read(self) -> list[str]:
+        """The receipts that are written."""
+        starts = ((offset + _LENGTH.size, self._length(offset)) for offset in range(0, len(self._memory), RECORD))
+        return [bytes(self._memory[start : start + length]).decode() for start, length in starts if length]
+
+    def close(self) -> None:
+        if isinstance(self._memory, mmap.mmap):
+            self._memory.close()
+
+    def _length(self, offset: int) -> int:
+        return int(_LENGTH.unpack_from(self._memory, offset)[0])
