@@ -219,8 +219,9 @@ class Client:
     async def pipelines(self) -> PipelineList:
         return await self.ask("pipeline", "list", None, PipelineList)
 
-    async def delete_pipeline(self, name: str) -> None:
-        await self.ask("pipeline", "delete", PipelineRequest(name=name), PipelineView)
+    async def delete_pipeline(self, name: str, version: str | None = None) -> None:
+        """The name with all its versions, or one version that is not the newest."""
+        await self.ask("pipeline", "delete", PipelineRequest(name=name, version=version), PipelineView)
 
     async def dead_letters(self, pool: str | None = None, *, after: int = 0, limit: int = 100) -> DeadList:
         """Messages nobody could do anything with, oldest first, each with the reason."""

@@ -17,7 +17,8 @@ def load_pipeline(path: str | Path) -> PipelineDefinition:
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"cannot read the pipeline file {file}: {error}", code="file_unreadable") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InvalidRequest(f"cannot read the pipeline file {file}: {why}", code="file_unreadable") from error
     return parse_pipeline(text, source=str(file), default_name=file.stem)
 
 

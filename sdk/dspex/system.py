@@ -13,6 +13,7 @@ import msgspec
 from anyio.abc import TaskStatus
 
 from dspex_bus import EmbeddedServer, NatsBus
+from dspex_bus.errors import InvalidRequest
 from dspex_router import Router, RouterConfig
 from dspex_services.lm import LMConfig
 from dspex_services.supervisor import DSPY, NATIVE, PoolSpec, Supervisor
@@ -24,17 +25,24 @@ OFFLINE_NOTE = (
     "Set DSPEX_MODEL and its key (OPENAI_API_KEY, ANTHROPIC_API_KEY) or DSPEX_BASE_URL to use one."
 )
 
+NO_MODEL_NOTE = (
+    "No model is configured here, so steps that need one fail with lm_not_configured. Set DSPEX_MODEL and its key, "
+    "or try things out on: dspex offline-lm"
+)
+
 _SIZES = {"native": 1, "dspy": 4}
 _SLOTS = {"native": 64, "dspy": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemOptions:
-    """``pools`` are the user's own, besides the built-in ones. ``data_dir`` None: the server's data goes with it.
+    """``native`` and ``dspy`` are numbers of workers; ``modules`` are the user's DSPy modules, served beside DSPy's.
+    ``pools`` are the user's own, besides the built-in ones. ``data_dir`` None: the server's data goes with it.
     ``documents`` is the folder that the search handlers may read; None: the working directory."""
 
     native: int = 1
     dspy: int = 1
+    modules: Sequence[str] = ()
     pools: Sequence[PoolSpec] = ()
     data_dir: Path | None = None
     port: int = 0
@@ -82,15 +90,21 @@ async def local_system(options: SystemOptions) -> AsyncIterator[System]:
 @asynccontextmanager
 async def model_or_offline() -> AsyncIterator[Model]:
     """The model this process's environment names; where it names none, the offline LM, which runs meanwhile."""
-    config = LMConfig.from_environment(os.environ)
-    if config is not None:
-        yield Model(name=config.model)
+    named = named_model()
+    if named is not None:
+        yield Model(name=named)
         return
     from dspex_services.offline_lm import MODEL, OfflineLM
 
     name = f"openai/{MODEL}"
     async with OfflineLM() as lm:
         yield Model(name=name, offline=True, environment={"DSPEX_MODEL": name, "DSPEX_BASE_URL": lm.base_url})
+
+
+def named_model() -> str | None:
+    """The model that this process's environment names."""
+    config = LMConfig.from_environment(os.environ)
+    return None if config is None else config.model
 
 
 def in_environment(spec: PoolSpec, environment: Mapping[str, str]) -> PoolSpec:
@@ -107,6 +121,8 @@ def built_in_pool(
     name: str, *, size: int | None = None, slots: int | None = None, modules: Sequence[str] = ()
 ) -> PoolSpec:
     """``native``, or ``dspy`` with the user's own ``modules`` besides DSPy's."""
+    if modules and name != "dspy":
+        raise InvalidRequest(f"the pool {name} serves no DSPy modules; they go to the pool dspy")
     return PoolSpec(
         pool=name,
         handlers=(NATIVE if name == "native" else DSPY,),
@@ -117,18 +133,29 @@ def built_in_pool(
     )
 
 
+def user_pools(paths: Sequence[str]) -> list[PoolSpec]:
+    """A pool for the handlers at each ``module:attribute``, called after the module's first part; those with the same
+    name share one pool, since any worker of a pool must have all of its handlers."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        found.setdefault(_pool_name(path), []).append(path)
+    return [user_pool(*together, name=name) for name, together in found.items()]
+
+
 def user_pool(
-    path: str,
-    *,
+    *paths: str,
     name: str | None = None,
     size: int = 1,
     slots: int | None = None,
     ack_wait_s: float = 15.0,
 ) -> PoolSpec:
     """A pool for the handlers at ``module:attribute``, found from the working directory."""
+    name = name or _pool_name(paths[0])
+    if name in _SIZES:
+        raise InvalidRequest(f"the pool {name} is built in; give yours another name: --pool NAME", code="invalid_name")
     return PoolSpec(
-        pool=name or path.partition(":")[0].partition(".")[0],
-        handlers=(path,),
+        pool=name,
+        handlers=paths,
         size=size,
         slots=slots or _SLOTS["native"],
         path=(os.getcwd(),),
@@ -136,10 +163,17 @@ def user_pool(
     )
 
 
+def _pool_name(path: str) -> str:
+    return path.partition(":")[0].partition(".")[0]
+
+
 def _pools(options: SystemOptions, model: Model) -> list[PoolSpec]:
     environment = dict(model.environment)
     if options.documents:
         environment["DSPEX_DOCUMENTS"] = str(options.documents.resolve())
+    if options.modules and not options.dspy:
+        raise InvalidRequest("your DSPy modules need workers of the pool dspy, and it is to have none")
     sizes = {"native": options.native, "dspy": options.dspy}
-    specs = [built_in_pool(name, size=size) for name, size in sizes.items() if size]
+    modules = {"native": (), "dspy": options.modules}
+    specs = [built_in_pool(name, size=size, modules=modules[name]) for name, size in sizes.items() if size]
     return [in_environment(spec, environment) for spec in (*specs, *options.pools)]

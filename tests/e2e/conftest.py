@@ -29,6 +29,7 @@ class RunningSystem:
     """``environment`` is what a command needs to talk to it."""
 
     url: str
+    data: Path
 
     @property
     def environment(self) -> dict[str, str]:
@@ -64,7 +65,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]
     data = tmp_path_factory.mktemp("data")
     arguments = ("up", "--port", "0", "--data", str(data), "--dspy", "1", "--documents", str(DOCUMENTS), "--json")
     with command(*arguments) as up:
-        system = RunningSystem(url=json.loads(first_line(up))["server"])
+        system = RunningSystem(url=json.loads(first_line(up))["server"], data=data)
         serve = ("serve", "rough:handlers", "--pool", "rough", "--ack-wait", "1")
         with command(*serve, environment=system.environment, cwd=HERE) as pool:
             assert "ready" in first_line(pool)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +11,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from dspex.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT_S = 50
@@ -34,6 +39,23 @@ def dspex(
         stdin=options.pop("stdin", subprocess.DEVNULL) if "input" not in options else None,
         **options,
     )
+
+
+def dspex_here(*arguments: str, environment: Mapping[str, str], input: str = "") -> subprocess.CompletedProcess[str]:
+    """The same in this process, for tests of what a command says: it saves starting Python."""
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.dict(os.environ, environment, clear=True),
+        mock.patch.object(sys, "argv", ["dspex", *arguments]),
+        mock.patch.object(sys, "stdin", io.StringIO(input)),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+    return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
 
 
 def descendants(pid: int) -> set[int]:

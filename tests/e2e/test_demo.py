@@ -16,9 +16,10 @@ from typing import Any
 import anyio
 import pytest
 
-from dspex import parse_pipeline
+from dspex import connect, parse_pipeline
 from dspex.cli import demo as command
 from dspex.demo import DOCUMENTS, research
+from dspex.system import SystemOptions, local_system
 from dspex_bus.errors import SetupError
 from dspex_services.offline_lm import OfflineLM
 
@@ -50,17 +51,19 @@ def test_answers_from_the_documents_that_come_with_it_and_says_what_ran() -> Non
     assert [step["kind"] for step in made["steps"]].count("parallel") == 1
 
 
-@pytest.mark.parametrize(
-    ("question", "words", "source"),
-    [
-        ("Does a power failure lose data?", "after a power failure the last two minutes may be", "durability-and"),
-        ("Where are provider keys kept?", "key stays in the environment of the workers", "models-and-keys"),
-    ],
-)
-def test_another_question_gets_another_answer(question: str, words: str, source: str) -> None:
-    made = answer("--question", question)
-    assert words in made["answer"]
-    assert any(found.startswith(source) for found in sources(made))
+async def test_other_questions_get_other_answers() -> None:
+    asked = {
+        "Does a power failure lose data?": ("after a power failure the last two minutes may be", "durability-and"),
+        "Where are provider keys kept?": ("key stays in the environment of the workers", "models-and-keys"),
+        "What eats the lettuce?": ("lettuce", ""),
+    }
+    async with local_system(SystemOptions(documents=DOCUMENTS)) as system, connect(system.url) as client:
+        for question, (words, source) in asked.items():
+            output = (await client.run(research(), {"question": question})).output
+            assert output is not None
+            assert words in output["answer"]
+            found = {one["source"] for one in output["sources"]}
+            assert any(one.startswith(source) for one in found) if source else not found
 
 
 def test_folder_of_ones_own(tmp_path: Path) -> None:
@@ -71,13 +74,6 @@ def test_folder_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "bread.txt").write_text("Bake the loaf at 240 degrees for twenty minutes, then at 210 degrees.\n")
     made = answer("--docs", str(tmp_path), "--question", "What eats the lettuce?")
     assert (made["answer"], sources(made)) == ("Slugs eat young lettuce at night.", {"garden/beds.md"})
-
-
-def test_question_that_the_documents_do_not_answer(tmp_path: Path) -> None:
-    (tmp_path / "bread.txt").write_text("Bake the loaf at 240 degrees.\n")
-    made = answer("--docs", str(tmp_path), "--question", "Who wrote Hamlet?")
-    assert "Hamlet" in made["answer"]
-    assert made["sources"] == []
 
 
 async def test_model_of_the_environment_is_used_where_there_is_one() -> None:

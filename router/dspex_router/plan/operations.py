@@ -110,7 +110,7 @@ def find_pool(handler: str, implementation: Literal["native", "dspy"], catalog: 
 def unknown_handler(handler: str, known: Iterable[str], who: str) -> NotFound:
     names = sorted(known)
     near = difflib.get_close_matches(handler, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
     return NotFound(
         f"no handler {handler!r}{hint} {who}: {', '.join(names) or 'none'}",
         code="unknown_handler",

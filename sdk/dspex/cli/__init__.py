@@ -13,10 +13,10 @@ import click
 COMMANDS = {
     "demo": "dspex.cli.demo:demo",
     "up": "dspex.cli.up:up",
-    "serve": "dspex.cli.up:serve",
+    "serve": "dspex.cli.parts:serve",
     "run": "dspex.cli.run:run",
     "call": "dspex.cli.run:call",
-    "watch": "dspex.cli.run:watch",
+    "watch": "dspex.cli.watch:watch",
     "cancel": "dspex.cli.control:cancel",
     "pause": "dspex.cli.control:pause",
     "resume": "dspex.cli.control:resume",
@@ -24,15 +24,16 @@ COMMANDS = {
     "retry": "dspex.cli.control:retry",
     "fork": "dspex.cli.control:fork",
     "replay": "dspex.cli.replay:replay",
+    "pipelines": "dspex.cli.pipelines:pipelines",
     "sessions": "dspex.cli.show:sessions",
     "pools": "dspex.cli.show:pools",
     "dead": "dspex.cli.dead:dead",
     "cache": "dspex.cli.cache:cache",
     "programs": "dspex.cli.programs:programs",
     "doctor": "dspex.cli.doctor:doctor",
-    "router": "dspex.cli.up:router",
-    "pool": "dspex.cli.up:pool",
-    "offline-lm": "dspex.cli.up:offline_lm",
+    "router": "dspex.cli.parts:router",
+    "pool": "dspex.cli.parts:pool",
+    "offline-lm": "dspex.cli.parts:offline_lm",
 }
 
 

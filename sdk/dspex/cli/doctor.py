@@ -15,7 +15,7 @@ import click
 
 from dspex_bus.errors import DspexError
 
-from .shell import asynchronous, json_option, out, print_json, server_option
+from .shell import SECONDS, asynchronous, count, json_option, out, print_json, server_option
 
 _MARKS = {"ok": "[green]✓[/]", "missing": "[yellow]–[/]", "failed": "[red]✗[/]"}
 
@@ -30,7 +30,7 @@ class Check:
 @click.command(short_help="Check this machine and the system behind the server.")
 @click.option("--require", multiple=True, metavar="PART", help="Fail unless PART answers: router, or pool:NAME.")
 @click.option("--here", is_flag=True, help="Of a required pool, count this machine's workers only.")
-@click.option("--timeout", type=float, default=5.0, show_default=True, help="Seconds to wait for the server.")
+@click.option("--timeout", type=SECONDS, default=5.0, show_default=True, help="Seconds to wait for the server.")
 @server_option
 @json_option
 @asynchronous
@@ -93,7 +93,7 @@ async def system(server: str | None, require: tuple[str, ...], timeout: float, *
     absent: Literal["failed", "missing"] = "failed" if require else "missing"
     try:
         with anyio.fail_after(timeout):
-            async with connect(server, name="dspex-doctor", connect_timeout_s=timeout) as client:
+            async with connect(server, name="dspex-doctor", connect_timeout_s=0.8 * timeout) as client:
                 checks = [Check("server", "ok", server_url(server))]
                 return checks + await _parts(client, require, host)
     except (DspexError, TimeoutError) as error:
@@ -113,7 +113,8 @@ async def _parts(client: Any, require: tuple[str, ...], host: str | None) -> lis
         live = pools[name].workers if name in pools else ()
         workers = [worker for worker in live if host in (None, worker.host)]
         where = f" on {host}" if host else ""
-        found = f"{len(workers)} workers{where}" if workers else f"no live worker{where}; start one: dspex pool {name}"
+        missing = f"no live worker{where}; start one: dspex pool {name}"
+        found = f"{count(len(workers), 'worker')}{where}" if workers else missing
         checks.append(Check(f"pool {name}", "ok" if workers else "failed", found))
     if not pools and not require:
         checks.append(Check("pools", "missing", "none; start some: dspex up, or dspex pool native"))

@@ -1,20 +1,22 @@
-"""``run``, ``watch``, ``call``: what is asked of a running system."""
+"""``run`` and ``call``: work for a running system."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import click
+from rich.markup import escape
 
 from dspex_bus.wire import PipelineDefinition
 
 from ..client import connect
 from ..loading import load_pipeline
-from .drawing import tree
-from .shell import asynchronous, json_option, live, out, parse_inputs, print_json, server_option
+from .shell import SECONDS, asynchronous, json_option, out, parse_inputs, print_json, server_option
 from .watching import follow
+
+_RAN = ("implementation", "handler", "pool", "worker", "duration_us", "usage")
 
 
 def _pipeline(name: str) -> PipelineDefinition | str:
@@ -26,7 +28,7 @@ def _pipeline(name: str) -> PipelineDefinition | str:
 @click.argument("pipeline")
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--input", "document", metavar="JSON", help="The input as a JSON object, @FILE, or - for standard input.")
-@click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds the whole run may take.")
+@click.option("--timeout", type=SECONDS, default=600.0, show_default=True, help="Seconds the whole run may take.")
 @click.option("--session", metavar="ID", help="Your own id for the session: the same id twice is one session.")
 @click.option("--detach", is_flag=True, help="Print the session id once the run is stored, and leave.")
 @server_option
@@ -47,6 +49,10 @@ async def run(
     \b
       dspex run research.yaml question="What is a pool?"
       dspex run research --input @question.json --json
+
+    A value that is JSON is taken as JSON (k=5, tags='["a"]'), any other as text. The output is printed as JSON; with
+    --json, the whole result: {"session", "status", "output", "error"}. The exit code is 1 when the run did not succeed.
+    Ctrl-C leaves the session running.
     """
     values = parse_inputs(fields, document)
     definition = _pipeline(pipeline)
@@ -57,38 +63,21 @@ async def run(
                 f"session {handle.id} runs; watch it with: dspex watch {handle.id}"
             )
             return 0
-        progression = await follow(client, handle, quiet=as_json)
+        try:
+            await follow(client, handle, quiet=as_json)
+        except anyio.get_cancelled_exc_class():
+            click.echo(
+                f"session {handle.id} goes on; watch it: dspex watch {handle.id}, or end it: dspex cancel {handle.id}",
+                err=True,
+            )
+            raise
         result = await handle.result(timeout_s=30)
-    if as_json:
-        print_json(result)
-    elif result.status == "succeeded":
-        print_json(result.output)
+    if as_json or result.status == "succeeded":
+        print_json(result if as_json else result.output)
     else:
-        error = result.error
-        out.print(f"[red]{result.status}[/]: {error.code}: {error.message}" if error else f"[red]{result.status}[/]")
-        out.print(f"see it again with: dspex watch {progression.session}")
+        reason = f": {result.error.code}: {result.error.message}" if result.error else ""
+        click.echo(f"{result.status}{reason}\nsee it again: dspex watch {handle.id}", err=True)
     return 0 if result.status == "succeeded" else 1
-
-
-@click.command(short_help="Watch a session, live or after its end.")
-@click.argument("session")
-@click.option("--after", type=int, default=0, help="Only events with a sequence above this one.")
-@server_option
-@json_option
-@asynchronous
-async def watch(session: str, after: int, server: str | None, as_json: bool) -> None:
-    """Show SESSION's steps as they go, from its first event to its last. With --json, one event a line."""
-    async with connect(server, name="dspex-watch") as client:
-        handle = client.session(session)
-        if as_json:
-            async for event in handle.events(after=after):
-                print_json(event)
-                sys.stdout.flush()
-            return
-        await handle.view()  # an unknown session is an error at once, not a wait
-        progression = await follow(client, handle, after=after)
-        if not live():
-            out.print(tree(progression))
 
 
 @click.command(short_help="Call one operation or handler.")
@@ -97,7 +86,7 @@ async def watch(session: str, after: int, server: str | None, as_json: bool) -> 
 @click.option("--with", "constants", multiple=True, metavar="NAME=VALUE", help="A constant, such as signature=…")
 @click.option("--input", "document", metavar="JSON", help="The fields as a JSON object, @FILE, or - for stdin.")
 @click.option("--implementation", type=click.Choice(["auto", "native", "dspy"]), default="auto", show_default=True)
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait.")
+@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds to wait.")
 @server_option
 @json_option
 @asynchronous
@@ -126,9 +115,9 @@ async def call(
             timeout_s=timeout,
         )
     if as_json:
-        ran = {name: getattr(prediction, name) for name in ("implementation", "handler", "pool", "worker", "usage")}
+        ran = {name: getattr(prediction, name) for name in _RAN}
         print_json({"outputs": dict(prediction), **ran})
         return
     print_json(dict(prediction))
     where = (prediction.handler, prediction.implementation, f"pool {prediction.pool}", prediction.worker)
-    out.print(f"[dim]{' · '.join(where)}[/]")
+    out.print(f"[dim]{escape(' · '.join(where))}[/]")

@@ -33,8 +33,20 @@ def server_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+SECONDS = click.FloatRange(min=0, min_open=True)
+
+
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")(command)
+
+
+retention_option = click.option(
+    "--retention-days",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    show_default=True,
+    help="How long a session's journal is kept after its end.",
+)
 
 
 def asynchronous(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
@@ -74,6 +86,19 @@ def print_json(value: Any) -> None:
     if sys.stdout.isatty():
         encoded = msgspec.json.format(encoded, indent=2)
     click.echo(encoded.decode())
+
+
+def say_ready(text: str, document: dict[str, Any], as_json: bool) -> None:
+    """What a long-running command prints once everything it started is ready, for a person or for a program."""
+    if as_json:
+        print_json(document)
+        sys.stdout.flush()
+    else:
+        out.print(text, soft_wrap=True)
+
+
+def count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def parse_inputs(pairs: tuple[str, ...], document: str | None) -> dict[str, Any]:

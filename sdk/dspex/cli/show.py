@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..client import connect
 from .drawing import milliseconds
-from .shell import asynchronous, json_option, out, print_json, server_option
+from .shell import asynchronous, count, json_option, out, print_json, server_option
 
 _STYLES = {"running": "cyan", "succeeded": "green", "failed": "red", "timed_out": "red", "cancelled": "yellow"}
 
@@ -56,7 +56,7 @@ async def pools(server: str | None, as_json: bool) -> None:
     table = Table("pool", "worker", "busy", "done", "memory", "queued", "running", "model", box=None, pad_edge=False)
     for pool in listed.pools:
         busy, queued, running = f"{pool.busy}/{pool.slots}", str(pool.queued), str(pool.running)
-        table.add_row(pool.pool, f"{len(pool.workers)} workers", busy, "", "", queued, running, "", style="bold")
+        table.add_row(pool.pool, count(len(pool.workers), "worker"), busy, "", "", queued, running, "", style="bold")
         for worker in pool.workers:
             memory = f"{worker.memory_bytes / 2**20:.0f} MiB" if worker.memory_bytes else ""
             busy = f"{worker.busy}/{worker.slots}"
