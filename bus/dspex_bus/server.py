@@ -145,7 +145,7 @@ class EmbeddedServer:
                 self._lock = (store / "dspex.lock").open("a")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SetupError(f"the data directory {store} is in use by another server") from error
+            raise SetupError(f"the data directory {store} is in use by another server", code="data_in_use") from error
         except OSError as error:
             raise SetupError(f"the data directory {store} cannot be used: {error}") from error
         return store.resolve()
@@ -213,6 +213,10 @@ class EmbeddedServer:
 
     def _check_alive(self) -> None:
         if self._process is None or self._process.poll() is not None:
+            if "address already in use" in self.log:
+                raise SetupError(
+                    f"the port {self.port} is in use already: choose another one, or 0 for any", code="port_in_use"
+                )
             raise SetupError(f"nats-server ended as it started; its log ends:\n{self.log}")
 
     async def _end(self, how: signal.Signals, timeout_s: float) -> None:

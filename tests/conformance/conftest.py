@@ -75,12 +75,12 @@ class Place:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def nats_server() -> AsyncIterator[EmbeddedServer]:
     async with EmbeddedServer() as server:
         yield server

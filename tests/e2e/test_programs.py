@@ -52,7 +52,7 @@ def test_import_compare_promote_roll_back_export(running: RunningSystem, tmp_pat
     assert "production=2" in programs("list")
     exported = tmp_path / "exported.json"
     programs("export", "cli@production", str(exported))
-    assert json.loads(exported.read_text())["self"]["signature"]["instructions"] == "Be brief."
+    assert json.loads(exported.read_text())["signature"]["instructions"] == "Be brief."
     assert "unknown_program" in programs("show", "nobody", code=1)
     pickled = tmp_path / "program.pkl"
     pickled.write_bytes(b"")

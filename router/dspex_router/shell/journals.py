@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from dspex_bus.wire import (
 )
 
 from ..core import Recorded, Session, decide
+
+log = logging.getLogger(__name__)
 
 _BELONGS: dict[str, tuple[type, ...]] = {
     "accepted": (SessionAccepted,),
@@ -109,7 +112,14 @@ class Journals:
     async def entries(self, session: str, *, after: int = 0) -> AsyncIterator[Entry]:
         pattern = subjects.session_journal(self.partition(session), session)
         async for message in self._bus.history(EVENTS, pattern, after=after):
-            yield read(message)
+            try:
+                entry = read(message)
+            except DecodeError as error:
+                if message.subject.endswith(".accepted"):
+                    raise
+                log.warning("journal message %d on %s is passed over: %s", message.sequence, message.subject, error)
+            else:
+                yield entry
 
     async def fold(self, session: str) -> Session | None:
         """The session as it stands; None where none was accepted. Raises what the core raises, and DecodeError where

@@ -154,7 +154,7 @@ class Performer:
         await self._say(subject, encode(result, content), {CONTENT_TYPE: content})
 
     async def reply_error(self, subject: str, error: DspexError, content: str) -> None:
-        headers = {"Nats-Service-Error-Code": str(error.status), "Nats-Service-Error": error.message}
+        headers = {"Nats-Service-Error-Code": str(error.status), "Nats-Service-Error": " ".join(error.message.split())}
         await self._say(subject, encode(error_info(error), content), {CONTENT_TYPE: content, **headers})
 
     async def _say(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:

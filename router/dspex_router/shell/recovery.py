@@ -9,7 +9,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from dspex_bus import Bus
-from dspex_bus.errors import DspexError
+from dspex_bus.errors import DspexError, Unavailable
 from dspex_bus.streams import LIVE
 
 from .config import RouterConfig
@@ -79,6 +79,8 @@ class Recovery:
         partition, _, session = key.partition(".")
         try:
             state = await self._journals.fold(session)
+        except Unavailable:
+            raise  # the world's fault, not the journal's: the next sweep tries again
         except Exception as error:
             await self._abandon(session, int(partition), error)
             return

@@ -21,6 +21,7 @@ from .performing import live_key
 from .pipelines import Pipelines
 
 _STORE_S = 10.0
+_canonical = msgspec.json.Encoder(order="deterministic")
 
 
 class Submitting:
@@ -117,7 +118,7 @@ class Submitting:
 
 
 def _same(one: SessionAccepted, other: SessionAccepted) -> bool:
-    return one.plan.digest == other.plan.digest and msgspec.json.encode(one.input) == msgspec.json.encode(other.input)
+    return one.plan.digest == other.plan.digest and _canonical.encode(one.input) == _canonical.encode(other.input)
 
 
 def _submitted(partition: int, session: str, sequence: int) -> Submitted:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.abc
-from anyio.abc import TaskStatus
+from anyio.abc import ByteReceiveStream, TaskStatus
 from anyio.streams.text import TextReceiveStream
 
 from ..errors import SetupError
@@ -78,9 +78,13 @@ class Supervisor:
         child = await process.start(self._server, spec)
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(_pass_on, child, spec.pool)
+                assert child.stdout is not None
+                assert child.stderr is not None
+                group.start_soon(_pass_on, child.stderr, spec.pool)
                 if await _announced(child):
                     ready()
+                    # What handlers print goes to our standard error too: a pipe nobody reads would block them.
+                    group.start_soon(_pass_on, child.stdout, spec.pool)
                 await child.wait()
                 group.cancel_scope.cancel()
             return child.returncode
@@ -99,13 +103,12 @@ async def _announced(child: anyio.abc.Process) -> bool:
     return False
 
 
-async def _pass_on(child: anyio.abc.Process, pool: str) -> None:
-    """Its standard error goes to ours, each line with the pool's name before it."""
-    assert child.stderr is not None
+async def _pass_on(stream: ByteReceiveStream, pool: str) -> None:
+    """To our standard error, each line with the pool's name before it."""
     rest = ""
-    async for text in TextReceiveStream(child.stderr, errors="replace"):
+    async for text in TextReceiveStream(stream, errors="replace"):
         *lines, rest = (rest + text).split("\n")
-        for line in lines:
+        for line in filter(None, lines):
             print(f"[{pool}] {line}", file=sys.stderr)
     if rest:
         print(f"[{pool}] {rest}", file=sys.stderr)
