@@ -23,12 +23,14 @@ class Attempt:
 
     def __init__(self, task: Task, handler: Handler, worker: str, threads: Threads) -> None:
         self.task = task
+        self.started_ms = int(time.time() * 1000)
         self._handler = handler
         self._worker = worker
         self._threads = threads
         self._running: set[asyncio.Future[Returned]] = set()
         self._idle: list[Callable[[], None]] = []
         self._limit: asyncio.Timeout | None = None
+        self._ends_at = 0.0
         self._abandoned = False
 
     def when_idle(self, then: Callable[[], None]) -> None:
@@ -51,6 +53,11 @@ class Attempt:
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time())
 
+    def end_if_late(self, now: float) -> None:
+        """End it if its time is up by the monotonic clock."""
+        if self._limit is not None and now >= self._ends_at and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         thread = self._threads.start(function, *arguments)
         self._running.add(thread)
@@ -64,12 +71,14 @@ class Attempt:
 
     async def run(self, step: Step) -> StepOutcome:
         """The outcome. Raises Abandoned after :meth:`abandon`, and when the worker cancels it CancelledError."""
-        started, clock = int(time.time() * 1000), time.perf_counter()
+        started, clock = self.started_ms, time.perf_counter()
         left_s, overrun = self._allowed()
         if left_s > 0 and not self._abandoned:
             try:
                 arguments = self._handler.arguments(step)
-                async with asyncio.timeout(left_s) as self._limit:
+                self._ends_at = time.monotonic() + left_s
+                # Whoever watches us ends it: a timer of its own costs more than most handlers.
+                async with asyncio.timeout(None) as self._limit:
                     returned = await self._returned(arguments)
                 outputs = self._handler.outputs(returned)
             except BaseException as error:

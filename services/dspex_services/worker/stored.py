@@ -62,6 +62,9 @@ class StoredTasks:
         self._held: dict[str, Held] = {}
         self._released = asyncio.Event()
         self._stopping = False
+        self._stored: list[Held] = []
+        self._freed = 0
+        self._tidying = False
 
     async def start(self) -> None:
         self._consumer = await self._joined()
@@ -141,8 +144,26 @@ class StoredTasks:
                 attempt.when_idle(self._free)
 
     def _free(self) -> None:
-        if not self._stopping and self._consumer is not None:
-            self._worker.spawn(self._consumer.want(1))
+        self._freed += 1
+        self._tidy_soon()
+
+    def _tidy_soon(self) -> None:
+        if not self._tidying:
+            self._tidying = True
+            self._worker.spawn(self._tidy())
+
+    async def _tidy(self) -> None:
+        """Want a task for each free slot, and acknowledge what is stored: once for all that come together."""
+        self._tidying = False
+        freed, self._freed = self._freed, 0
+        stored, self._stored = self._stored, []
+        if freed and not self._stopping and self._consumer is not None:
+            await self._consumer.want(freed)
+        for held in stored:
+            try:
+                await self._done(held)
+            except DspexError as error:
+                logger.warning("%s was not acknowledged; it comes again, and then is: %s", held.subject, error)
 
     async def _settle(self, held: Held, delivery: Delivery) -> Attempt | None:
         """See to it that the attempt's slot is filled and the task acknowledged after that."""
@@ -191,7 +212,8 @@ class StoredTasks:
                 self._worker.spawn(self._give_back(held, _RETRY_S))
             else:
                 # Stored by us, or filled before by somebody: either way there is an outcome.
-                self._worker.spawn(self._done(held))
+                self._stored.append(held)
+                self._tidy_soon()
 
         held.recorded = True
         try:

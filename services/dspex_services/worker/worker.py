@@ -27,11 +27,9 @@ from .direct import DirectCalls
 from .presence import Presence
 from .stored import StoredTasks
 from .threads import Threads
+from .watch import Watch
 
 logger = logging.getLogger("dspex.worker")
-
-_QUIET_S = 0.05
-"""Attempts shorter than this cost no progress message."""
 
 _CANCELLED_KEPT = 10_000
 _UNWIND_S = 2.0
@@ -55,7 +53,7 @@ class Worker:
         self.done = 0
         self.cache = Cache(bus)
         self._kept = StepCache(self.cache, config.pool, config.name)
-        self._running: dict[str, set[Attempt]] = {}
+        self._running = Watch(self._say_soon)
         self._cancelled: dict[str | tuple[str, str, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # A slot's thread each for stored tasks and for direct calls.
@@ -153,32 +151,21 @@ class Worker:
 
     def overdue(self, longer_than_s: float) -> list[Task]:
         """Tasks whose handler has been told to stop that long ago, and does not."""
-        return [
-            attempt.task
-            for attempts in self._running.values()
-            for attempt in attempts
-            if attempt.overdue_s > longer_than_s
-        ]
+        return [attempt.task for attempt in self._running if attempt.overdue_s > longer_than_s]
 
     async def _watched(self, attempt: Attempt) -> StepOutcome | None:
-        task = attempt.task
-        self._running.setdefault(task.session, set()).add(attempt)
-        said = asyncio.get_running_loop().call_later(_QUIET_S, self._say_soon, task, _now_ms())
+        self._running.add(attempt)
         self.busy += 1
-        if self.is_cancelled(task):
+        if self.is_cancelled(attempt.task):
             attempt.abandon()
         try:
-            return await attempt.run(self._step(task, attempt))
+            return await attempt.run(self._step(attempt.task, attempt))
         except Abandoned:
             return None
         finally:
-            said.cancel()
+            self._running.remove(attempt)
             self.done += 1
             attempt.when_idle(self._idle)
-            attempts = self._running[task.session]
-            attempts.discard(attempt)
-            if not attempts:
-                del self._running[task.session]
 
     def _idle(self) -> None:
         self.busy -= 1
@@ -204,8 +191,8 @@ class Worker:
             cache=self.cache,
         )
 
-    def _say_soon(self, task: Task, started: int) -> None:
-        self.spawn(self._say(task, started, "", None))
+    def _say_soon(self, attempt: Attempt) -> None:
+        self.spawn(self._say(attempt.task, attempt.started_ms, "", None))
 
     async def _say(self, task: Task, started: int, note: str, fraction: float | None) -> None:
         progress = Progress(worker=self.config.name, started_ms=started, note=note, fraction=fraction)
@@ -220,8 +207,10 @@ class Worker:
         self._cancelled.update({(session, *attempt): None for attempt in attempts} if attempts else {session: None})
         while len(self._cancelled) > _CANCELLED_KEPT:
             del self._cancelled[next(iter(self._cancelled))]
-        for attempt in list(self._running.get(session, ())):
-            if not attempts or (attempt.task.node, attempt.task.attempt) in attempts:
+        for attempt in self._running:
+            if attempt.task.session == session and (
+                not attempts or (attempt.task.node, attempt.task.attempt) in attempts
+            ):
                 attempt.abandon()
 
 
