@@ -24,6 +24,7 @@ def cache(running: RunningSystem, *arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 async def test_what_is_kept_is_shown_and_cleared(running: RunningSystem, client: dspex.Client) -> None:
     cache(running, "clear")
     options = {"signature": "question -> answer", "cache": 60}

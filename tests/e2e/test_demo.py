@@ -76,6 +76,7 @@ def test_folder_of_ones_own(tmp_path: Path) -> None:
     assert (made["answer"], sources(made)) == ("Slugs eat young lettuce at night.", {"garden/beds.md"})
 
 
+@pytest.mark.slow
 async def test_model_of_the_environment_is_used_where_there_is_one() -> None:
     async with OfflineLM() as lm:
         named = {"DSPEX_MODEL": "openai/of-my-own", "DSPEX_BASE_URL": lm.base_url}
@@ -84,6 +85,7 @@ async def test_model_of_the_environment_is_used_where_there_is_one() -> None:
     assert "openai/of-my-own" in {step["usage"]["model"] for step in made["steps"] if step.get("usage")}
 
 
+@pytest.mark.slow
 async def test_model_that_refuses_ends_with_its_error_and_not_with_an_answer() -> None:
     async with OfflineLM() as lm:
         named = offline_environment(DSPEX_MODEL="openai/mine+401", DSPEX_BASE_URL=lm.base_url)
@@ -92,6 +94,7 @@ async def test_model_that_refuses_ends_with_its_error_and_not_with_an_answer() -
     assert json.loads(done.stdout)["error"]["code"] == "lm_auth"
 
 
+@pytest.mark.slow
 def test_piped_it_prints_plain_lines() -> None:
     done = dspex("demo")
     assert done.returncode == 0, done.stderr
@@ -104,6 +107,7 @@ def test_piped_it_prints_plain_lines() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_in_a_terminal_it_draws_as_it_goes() -> None:
     ours, theirs = pty.openpty()
     environment = offline_environment(TERM="xterm-256color", COLUMNS="120")
@@ -124,6 +128,7 @@ def test_in_a_terminal_it_draws_as_it_goes() -> None:
 
 
 @pytest.mark.parametrize("moment", ["starting", "model"])
+@pytest.mark.slow
 def test_interrupted_it_leaves_nothing_behind(moment: str) -> None:
     """As a terminal does it: the signal goes to the whole group of processes."""
     process = subprocess.Popen(

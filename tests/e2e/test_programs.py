@@ -23,6 +23,7 @@ def saved(path: Path, instructions: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_import_compare_promote_roll_back_export(running: RunningSystem, tmp_path: Path) -> None:
     def programs(*arguments: str, code: int = 0) -> str:
         done = subprocess.run(

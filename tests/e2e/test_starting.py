@@ -83,6 +83,7 @@ async def test_up_with_ones_own_handlers_and_modules_and_ctrl_c(package: Path) -
         await_gone(started)
 
 
+@pytest.mark.slow
 async def test_sessions_go_on_at_the_next_start(tmp_path: Path) -> None:
     arguments = ("up", "--port", "0", "--dspy", "0", "--data", str(tmp_path), "--json")
     waits = dspex.pipeline(
@@ -98,6 +99,7 @@ async def test_sessions_go_on_at_the_next_start(tmp_path: Path) -> None:
             assert result.output == {"text": "Stop, and on it went"}
 
 
+@pytest.mark.slow
 def test_port_or_data_in_use(running: RunningSystem, tmp_path: Path) -> None:
     port = running.url.rpartition(":")[2]
     taken = run_dspex("up", "--port", port, "--data", str(tmp_path / "a"), "--json")
@@ -134,6 +136,7 @@ def test_what_cannot_start_says_why(running: RunningSystem, package: Path, argum
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 async def test_parts_on_their_own(package: Path) -> None:
     """A server, a model's stand-in, pools and a router, each started by itself; pools wait for the router."""
     async with EmbeddedServer() as server:
