@@ -67,7 +67,7 @@ class Step:
     def record_usage(self, usage: Usage | None) -> None:
         """Add an LM call's usage to the step's outcome."""
         if usage is not None:
-            self.usage = usage if self.usage is None else total_usage(self.usage, usage)
+            self.usage = usage if self.usage is None else self.usage.plus(usage)
 
     async def call(
         self, operation: str, *, constants: Mapping[str, Any] | None = None, **inputs: Any
@@ -79,20 +79,6 @@ class Step:
         if answer.headers and "Nats-Service-Error-Code" in answer.headers:
             raise error_from(decode(ErrorInfo, answer.data, subject=subject))
         return decode(CallReply, answer.data, subject=subject).outputs
-
-
-def total_usage(one: Usage, other: Usage) -> Usage:
-    """Both together. The cost is that of the calls which have a price."""
-    costs = [cost for cost in (one.cost, other.cost) if cost is not None]
-    return Usage(
-        calls=one.calls + other.calls,
-        input_tokens=one.input_tokens + other.input_tokens,
-        output_tokens=one.output_tokens + other.output_tokens,
-        model=other.model or one.model,
-        cached_tokens=one.cached_tokens + other.cached_tokens,
-        saved_calls=one.saved_calls + other.saved_calls,
-        cost=sum(costs) if costs else None,
-    )
 
 
 @dataclass(slots=True, frozen=True)

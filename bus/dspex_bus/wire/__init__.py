@@ -44,7 +44,15 @@ from .codec import (
     event_type,
 )
 from .dead import DeadLetter, DeadList, DeadListRequest, DeadRequest
-from .definition import CaseDefinition, Implementation, JoinKind, PipelineDefinition, RetryPolicy, StepDefinition
+from .definition import (
+    Budget,
+    CaseDefinition,
+    Implementation,
+    JoinKind,
+    PipelineDefinition,
+    RetryPolicy,
+    StepDefinition,
+)
 from .journal import (
     CancelRequested,
     EndStatus,
@@ -93,6 +101,7 @@ __all__ = [
     "MSGPACK",
     "RESENT",
     "BranchNode",
+    "Budget",
     "CacheClear",
     "CacheKind",
     "CacheReport",

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .definition import Implementation, PipelineDefinition, Seconds
+from .definition import Budget, Implementation, PipelineDefinition, Seconds
 from .journal import EndStatus, ErrorInfo, JournalEvent, Origin, Parent, Usage
 from .plan import Plan
 from .presence import PoolStatus
 
 Status = Literal["running", "succeeded", "failed", "cancelled", "timed_out"]
+Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 SessionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -22,7 +23,8 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """For ``run`` and ``submit``. ``definition`` only on the pipeline name ``inline``.
 
     ``session`` is the client's own id for the session, if it wants one. ``durability: none`` (``run`` only) keeps the
-    run out of every stream.
+    run out of every stream. ``budget`` stands in for the pipeline's; ``tenant`` is who the run is for, '' for nobody in
+    particular.
     """
 
     input: dict[str, Any] = field(default_factory=dict)
@@ -30,6 +32,8 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     session: SessionId | None = None
     timeout_s: Seconds | None = None
     durability: Literal["stored", "none"] = "stored"
+    budget: Budget | None = None
+    tenant: Tenant = ""
 
 
 class Submitted(Struct, frozen=True, kw_only=True):
@@ -46,16 +50,21 @@ class RunResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: EndStatus
     output: dict[str, Any] | None = None
     error: ErrorInfo | None = None
+    usage: Usage | None = None
 
 
 class CallRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One operation, unstored. ``with`` holds its constants (signature, template, model…), ``inputs`` its fields."""
+    """One operation, unstored. ``with`` holds its constants (signature, template, model…), ``inputs`` its fields.
+    ``budget`` and ``tenant`` are as for a run; ``used`` is what was used of the budget before."""
 
     with_: dict[str, Any] = field(name="with", default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
     implementation: Implementation = "auto"
     pool: str | None = None
     timeout_s: Seconds | None = None
+    budget: Budget | None = None
+    used: Usage | None = None
+    tenant: Tenant = ""
 
 
 class CallReply(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -181,7 +190,7 @@ class StepReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``waiting_for`` names the signals that its waits have not got yet."""
+    """``waiting_for`` names the signals that its waits have not got yet. ``usage`` is that of all its steps so far."""
 
     session: str
     pipeline: str
@@ -200,6 +209,9 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: ErrorInfo | None = None
     plan: Plan | None = None
     steps: tuple[StepReport, ...] = ()
+    usage: Usage | None = None
+    budget: Budget | None = None
+    tenant: str = ""
 
 
 class SessionListRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

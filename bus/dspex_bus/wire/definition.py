@@ -24,6 +24,15 @@ class RetryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     codes: tuple[str, ...] | None = None
 
 
+class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What LM calls may use together: ``cost`` in the operator's currency, ``tokens`` in and out. None sets no limit.
+
+    It is looked at before each call, so the last call may go over it, and so may branches that run side by side."""
+
+    cost: Annotated[float, Meta(ge=0)] | None = None
+    tokens: Annotated[int, Meta(ge=0)] | None = None
+
+
 JoinKind = Literal["all", "any", "quorum", "best_effort"]
 
 
@@ -98,7 +107,8 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class PipelineDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``output`` names the context fields a run answers with; without it, the last step's outputs."""
+    """``output`` names the context fields a run answers with; without it, the last step's outputs. ``budget`` is what
+    each run may use, unless the run brings its own."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     steps: Annotated[tuple[StepDefinition, ...], Meta(min_length=1)]
@@ -106,3 +116,4 @@ class PipelineDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_field
     output: tuple[str, ...] | None = None
     timeout_s: Seconds | None = None
     retry: RetryPolicy | None = None
+    budget: Budget | None = None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from .definition import Budget
 from .plan import Plan
 
 EndStatus = Literal["succeeded", "failed", "cancelled", "timed_out"]
@@ -37,6 +38,21 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     saved_calls: int = 0
     cost: float | None = None
 
+    def plus(self, other: Usage | None) -> Usage:
+        """Both together. The cost is that of the calls which have a price."""
+        if other is None:
+            return self
+        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
+        return Usage(
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            model=other.model or self.model,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            saved_calls=self.saved_calls + other.saved_calls,
+            cost=sum(costs) if costs else None,
+        )
+
 
 class Parent(Struct, frozen=True, kw_only=True):
     """The step of another session that started this one, and that its end is the outcome of."""
@@ -56,7 +72,7 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.accepted"):
     """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit. ``kept``
-    holds the outputs of steps that need not run again, by their place."""
+    holds the outputs of steps that need not run again, by their place. ``tenant`` is who it runs for."""
 
     session: str
     plan: Plan
@@ -67,6 +83,8 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     parent: Parent | None = None
     origin: Origin | None = None
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    budget: Budget | None = None
+    tenant: str = ""
 
 
 class StepSucceeded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.succeeded"):
@@ -97,6 +115,7 @@ class StepTimedOut(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     worker: str = ""
     started_ms: int = 0
     duration_us: int = 0
+    usage: Usage | None = None
 
 
 class StepCancelled(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.cancelled"):
@@ -135,11 +154,12 @@ class SignalReceived(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 
 class SessionEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.ended"):
-    """``output`` is there when ``status`` is ``succeeded``, else ``error``."""
+    """``output`` is there when ``status`` is ``succeeded``, else ``error``. ``usage`` is that of all its steps."""
 
     status: EndStatus
     output: dict[str, Any] | None = None
     error: ErrorInfo | None = None
+    usage: Usage | None = None
 
 
 StepOutcome = StepSucceeded | StepFailed | StepTimedOut | StepCancelled | StepLost

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from .definition import Budget
+from .journal import Usage
+
 RESENT = "Dspex-Resent"
 """Header (value ``1``) of a task that may have been run before: its outcome's slot is read first."""
 
@@ -14,7 +17,8 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt of one step. Pool, session, node and attempt are in the subject of a stored task, and repeated here
     for the unstored ones (``dspex.v1.now.>``). ``options`` are the step's constants, ``inputs`` its
     fields of the context. ``timeout_ms`` runs from delivery; past ``deadline_ms`` (since the epoch) the attempt must
-    not start."""
+    not start. ``budget`` is the run's, ``used`` what the run had used of it when the attempt was sent; ``tenant`` is
+    who it runs for."""
 
     session: str
     node: str
@@ -27,6 +31,9 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_ms: int
     cache_ms: int = 0
     deadline_ms: int
+    budget: Budget | None = None
+    used: Usage | None = None
+    tenant: str = ""
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):

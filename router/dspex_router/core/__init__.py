@@ -11,7 +11,7 @@ from .commands import (
     TellCancelled,
     TellChild,
 )
-from .ending import finish
+from .ending import finish, result_of
 from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue, Timer
 from .session import decide, resume
 from .state import Session
@@ -36,6 +36,7 @@ __all__ = [
     "Timer",
     "decide",
     "finish",
+    "result_of",
     "resume",
     "view",
 ]

@@ -17,6 +17,7 @@ from dspex_bus.wire import (
     StepTimedOut,
 )
 
+from . import budget
 from .commands import StartChild
 from .state import Session, StepRun
 from .task import gather
@@ -41,6 +42,8 @@ def start(session: Session, run: StepRun, node: PipelineNode) -> StartChild | Er
         input={**inputs, **node.options},
         deadline_ms=deadline_ms,
         parent=Parent(session=session.id, partition=session.partition, node=run.id, attempt=run.attempt),
+        budget=budget.left(session),
+        tenant=session.accepted.tenant,
     )
     return StartChild(accepted)
 
@@ -49,8 +52,8 @@ def outcome(ended: SessionEnded, accepted_ms: int, ended_ms: int) -> StepOutcome
     """A child's end as the outcome of its parent's step."""
     if ended.status == "succeeded":
         took_us = 1000 * (ended_ms - accepted_ms)
-        return StepSucceeded(outputs=ended.output or {}, started_ms=accepted_ms, duration_us=took_us)
+        return StepSucceeded(outputs=ended.output or {}, started_ms=accepted_ms, duration_us=took_us, usage=ended.usage)
     assert ended.error is not None
     if ended.status == "cancelled":
         return StepCancelled(reason=ended.error.message)
-    return (StepTimedOut if ended.status == "timed_out" else StepFailed)(error=ended.error)
+    return (StepTimedOut if ended.status == "timed_out" else StepFailed)(error=ended.error, usage=ended.usage)

@@ -16,6 +16,10 @@ from .state import SequenceRun, Session
 
 def end_of(session: Session) -> SessionEnded:
     """The end to propose. A session stopped from outside ends so, whatever its last attempts came to."""
+    return msgspec.structs.replace(_end_of(session), usage=session.usage)
+
+
+def _end_of(session: Session) -> SessionEnded:
     root = session.root
     if session.closing == "cancelled":
         return SessionEnded(status="cancelled", error=_cancelled(session))
@@ -28,9 +32,13 @@ def end_of(session: Session) -> SessionEnded:
 
 def finish(accepted: SessionAccepted, ended: SessionEnded, accepted_ms: int, ended_ms: int) -> Finish:
     """What follows from a stored end."""
-    result = RunResult(session=accepted.session, status=ended.status, output=ended.output, error=ended.error)
+    result = result_of(accepted.session, ended)
     report = None if accepted.parent is None else child.outcome(ended, accepted_ms, ended_ms)
     return Finish(result, accepted.reply, accepted.reply_content, accepted.parent, report)
+
+
+def result_of(session: str, ended: SessionEnded) -> RunResult:
+    return RunResult(session=session, status=ended.status, output=ended.output, error=ended.error, usage=ended.usage)
 
 
 def _succeeded(session: Session) -> SessionEnded:

@@ -32,7 +32,7 @@ from dspex_bus.wire import (
 )
 
 from ..errors import BrokenJournal
-from . import child, join, signals, step
+from . import budget, child, join, signals, step
 from .commands import Command, RecordEnd, RecordOutcome, SetTimer, TellCancelled, TellChild
 from .context import Context
 from .ending import end_of, finish
@@ -213,6 +213,7 @@ def _outcome(state: Session, event: Recorded) -> list[Command]:
     assert isinstance(outcome, Outcome)
     growth = Growth(state)
     if isinstance(run, StepRun) and step.expects(run, event):
+        budget.count(state, outcome)
         growth.commands += step.record(state, run, outcome)
         if not run.open:
             growth.end(run)

@@ -18,6 +18,7 @@ from dspex_bus.wire import (
     SignalReceived,
     StepNode,
     StepOutcome,
+    Usage,
 )
 
 from .context import Context
@@ -148,7 +149,7 @@ class Session:
     ``signals`` are those that no wait has taken. ``closing`` is how a session ends that was stopped from outside.
     ``paused_ms`` is when it was last paused or resumed; ``controls`` counts pauses and resumptions stored, ``ignored``
     duplicates and stale events. ``sequence`` is that of the last journal event folded; ``proposed`` is the end once it
-    is proposed, ``ended`` once it is stored.
+    is proposed, ``ended`` once it is stored. ``usage`` is that of every attempt's LM calls together.
     """
 
     partition: int
@@ -172,6 +173,7 @@ class Session:
     proposed: SessionEnded | None = None
     ended: SessionEnded | None = None
     ended_ms: int = 0
+    usage: Usage | None = None
 
     @property
     def id(self) -> str:

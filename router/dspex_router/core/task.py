@@ -29,6 +29,9 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
         timeout_ms=node.timeout_ms,
         cache_ms=node.cache_ms,
         deadline_ms=session.accepted.deadline_ms,
+        budget=session.accepted.budget,
+        used=session.usage if session.accepted.budget else None,
+        tenant=session.accepted.tenant,
     )
     return Dispatch(node.pool, task)
 

@@ -45,6 +45,9 @@ def view(state: Session) -> SessionView:
         error=None if ended is None else ended.error,
         plan=accepted.plan,
         steps=tuple(report for node in accepted.plan.root.children for report in _reports(state, node)),
+        usage=state.usage,
+        budget=accepted.budget,
+        tenant=accepted.tenant,
     )
 
 
@@ -92,7 +95,7 @@ def _told(outcome: StepOutcome | None) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if isinstance(outcome, StepSucceeded | StepFailed | StepTimedOut) and outcome.started_ms:
         told = {"worker": outcome.worker, "started_ms": outcome.started_ms, "duration_us": outcome.duration_us}
-    if isinstance(outcome, StepSucceeded | StepFailed):
+    if isinstance(outcome, StepSucceeded | StepFailed | StepTimedOut):
         told["usage"] = outcome.usage
     if isinstance(outcome, StepSucceeded):
         told["program"] = outcome.program

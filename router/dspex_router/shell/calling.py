@@ -49,6 +49,9 @@ class Calling:
             inputs=request.inputs,
             timeout_ms=timeout_ms,
             deadline_ms=now_ms() + timeout_ms,
+            budget=request.budget,
+            used=request.used,
+            tenant=request.tenant,
         )
         return _reply(choice, await ask(self._bus, choice.pool, task))
 

@@ -78,5 +78,7 @@ class Forking:
             deadline_ms=now_ms() + allowed_ms,
             origin=origin,
             kept=kept,
+            budget=old.budget,
+            tenant=old.tenant,
         )
         return (await self._submitting.store(accepted))[0]

@@ -26,7 +26,7 @@ from dspex_bus.wire import (
     StoredEvent,
 )
 
-from ..core import view
+from ..core import result_of, view
 from .journals import Journals
 from .owner import Owner
 
@@ -56,7 +56,7 @@ class Sessions:
             raise DeadlineExceeded(
                 f"session {session} has not ended within {request.wait_s:g} s; ask again", details={"session": session}
             )
-        return RunResult(session=session, status=ended[0].status, output=ended[0].output, error=ended[0].error)
+        return result_of(session, ended[0])
 
     async def _awaited(self, session: str, wait_s: float) -> tuple[SessionEnded, int] | None:
         """What is said live may be missed while the connection is lost, so the journal is asked from time to time."""

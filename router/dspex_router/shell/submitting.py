@@ -71,6 +71,8 @@ class Submitting:
             deadline_ms=now_ms() + int(timeout_s * 1000),
             reply=reply,
             reply_content=content,
+            budget=request.budget or definition.budget,
+            tenant=request.tenant,
         )
 
     async def submit(

@@ -9,7 +9,6 @@ import dspy
 
 from dspex_bus.wire import Usage
 
-from ..handlers import total_usage
 from ..lm import LMReply
 
 
@@ -51,7 +50,7 @@ class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
             cost=reply.cost,
         )
         with self._lock:
-            self._usage = said if self._usage is None else total_usage(self._usage, said)
+            self._usage = said if self._usage is None else self._usage.plus(said)
 
     def usage(self) -> Usage | None:
         """The whole of it; None where no model was asked."""

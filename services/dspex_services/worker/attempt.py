@@ -97,7 +97,13 @@ class Attempt:
                 )
         if self._abandoned:
             raise Abandoned
-        return StepTimedOut(error=overrun, worker=self._worker, started_ms=started, duration_us=_microseconds(clock))
+        return StepTimedOut(
+            error=overrun,
+            worker=self._worker,
+            started_ms=started,
+            duration_us=_microseconds(clock),
+            usage=step.usage,
+        )
 
     async def _returned(self, arguments: tuple[Any, ...]) -> Any:
         if self._handler.asynchronous:

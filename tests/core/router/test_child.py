@@ -15,6 +15,7 @@ from dspex_bus.wire import (
     StepOutcome,
     StepSucceeded,
     StepTimedOut,
+    Usage,
 )
 from dspex_router.core import Command, Finish, RecordOutcome, StartChild, TellChild, resume, view
 
@@ -113,6 +114,14 @@ ENDS: list[tuple[SessionEnded, StepOutcome]] = [
     (
         SessionEnded(status="succeeded", output={"a": 0}),
         StepSucceeded(outputs={"a": 0}, started_ms=ACCEPTED_MS, duration_us=2_000_000),
+    ),
+    (
+        SessionEnded(status="succeeded", usage=Usage(calls=2)),
+        StepSucceeded(outputs={}, started_ms=ACCEPTED_MS, duration_us=2_000_000, usage=Usage(calls=2)),
+    ),
+    (
+        SessionEnded(status="failed", error=error(), usage=Usage(calls=2)),
+        StepFailed(error=error(), usage=Usage(calls=2)),
     ),
     (SessionEnded(status="succeeded"), StepSucceeded(outputs={}, started_ms=ACCEPTED_MS, duration_us=2_000_000)),
     (SessionEnded(status="failed", error=error(retryable=True)), StepFailed(error=error(retryable=True))),
