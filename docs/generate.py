@@ -77,6 +77,7 @@ SECTIONS = {
         wire.SignalReceived,
         wire.SessionEnded,
     ],
+    "Tokens": [wire.TokensStarted, wire.TokenPiece, wire.TokenStatus, wire.TokensEnded],
     "Plans": [
         wire.Plan,
         wire.SequenceNode,

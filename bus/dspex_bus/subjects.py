@@ -209,6 +209,28 @@ def session_progress(session: str) -> str:
     return f"{ROOT}.progress.{session}.>"
 
 
+def token_stream(session: str, node: str, attempt: int) -> str:
+    """Where an attempt says its model's tokens."""
+    return f"{ROOT}.token.{session}.{node}.{attempt}"
+
+
+def session_tokens(session: str) -> str:
+    return f"{ROOT}.token.{session}.>"
+
+
+def split_token_stream(subject: str) -> tuple[str, str, int]:
+    """Session, node and attempt."""
+    parts = subject.split(".")
+    return parts[3], parts[4], int(parts[5])
+
+
+def thread_key(thread: str, tenant: str, session: str) -> str:
+    """The key of a conversation: a named one's, apart for each tenant, or where ``thread`` is '' the session's own."""
+    if not thread:
+        return f"session.{session}"
+    return f"tenant.{tenant}.{thread}" if tenant else f"thread.{thread}"
+
+
 def dead(pool: str, session: str, node: str, attempt: int) -> str:
     return f"{DEAD}.{pool}.{session}.{node}.{attempt}"
 

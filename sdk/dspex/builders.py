@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from dspex_bus.wire import CaseDefinition, Implementation, JoinKind, PipelineDefinition, RetryPolicy, StepDefinition
 
-_ATTRIBUTES = ("name", "inputs", "outputs", "save_as", "pool", "timeout_s", "retry", "cache_s")
+_ATTRIBUTES = ("name", "inputs", "outputs", "save_as", "pool", "timeout_s", "retry", "cache_s", "stream", "remember")
 
 
 def pipeline(
@@ -34,8 +34,8 @@ def pipeline(
 def native(handler: str, /, **options: Any) -> StepDefinition:
     """A step that a native handler runs: ``native("template", template="Hello {{ name }}")``.
 
-    The step's own attributes (name, inputs, outputs, save_as, pool, timeout_s, retry, cache_s) are taken out of
-    ``options``; everything else is a constant for the handler.
+    The step's own attributes (name, inputs, outputs, save_as, pool, timeout_s, retry, cache_s, stream, remember) are
+    taken out of ``options``; everything else is a constant for the handler.
     """
     return _step({"native": handler}, options)
 

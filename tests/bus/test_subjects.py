@@ -85,3 +85,9 @@ def test_partitions_are_in_range(session: str, count: int) -> None:
 
 def test_requests_about_dead_letters_are_not_stored_as_dead_letters() -> None:
     assert not subjects.letters("list").startswith(f"{subjects.DEAD}.")
+
+
+def test_token_streams() -> None:
+    subject = subjects.token_stream("s", "2-0", 3)
+    assert subject.startswith(subjects.session_tokens("s").removesuffix(">"))
+    assert subjects.split_token_stream(subject) == ("s", "2-0", 3)

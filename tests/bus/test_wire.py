@@ -29,10 +29,15 @@ from dspex_bus.wire import (
     StepLost,
     StepSucceeded,
     StepTimedOut,
+    TokenPiece,
+    TokensEnded,
+    TokensStarted,
+    TokenStatus,
     content_type,
     decode,
     decode_event,
     decode_outcome,
+    decode_tokens,
     encode,
     encode_event,
     error_from,
@@ -151,3 +156,18 @@ def test_errors_that_are_not_ours_are_internal_and_named(error: Any) -> None:
     info = error_info(error)
     assert (info.code, info.retryable) == ("internal", False)
     assert type(error).__name__ in info.message
+
+
+def test_what_is_said_of_tokens_is_told_apart_by_its_type() -> None:
+    said = [
+        (TokensStarted(sequence=0, worker="w"), b'{"type":"started","sequence":0,"worker":"w"}'),
+        (
+            TokenPiece(sequence=1, field="answer", text="4"),
+            b'{"type":"piece","sequence":1,"field":"answer","text":"4"}',
+        ),
+        (TokenStatus(sequence=2, text="t"), b'{"type":"status","sequence":2,"text":"t"}'),
+        (TokensEnded(sequence=3, status="succeeded"), b'{"type":"ended","sequence":3,"status":"succeeded"}'),
+    ]
+    for message, data in said:
+        assert encode(message) == data
+        assert decode_tokens(data, subject="x") == message

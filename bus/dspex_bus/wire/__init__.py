@@ -37,6 +37,7 @@ from .codec import (
     decode_event,
     decode_outcome,
     decode_task,
+    decode_tokens,
     encode,
     encode_event,
     error_from,
@@ -94,6 +95,7 @@ from .plan import (
 )
 from .presence import HandlerInfo, PoolStatus, RouterPresence, WorkerPresence
 from .task import RESENT, Progress, Task, Unwanted
+from .tokens import TokenMessage, TokenPiece, TokensEnded, TokensStarted, TokenStatus
 
 __all__ = [
     "CONTENT_TYPE",
@@ -175,6 +177,11 @@ __all__ = [
     "Submitted",
     "Task",
     "TaskNode",
+    "TokenMessage",
+    "TokenPiece",
+    "TokenStatus",
+    "TokensEnded",
+    "TokensStarted",
     "Unwanted",
     "Usage",
     "WaitNode",
@@ -184,6 +191,7 @@ __all__ = [
     "decode_event",
     "decode_outcome",
     "decode_task",
+    "decode_tokens",
     "encode",
     "encode_event",
     "error_from",

@@ -24,7 +24,8 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     ``session`` is the client's own id for the session, if it wants one. ``durability: none`` (``run`` only) keeps the
     run out of every stream. ``budget`` stands in for the pipeline's; ``tenant`` is who the run is for, '' for nobody in
-    particular.
+    particular. With ``stream`` every step says the model's tokens as they come. ``thread`` names the
+    conversation that the run's steps with ``remember`` go on with.
     """
 
     input: dict[str, Any] = field(default_factory=dict)
@@ -34,6 +35,8 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     durability: Literal["stored", "none"] = "stored"
     budget: Budget | None = None
     tenant: Tenant = ""
+    stream: bool = False
+    thread: SessionId | None = None
 
 
 class Submitted(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ import msgspec
 from ..errors import DecodeError, DspexError, all_errors
 from .journal import ErrorInfo, JournalEvent, StepOutcome
 from .task import Task
+from .tokens import TokenMessage
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -25,6 +26,7 @@ _msgpack = msgspec.msgpack.Encoder()
 _event = msgspec.json.Decoder(JournalEvent)
 _outcome = msgspec.json.Decoder(StepOutcome)
 _task = msgspec.json.Decoder(Task)
+_tokens = msgspec.json.Decoder(TokenMessage)
 _decoders: dict[tuple[Any, str], Any] = {}
 
 
@@ -59,6 +61,10 @@ def decode_outcome(data: bytes, *, subject: str) -> StepOutcome:
 
 def decode_task(data: bytes, *, subject: str) -> Task:
     return _guarded(_task.decode, data, subject)  # type: ignore[no-any-return]
+
+
+def decode_tokens(data: bytes, *, subject: str) -> TokenMessage:
+    return _guarded(_tokens.decode, data, subject)  # type: ignore[no-any-return]
 
 
 def _guarded(decode: Any, data: bytes, subject: str) -> Any:

@@ -51,7 +51,10 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     the dotted path that ``inputs`` gives for it (``{"query": "question"}``, ``{"text": "parts.0.text"}``).
     Its outputs are merged into the context by name, under the names that ``outputs`` gives, or, with
     ``save_as``, as one object under that name. With ``cache_s`` its outputs are kept that many seconds, keyed by
-    handler, constants and inputs: an equal step within that time is answered without running.
+    handler, constants and inputs: an equal step within that time is answered without running. With ``stream`` it says
+    the model's tokens as they come, whether the run asks for that or not. With ``remember`` it takes part in a
+    conversation: it is shown the turns before, and its own inputs and outputs become the next turn of the run's
+    ``thread``, or of the session's own where the run names none.
 
     ``pipeline`` runs a stored pipeline (its newest version, or ``version``) as a session of its own.
 
@@ -93,6 +96,8 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: Seconds | None = None
     retry: RetryPolicy | None = None
     cache_s: Seconds | None = None
+    stream: bool = False
+    remember: bool = False
     version: str | None = None
     on_error: Literal["fail", "collect"] = "fail"
     join: JoinKind = "all"

@@ -72,7 +72,8 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.accepted"):
     """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit. ``kept``
-    holds the outputs of steps that need not run again, by their place. ``tenant`` is who it runs for."""
+    holds the outputs of steps that need not run again, by their place. ``tenant`` is who it runs for. With
+    ``stream`` its steps say tokens as they come. ``thread`` is the conversation it belongs to, '' for its own."""
 
     session: str
     plan: Plan
@@ -85,6 +86,8 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     budget: Budget | None = None
     tenant: str = ""
+    stream: bool = False
+    thread: str = ""
 
 
 class StepSucceeded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.succeeded"):

@@ -33,6 +33,8 @@ class TaskNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field=
     timeout_ms: int
     cache_ms: int = 0
     retry: RetryPolicy
+    stream: bool = False
+    remember: bool = False
 
 
 class PipelineNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="pipeline"):

@@ -18,7 +18,8 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     for the unstored ones (``dspex.v1.now.>``). ``options`` are the step's constants, ``inputs`` its
     fields of the context. ``timeout_ms`` runs from delivery; past ``deadline_ms`` (since the epoch) the attempt must
     not start. ``budget`` is the run's, ``used`` what the run had used of it when the attempt was sent; ``tenant`` is
-    who it runs for."""
+    who it runs for. With ``stream``, tokens are said as they come. ``thread`` is the key of the conversation
+    that the step takes part in."""
 
     session: str
     node: str
@@ -34,6 +35,8 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     budget: Budget | None = None
     used: Usage | None = None
     tenant: str = ""
+    stream: bool = False
+    thread: str = ""
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -44,6 +44,8 @@ def start(session: Session, run: StepRun, node: PipelineNode) -> StartChild | Er
         parent=Parent(session=session.id, partition=session.partition, node=run.id, attempt=run.attempt),
         budget=budget.left(session),
         tenant=session.accepted.tenant,
+        stream=session.accepted.stream,
+        thread=session.accepted.thread,
     )
     return StartChild(accepted)
 

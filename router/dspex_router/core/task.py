@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dspex_bus.subjects import thread_key
 from dspex_bus.wire import ErrorInfo, PipelineNode, Task, TaskNode
 
 from .commands import Dispatch
@@ -32,8 +33,14 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
         budget=session.accepted.budget,
         used=session.usage if session.accepted.budget else None,
         tenant=session.accepted.tenant,
+        stream=node.stream or session.accepted.stream,
+        thread=_thread(session) if node.remember else "",
     )
     return Dispatch(node.pool, task)
+
+
+def _thread(session: Session) -> str:
+    return thread_key(session.accepted.thread, session.accepted.tenant, session.id)
 
 
 def gather(run: StepRun, node: TaskNode | PipelineNode, optional: tuple[str, ...] = ()) -> dict[str, Any] | ErrorInfo:

@@ -277,6 +277,8 @@ class _Compiler:
             timeout_ms=_milliseconds(step.timeout_s) or _TIMEOUT_MS[choice.implementation],
             cache_ms=_milliseconds(step.cache_s),
             retry=step.retry or self._retry,
+            stream=step.stream,
+            remember=step.remember,
         )
         return node, written
 

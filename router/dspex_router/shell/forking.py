@@ -80,5 +80,7 @@ class Forking:
             kept=kept,
             budget=old.budget,
             tenant=old.tenant,
+            stream=old.stream,
+            thread=old.thread,
         )
         return (await self._submitting.store(accepted))[0]

@@ -73,6 +73,8 @@ class Submitting:
             reply_content=content,
             budget=request.budget or definition.budget,
             tenant=request.tenant,
+            stream=request.stream,
+            thread=request.thread or "",
         )
 
     async def submit(

@@ -74,3 +74,18 @@ def test_a_missing_field_is_the_attempt_s_failure(path: str) -> None:
     assert failure.details == {"field": "q", "path": path, "known": ["page"], "step": "step 0", "node": "0"}
     assert f"(from {path!r})" in failure.message
     assert only_end(fold.outcome("0", command.outcome)).error.code == "missing_field"  # type: ignore[union-attr]
+
+
+def test_tokens_are_said_where_the_run_or_the_step_asks_for_them() -> None:
+    for node, run, streams in [(False, False, False), (True, False, True), (False, True, True)]:
+        assert sent(Fold(task("0", stream=node), stream=run).opening).stream is streams
+
+
+def test_a_conversation_is_the_run_s_thread_or_the_session_s_own() -> None:
+    for remember, thread, tenant, key in [
+        (False, "ada", "", ""),
+        (True, "ada", "", "thread.ada"),
+        (True, "ada", "acme", "tenant.acme.ada"),
+        (True, "", "acme", "session.s1"),
+    ]:
+        assert sent(Fold(task("0", remember=remember), thread=thread, tenant=tenant).opening).thread == key
