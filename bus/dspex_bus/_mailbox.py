@@ -28,9 +28,6 @@ class Mailbox(Generic[T]):
         self._closing = False
         self._task = tasks.start(self._hand_over(), name)
 
-    def __len__(self) -> int:
-        return len(self._arrived)
-
     @property
     def inside(self) -> bool:
         """Whether it is a callback that asks."""

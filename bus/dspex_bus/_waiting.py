@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from .errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from .bus import Bus, Headers, Stored
+    from .bus import Bus, Headers, OnStored, Stored
+
+logger = logging.getLogger("dspex.bus")
+
+
+def tell(then: OnStored, result: Stored | Exception, subject: str) -> None:
+    try:
+        then(result)
+    except Exception:  # it must neither end a connection nor hide the result of another store
+        logger.exception("what was to follow the storing of %s failed", subject)
 
 
 async def store_and_wait(

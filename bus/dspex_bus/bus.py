@@ -313,7 +313,8 @@ class Bus(ABC):
 
     @abstractmethod
     async def consumer_info(self, stream: str, durable: str) -> dict[str, int]:
-        """``pending`` (stored, not delivered), ``ack_pending``, ``redelivered``, ``waiting``; NotFound if absent."""
+        """``pending`` (stored, not delivered), ``ack_pending``, ``redelivered`` (delivered more than once and not
+        acknowledged yet), ``waiting``; NotFound if absent."""
 
     @abstractmethod
     def key_value(self, bucket: str) -> KeyValue: ...

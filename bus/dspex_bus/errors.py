@@ -67,8 +67,11 @@ class DecodeError(InvalidRequest):
 
     def __init__(self, message: str, *, subject: str, raw: bytes, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message, details={"subject": subject, **(details or {})})
-        self.subject = subject
         self.raw = raw
+
+    @property
+    def subject(self) -> str:
+        return str(self.details.get("subject", ""))
 
 
 class InvalidName(InvalidRequest):
@@ -82,7 +85,10 @@ class InvalidPipeline(InvalidRequest):
 
     def __init__(self, message: str, *, path: str, code: str | None = None, details: Mapping[str, Any] | None = None):
         super().__init__(f"{path}: {message}", code=code, details={"path": path, **(details or {})})
-        self.path = path
+
+    @property
+    def path(self) -> str:
+        return str(self.details.get("path", ""))
 
 
 class NotFound(InvalidRequest):

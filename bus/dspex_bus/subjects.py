@@ -26,6 +26,8 @@ TASK = f"{ROOT}.task"
 DEAD = f"{ROOT}.dead"
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_IDS = [re.compile(rf"[A-Za-z0-9_-]{{1,255}}(\.[A-Za-z0-9_-]{{1,255}}){{{more}}}") for more in range(5)]
 _DOTTED = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}")
 
 
@@ -48,6 +50,19 @@ def dotted(value: str, what: str) -> str:
     )
 
 
+def _ids(*ids: str) -> str:
+    """The ids, joined: each one token, though longer than a name, since nodes are named by their place in a tree."""
+    joined = ".".join(ids)
+    if _IDS[len(ids) - 1].fullmatch(joined):
+        return joined
+    raise InvalidName(f"{joined!r} cannot be part of a subject", details={"value": joined})
+
+
+def safe(name: str) -> str:
+    """A name from elsewhere, such as a host's, as one token."""
+    return _UNSAFE.sub("-", name)[:64] or "-"
+
+
 def partition_of(session: str, partitions: int) -> int:
     """CRC-32 of the session id modulo the partition count: any language can compute it."""
     return zlib.crc32(session.encode()) % partitions
@@ -56,40 +71,36 @@ def partition_of(session: str, partitions: int) -> int:
 # --- the journal: what is stored about a session -------------------------------------------------
 
 
-def journal(partition: int, session: str, *rest: str) -> str:
-    return ".".join((JOURNAL, str(partition), session, *rest))
-
-
 def accepted(partition: int, session: str) -> str:
-    return f"{JOURNAL}.{partition}.{session}.accepted"
+    return f"{JOURNAL}.{partition}.{_ids(session)}.accepted"
 
 
 def outcome(partition: int, session: str, pool: str, node: str, attempt: int) -> str:
     """The slot that holds the one outcome of an attempt, whoever writes it."""
-    return f"{JOURNAL}.{partition}.{session}.step.{pool}.{node}.{attempt}"
+    return f"{JOURNAL}.{partition}.{_ids(session)}.step.{_ids(pool, node)}.{attempt}"
 
 
 def cancel_request(partition: int, session: str) -> str:
-    return f"{JOURNAL}.{partition}.{session}.cancel"
+    return f"{JOURNAL}.{partition}.{_ids(session)}.cancel"
 
 
 def control(partition: int, session: str, number: int) -> str:
     """The slot of a session's pause or resumption, numbered from 0."""
-    return f"{JOURNAL}.{partition}.{session}.control.{number}"
+    return f"{JOURNAL}.{partition}.{_ids(session)}.control.{number}"
 
 
 def signal(partition: int, session: str, name: str, id: str) -> str:
     """The slot of a signal; ``id`` is the sender's own."""
-    return f"{JOURNAL}.{partition}.{session}.signal.{name}.{id}"
+    return f"{JOURNAL}.{partition}.{_ids(session)}.signal.{_ids(name, id)}"
 
 
 def end(partition: int, session: str) -> str:
-    return f"{JOURNAL}.{partition}.{session}.end"
+    return f"{JOURNAL}.{partition}.{_ids(session)}.end"
 
 
 def session_journal(partition: int, session: str) -> str:
     """Everything stored about one session."""
-    return f"{JOURNAL}.{partition}.{session}.>"
+    return f"{JOURNAL}.{partition}.{_ids(session)}.>"
 
 
 def partition_journal(partition: int) -> str:
@@ -99,7 +110,7 @@ def partition_journal(partition: int) -> str:
 
 def session_end(partition: int, session: str) -> str:
     """Where a session's end is said, live."""
-    return f"{EVENT}.{partition}.{session}.end"
+    return f"{EVENT}.{partition}.{_ids(session)}.end"
 
 
 def session_journal_end(partition: int) -> str:
@@ -109,7 +120,7 @@ def session_journal_end(partition: int) -> str:
 
 def session_events(session: str, partition: int | str = "*") -> str:
     """What a client subscribes to for one session's events, live."""
-    return f"{EVENT}.{partition}.{session}.>"
+    return f"{EVENT}.{partition}.{_ids(session)}.>"
 
 
 class JournalSubject(NamedTuple):
@@ -136,21 +147,21 @@ def split_journal(subject: str) -> JournalSubject:
 
 
 def task(pool: str, lane: str, session: str, node: str, attempt: int) -> str:
-    return f"{TASK}.{pool}.{lane}.{session}.{node}.{attempt}"
+    return f"{TASK}.{_ids(pool, lane, session, node)}.{attempt}"
 
 
 def lane_tasks(pool: str, lane: str = DEFAULT_LANE) -> str:
     """The filter of the pool's shared consumer for one lane."""
-    return f"{TASK}.{pool}.{lane}.>"
+    return f"{TASK}.{_ids(pool, lane)}.>"
 
 
 def durable(pool: str, lane: str = DEFAULT_LANE) -> str:
     """The name of the pool's shared consumer for one lane."""
-    return f"{pool}_{lane}"
+    return _ids(f"{pool}_{lane}")
 
 
 def session_tasks(session: str) -> str:
-    return f"{TASK}.*.*.{session}.>"
+    return f"{TASK}.*.*.{_ids(session)}.>"
 
 
 class TaskSubject(NamedTuple):
@@ -168,14 +179,14 @@ def split_task(subject: str) -> TaskSubject:
 
 def now(pool: str, operation: str) -> str:
     """Core request/reply to a pool, outside every stream; ``operation`` may have dots."""
-    return f"{ROOT}.now.{pool}.{operation}"
+    return f"{ROOT}.now.{_ids(pool)}.{dotted(operation, 'operation')}"
 
 
 # --- what is said and not stored -------------------------------------------------------------------
 
 
 def presence(pool: str, worker: str) -> str:
-    return f"{ROOT}.presence.{pool}.{worker}"
+    return f"{ROOT}.presence.{_ids(pool, worker)}"
 
 
 PRESENCE = f"{ROOT}.presence.>"
@@ -185,7 +196,7 @@ ROLL_CALL = f"{ROOT}.rollcall"
 
 def router(id: str) -> str:
     """A router's presence."""
-    return f"{ROOT}.router.{id}"
+    return f"{ROOT}.router.{_ids(id)}"
 
 
 ROUTERS = f"{ROOT}.router.*"
@@ -195,18 +206,18 @@ PIPELINES_CHANGED = f"{ROOT}.definitions"
 
 def cancelled(session: str) -> str:
     """Tells workers at once that a session's attempts are abandoned."""
-    return f"{ROOT}.cancelled.{session}"
+    return f"{ROOT}.cancelled.{_ids(session)}"
 
 
 CANCELLED = f"{ROOT}.cancelled.*"
 
 
 def progress(session: str, node: str, attempt: int) -> str:
-    return f"{ROOT}.progress.{session}.{node}.{attempt}"
+    return f"{ROOT}.progress.{_ids(session, node)}.{attempt}"
 
 
 def session_progress(session: str) -> str:
-    return f"{ROOT}.progress.{session}.>"
+    return f"{ROOT}.progress.{_ids(session)}.>"
 
 
 def token_stream(session: str, node: str, attempt: int) -> str:
@@ -232,7 +243,7 @@ def thread_key(thread: str, tenant: str, session: str) -> str:
 
 
 def dead(pool: str, session: str, node: str, attempt: int) -> str:
-    return f"{DEAD}.{pool}.{session}.{node}.{attempt}"
+    return f"{DEAD}.{_ids(pool, session, node)}.{attempt}"
 
 
 def dead_unnamed(task_subject: str) -> str:
@@ -242,7 +253,7 @@ def dead_unnamed(task_subject: str) -> str:
 
 def dead_letters(pool: str | None) -> str:
     """Every dead letter, or a pool's."""
-    return f"{DEAD}.>" if pool is None else f"{DEAD}.{pool}.>"
+    return f"{DEAD}.>" if pool is None else f"{DEAD}.{_ids(pool)}.>"
 
 
 def split_dead(subject: str) -> tuple[str, str, str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,83 @@ def test_names_that_cannot_be_tokens(name: str) -> None:
 def test_names_that_cannot_be_operations(name: str) -> None:
     with pytest.raises(InvalidName):
         subjects.call(name)
+
+
+BUILDERS = [
+    lambda bad: subjects.accepted(0, bad),
+    lambda bad: subjects.outcome(0, bad, "p", "n", 1),
+    lambda bad: subjects.outcome(0, "s", bad, "n", 1),
+    lambda bad: subjects.outcome(0, "s", "p", bad, 1),
+    lambda bad: subjects.cancel_request(0, bad),
+    lambda bad: subjects.control(0, bad, 1),
+    lambda bad: subjects.signal(0, "s", bad, "i"),
+    lambda bad: subjects.signal(0, "s", "n", bad),
+    lambda bad: subjects.end(0, bad),
+    lambda bad: subjects.session_journal(0, bad),
+    lambda bad: subjects.session_end(0, bad),
+    lambda bad: subjects.session_events(bad),
+    lambda bad: subjects.task(bad, "l", "s", "n", 1),
+    lambda bad: subjects.task("p", bad, "s", "n", 1),
+    lambda bad: subjects.task("p", "l", bad, "n", 1),
+    lambda bad: subjects.task("p", "l", "s", bad, 1),
+    lambda bad: subjects.lane_tasks(bad),
+    lambda bad: subjects.durable(bad, "l"),
+    lambda bad: subjects.session_tasks(bad),
+    lambda bad: subjects.now(bad, "o"),
+    lambda bad: subjects.presence("p", bad),
+    lambda bad: subjects.router(bad),
+    lambda bad: subjects.cancelled(bad),
+    lambda bad: subjects.progress(bad, "n", 1),
+    lambda bad: subjects.session_progress(bad),
+    lambda bad: subjects.dead("p", bad, "n", 1),
+    lambda bad: subjects.dead_letters(bad),
+]
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+@pytest.mark.parametrize("bad", ["a.b", "*", ">", "a b", "a\n", "a\r\nPUB x 0", "é", "x" * 300])
+def test_no_id_widens_a_subject(build: Callable[[str], str], bad: str) -> None:
+    with pytest.raises(InvalidName):
+        build(bad)
+
+
+@given(st.text(max_size=100))
+def test_a_name_from_elsewhere_is_made_one_token(name: str) -> None:
+    assert subjects.token(subjects.safe(name), "name")
+
+
+def test_a_name_that_is_one_token_stays() -> None:
+    assert subjects.safe("host-1_a") == "host-1_a"
+
+
+@pytest.mark.parametrize(
+    ("built", "subject"),
+    [
+        (subjects.pipeline("put"), "dspex.v1.pipeline.put"),
+        (subjects.session("get"), "dspex.v1.session.get"),
+        (subjects.pools("list"), "dspex.v1.pools.list"),
+        (subjects.letters("list"), "dspex.v1.letters.list"),
+        (subjects.call("dspy.Predict"), "dspex.v1.call.dspy.Predict"),
+        (subjects.submit("a"), "dspex.v1.submit.a"),
+        (subjects.now("p", "dspy.Predict"), "dspex.v1.now.p.dspy.Predict"),
+        (subjects.presence("p", "w"), "dspex.v1.presence.p.w"),
+        (subjects.router("r"), "dspex.v1.router.r"),
+        (subjects.cancelled("s"), "dspex.v1.cancelled.s"),
+        (subjects.progress("s", "0-1", 2), "dspex.v1.progress.s.0-1.2"),
+        (subjects.session_progress("s"), "dspex.v1.progress.s.>"),
+        (subjects.session_events("s"), "dspex.v1.event.*.s.>"),
+        (subjects.session_events("s", 3), "dspex.v1.event.3.s.>"),
+        (subjects.session_end(3, "s"), "dspex.v1.event.3.s.end"),
+        (subjects.session_journal_end(3), "dspex.v1.journal.3.*.end"),
+        (subjects.session_tasks("s"), "dspex.v1.task.*.*.s.>"),
+        (subjects.dead_letters(None), "dspex.v1.dead.>"),
+        (subjects.dead_letters("p"), "dspex.v1.dead.p.>"),
+        (subjects.durable("p"), "p_normal"),
+        (subjects.cache_told("lm.abc"), "dspex.v1.cache.told.lm.abc"),
+    ],
+)
+def test_the_public_subjects_are_pinned(built: str, subject: str) -> None:
+    assert built == subject
 
 
 @given(TOKENS)

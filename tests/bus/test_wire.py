@@ -91,6 +91,7 @@ def test_both_encodings(content: str) -> None:
 def test_the_content_type_is_json_unless_said_otherwise() -> None:
     assert content_type(None) == content_type({}) == content_type({"Content-Type": "text/plain"}) == JSON
     assert content_type({"Content-Type": MSGPACK}) == MSGPACK
+    assert content_type({"Content-Type": "Application/MsgPack; q=1"}) == MSGPACK
 
 
 MALFORMED: dict[str, tuple[bytes, str]] = {
@@ -98,6 +99,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "a wrong type": (b'{"input": 7}', "$.input"),
     "an unknown field": (b'{"inputs": {}}', "inputs"),
     "a session that is no token": (b'{"session": "a.b"}', "$.session"),
+    "a session with a line break": (b'{"session": "a\\n"}', "$.session"),
     "no time at all": (b'{"timeout_s": 0}', "$.timeout_s"),
     "a list": (b"[]", "object"),
     "no text": (b'"\xff"', "malformed"),
@@ -138,10 +140,46 @@ def test_errors_travel(kind: type[errors.DspexError]) -> None:
     )
 
 
+def test_an_error_that_has_travelled_tells_what_the_original_told() -> None:
+    for original in (
+        errors.DecodeError("m", subject="a.b", raw=b"x"),
+        errors.InvalidPipeline("m", path="steps[0]"),
+    ):
+        back = error_from(error_info(original))
+        assert back.message == original.message
+        for name in ("subject", "path"):
+            assert getattr(back, name, None) == getattr(original, name, None)
+    assert error_from(error_info(errors.DecodeError("m", subject="s", raw=b"x"))).raw == b""  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("content", [JSON, MSGPACK])
+@pytest.mark.parametrize("event", EVENTS, ids=event_type)
+def test_events_in_both_encodings(event: JournalEvent, content: str) -> None:
+    assert decode(JournalEvent, encode(event, content), subject="x", content=content) == event  # type: ignore[arg-type]
+
+
+def test_a_task_travels() -> None:
+    task = wire.Task(session="s", node="0", attempt=1, partition=3, handler="h", timeout_ms=5, deadline_ms=9)
+    assert wire.decode_task(encode(task), subject="x") == task
+    with pytest.raises(errors.DecodeError, match="session"):
+        wire.decode_task(b"{}", subject="x")
+
+
 def test_codes_are_each_error_s_own_and_stable() -> None:
     codes = list(errors.all_errors())
     assert len(set(codes)) == len(codes)
-    stable = {"malformed_message", "invalid_name", "invalid_pipeline", "not_found", "payload_too_large", "disconnected"}
+    stable = {
+        "internal",
+        "invalid_request",
+        "not_permitted",
+        "unavailable",
+        "malformed_message",
+        "invalid_name",
+        "invalid_pipeline",
+        "not_found",
+        "payload_too_large",
+        "disconnected",
+    }
     stable |= {"no_router", "no_workers", "deadline_exceeded", "store_failed", "conflict", "run_failed", "setup"}
     assert stable <= set(codes)
 

@@ -7,8 +7,8 @@ import hashlib
 import anyio
 import pytest
 
-from dspex_bus import Bus
-from dspex_bus.errors import Conflict, DspexError
+from dspex_bus import Bus, Entry
+from dspex_bus.errors import Conflict, DspexError, NotFound, StoreFailed
 
 from .conftest import Place
 
@@ -116,3 +116,38 @@ async def test_an_object_is_replaced_and_deleted(place: Place, bus: Bus) -> None
     await objects.delete("a")
     await objects.delete("a")
     assert (await objects.get("a"), await objects.get("b")) == (None, b"3")
+
+
+async def test_a_life_is_renewed_by_the_next_write(place: Place, bus: Bus) -> None:
+    bucket = bus.key_value(place.expiring)
+    revision = await bucket.create("lease", b"1", ttl_s=1)
+    await bucket.put("other", b"1", ttl_s=1)
+    revision = await bucket.update("lease", b"2", revision, ttl_s=3)
+    await bucket.put("kept", b"1", ttl_s=1)
+    await bucket.put("kept", b"2")
+    with anyio.fail_after(5):
+        while await bucket.get("other") is not None:
+            await anyio.sleep(0.05)
+    assert await bucket.get("lease") == Entry(b"2", revision)
+    assert (await bucket.get("kept") or Entry(b"", 0)).value == b"2"
+
+
+async def test_a_bucket_made_without_lives(place: Place, bus: Bus) -> None:
+    with pytest.raises(StoreFailed) as refused:
+        await bus.key_value(place.bucket).put("k", b"", ttl_s=1)
+    assert not refused.value.retryable
+
+
+async def test_a_bucket_that_is_not_there(place: Place, bus: Bus) -> None:
+    bucket = bus.key_value(f"none_{place.id}")
+    for attempt in (bucket.get("k"), bucket.keys(), bucket.delete("k")):
+        with pytest.raises(NotFound):
+            await attempt
+    with pytest.raises(StoreFailed):
+        await bucket.put("k", b"")
+
+
+async def test_objects_of_a_bucket_that_is_not_there(place: Place, bus: Bus) -> None:
+    objects = bus.objects(f"none_{place.id}")
+    assert await objects.get("a") is None
+    await objects.delete("a")

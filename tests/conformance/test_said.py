@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import anyio
 import pytest
 
 from dspex_bus import Bus, Endpoint, Message, Request, ServiceSpec
-from dspex_bus.errors import DeadlineExceeded, PayloadTooLarge, Unavailable
+from dspex_bus.errors import DeadlineExceeded, InvalidName, PayloadTooLarge, Unavailable
 
 from .conftest import Gathered, Place, data_of
 
@@ -133,3 +134,108 @@ async def test_a_service_s_error_is_an_answer_with_its_headers(place: Place, bus
     headers = reply.headers or {}
     assert (headers["Nats-Service-Error-Code"], headers["Nats-Service-Error"]) == ("404", "there is none")
     assert json.loads(reply.data) == {"code": "not_found"}
+
+
+async def test_a_handler_that_raises_is_answered_for(place: Place, bus: Bus) -> None:
+    async def answer(request: Request) -> None:
+        if request.data == b"bad":
+            raise ValueError("what a request")
+        await request.respond(b"fine")
+
+    await bus.serve(service(place, answer))
+    client = await place.bus()
+    reply = await client.request(place.subject("svc.one"), b"bad", timeout_s=5)
+    assert (reply.headers or {})["Nats-Service-Error-Code"] == "500"
+    assert json.loads(reply.data) == {"code": "internal", "message": "ValueError: what a request"}
+    assert (await client.request(place.subject("svc.one"), timeout_s=5)).data == b"fine"
+    (stats,) = json.loads((await client.request(f"$SRV.STATS.svc-{place.id}")).data)["endpoints"]
+    assert (stats["num_requests"], stats["num_errors"]) == (2, 1)
+    assert stats["last_error"] == "500:ValueError: what a request"
+    assert stats["processing_time"] >= stats["average_processing_time"] > 0
+
+
+async def test_a_request_that_wants_no_answer(place: Place, bus: Bus, gathered: Gathered) -> None:
+    async def answer(request: Request) -> None:
+        await request.respond(b"to nobody")
+        await request.respond_error(400, "nor\nthis", b"")
+        await gathered.put(request)
+
+    await bus.serve(service(place, answer))
+    await bus.publish(place.subject("svc.one"), b"said")
+    await bus.publish(f"$SRV.PING.svc-{place.id}")
+    (request,) = await gathered.count(1)
+    assert (request.data, request.reply) == (b"said", "")
+    (stats,) = json.loads((await bus.request(f"$SRV.STATS.svc-{place.id}")).data)["endpoints"]
+    assert stats["last_error"] == "400:nor this"
+
+
+async def test_replicas_of_a_service_share_its_requests(place: Place, bus: Bus) -> None:
+    counts = [0, 0]
+
+    def counting(which: int) -> object:
+        async def answer(request: Request) -> None:
+            counts[which] += 1
+            await request.respond(b"")
+
+        return answer
+
+    await bus.serve(service(place, counting(0)))
+    await (await place.bus()).serve(service(place, counting(1)))
+    for _ in range(60):
+        await bus.request(place.subject("svc.one"))
+    assert sum(counts) == 60
+    assert min(counts) > 0
+
+
+async def test_a_callback_that_closes_its_subscription_hears_nothing_more(
+    place: Place, bus: Bus, gathered: Gathered
+) -> None:
+    async def once(message: Message) -> None:
+        await subscription.close()
+        await gathered.put(message)
+
+    subscription = await bus.subscribe(place.subject("x"), once)
+    for number in range(3):
+        await bus.publish(place.subject("x"), b"%d" % number)
+    await gathered.count(1)
+    await bus.subscribe(place.subject("x"), gathered.put)
+    await bus.publish(place.subject("x"), b"end")
+    assert data_of(await gathered.until(lambda items: items[-1].data == b"end")) == [b"0", b"end"]
+
+
+async def test_what_has_come_is_still_handed_over_at_a_close(place: Place, bus: Bus) -> None:
+    got: list[bytes] = []
+
+    async def slowly(message: Message) -> None:
+        await anyio.sleep(0.001)
+        got.append(message.data)
+
+    subscription = await bus.subscribe(place.subject("x"), slowly)
+    for number in range(50):
+        await bus.publish(place.subject("x"), b"%d" % number)
+    await subscription.close()
+    assert got == [b"%d" % number for number in range(50)]
+
+
+async def test_a_callback_that_raises_hears_what_comes_next(place: Place, bus: Bus, gathered: Gathered) -> None:
+    async def callback(message: Message) -> None:
+        await gathered.put(message)
+        raise ValueError("what a message")
+
+    await bus.subscribe(place.subject("x"), callback)
+    await bus.publish(place.subject("x"), b"1")
+    await bus.publish(place.subject("x"), b"2")
+    assert data_of(await gathered.count(2)) == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("subject", ["", "two words", "line\r\nPING", "tab\t"])
+async def test_what_can_be_no_subject(bus: Bus, subject: str) -> None:
+    for attempt in (bus.publish(subject), bus.request(subject), bus.store(subject, b"", once=True)):
+        with pytest.raises(InvalidName):
+            await attempt
+
+
+async def test_a_bus_has_a_name_and_is_there(bus: Bus) -> None:
+    assert bus.connected
+    assert bus.name
+    assert bus.max_payload >= 1024 * 1024

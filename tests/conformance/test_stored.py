@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 
 from dspex_bus import Bus, StoredMessage
-from dspex_bus.errors import DspexError, NotFound
+from dspex_bus.errors import DspexError, NotFound, PayloadTooLarge, SetupError, StoreFailed
+from dspex_bus.streams import PARTITIONS_KEY
 
 from .conftest import Gathered, Place
 
@@ -166,6 +169,7 @@ async def test_a_scheduled_message_comes_when_it_is_due(place: Place, bus: Bus, 
     )
     (message,) = await gathered.count(1)
     assert message.data == b"due"
+    assert (message.headers or {})["K"] == "v"
     assert message.time_ms >= at_ms - 50
 
 
@@ -183,3 +187,133 @@ async def test_preparing_again_keeps_what_is_there(place: Place, bus: Bus) -> No
     other = await place.bus()
     await other.prepare(*place.specs())
     assert await held(other, place) == [b"1"]
+
+
+async def test_what_is_due_already_comes_at_once(place: Place, bus: Bus, gathered: Gathered) -> None:
+    await bus.read(f"T_{place.id}", [place.subject("timed.target.>")], gathered.put)
+    await bus.schedule(place.subject("timed.at.1"), b"late", at_ms=1, target=place.subject("timed.target.1"))
+    assert [message.data for message in await gathered.count(1)] == [b"late"]
+
+
+async def test_a_schedule_that_is_purged_never_comes(place: Place, bus: Bus, gathered: Gathered) -> None:
+    stream, target = f"T_{place.id}", place.subject("timed.target.1")
+    await bus.read(stream, [place.subject("timed.target.>")], gathered.put)
+    now_ms = int(time.time() * 1000)
+    await bus.schedule(place.subject("timed.at.1"), b"1", at_ms=now_ms + 300, target=target)
+    await bus.schedule(place.subject("timed.at.2"), b"2", at_ms=now_ms + 400, target=target)
+    assert await bus.purge(stream, place.subject("timed.at.1")) == 1
+    assert [message.data for message in await gathered.count(1)] == [b"2"]
+
+
+async def test_where_nothing_is_scheduled(place: Place, bus: Bus) -> None:
+    targets = {"log.at": "log.target", "timed.at": "elsewhere", "nowhere": "nowhere.too"}
+    for subject, target in targets.items():
+        with pytest.raises(StoreFailed):
+            await bus.schedule(place.subject(subject), b"", at_ms=1, target=place.subject(target))
+
+
+async def test_reading_a_stream_that_is_not_there(place: Place, bus: Bus, gathered: Gathered) -> None:
+    async def history() -> None:
+        async for _ in bus.history("S_nowhere", place.subject("log.>")):
+            pass
+
+    for attempt in (
+        bus.last("S_nowhere", place.subject("log.a")),
+        history(),
+        bus.read("S_nowhere", [place.subject("log.>")], gathered.put),
+        bus.purge("S_nowhere", place.subject("log.a")),
+        bus.stream_info("S_nowhere"),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+
+
+async def test_how_it_was_to_be_stored_is_not_stored_with_it(place: Place, bus: Bus, gathered: Gathered) -> None:
+    """Who sends a message on must not send on the condition under which it was stored."""
+    await bus.subscribe(place.subject("said.>"), gathered.put)
+    await bus.read(place.stream, [place.subject("log.>")], gathered.put)
+    await bus.store_and_wait(place.subject("log.a"), b"1", headers={"Kind": "k"}, once=True)
+    last = await bus.last(place.stream, place.subject("log.a"))
+    (held,) = [message async for message in bus.history(place.stream, place.subject("log.a"))]
+    for message in (last, held, *await gathered.count(2)):
+        assert message is not None
+        assert (message.headers or {})["Kind"] == "k"
+        assert "Nats-Expected-Last-Subject-Sequence" not in (message.headers or {})
+    assert len({last.sequence, held.sequence} if last else {}) == 1
+
+
+async def test_much_history(place: Place, bus: Bus) -> None:
+    """More bytes than a batch may have, in fewer messages than a batch may have."""
+    for number in range(30):
+        await bus.store_and_wait(place.subject(f"log.{number}"), bytes([number]) * 400_000)
+    assert [data[:1] for data in await held(bus, place)] == [bytes([number]) for number in range(30)]
+
+
+async def test_a_message_published_to_a_stream_is_acknowledged(place: Place, bus: Bus) -> None:
+    answer = json.loads((await bus.request(place.subject("log.a"), b"1")).data)
+    assert answer["seq"] == (await bus.stream_info(place.stream))["last_sequence"] == 1
+    headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
+    refused = json.loads((await bus.request(place.subject("log.a"), b"2", headers=headers)).data)
+    assert refused["error"]["err_code"] == 10071
+    assert await held(bus, place) == [b"1"]
+
+
+async def test_too_much_to_store(place: Place, bus: Bus) -> None:
+    with pytest.raises(PayloadTooLarge):
+        await bus.store_and_wait(place.subject("log.a"), b"x" * (bus.max_payload - 50), once=True, headers={"K": "v"})
+    assert (await bus.store_and_wait(place.subject("log.a"), b"x" * (bus.max_payload - 200), once=True)).created
+
+
+async def test_a_callback_that_raises_spoils_nothing(place: Place, bus: Bus) -> None:
+    def then(result: Any) -> None:
+        raise ValueError("what a result")
+
+    await bus.store(place.subject("log.a"), b"1", then=then)
+    await bus.store(place.subject("log.b"), b"2")
+    assert (await bus.store_and_wait(place.subject("log.c"), b"3")).created
+    assert await held(bus, place) == [b"1", b"2", b"3"]
+
+
+async def test_a_stream_is_brought_up_to_date(place: Place, bus: Bus) -> None:
+    streams, buckets = place.specs()
+    log = replace(streams[0], metadata={PARTITIONS_KEY: "4", "color": "blue"})
+    await bus.prepare([log, *streams[1:]], buckets)
+    await bus.store_and_wait(place.subject("log.a"), b"1")
+    wider = replace(
+        log, subjects=(*log.subjects, place.subject("more.>")), metadata={PARTITIONS_KEY: "8", "shape": "round"}
+    )
+    await (await place.bus()).prepare([wider], [])
+    await bus.store_and_wait(place.subject("more.a"), b"2")
+    assert [message.data async for message in bus.history(place.stream, ">")] == [b"1", b"2"]
+    metadata = (await bus.stream_info(place.stream))["metadata"]
+    # Sessions are placed by the first count of partitions: that one stays.
+    assert (metadata[PARTITIONS_KEY], metadata["color"], metadata["shape"]) == ("4", "blue", "round")
+
+
+async def test_what_a_stream_can_never_become(place: Place, bus: Bus) -> None:
+    streams, _ = place.specs()
+    for other in (replace(streams[0], storage="file"), replace(streams[0], work_queue=True)):
+        with pytest.raises(SetupError, match=place.stream):
+            await bus.prepare([other], [])
+    assert (await bus.stream_info(place.stream))["storage"] == "memory"
+
+
+async def test_many_prepare_at_the_same_time(place: Place) -> None:
+    buses = [await place.bus() for _ in range(5)]
+    async with anyio.create_task_group() as group:
+        for each in buses:
+            group.start_soon(each.prepare, *place.specs())
+    assert (await buses[0].store_and_wait(place.subject("log.a"), b"1")).created
+
+
+async def test_a_reader_that_closes_itself(place: Place, bus: Bus, gathered: Gathered) -> None:
+    async def once(message: StoredMessage) -> None:
+        await reader.close()
+        await gathered.put(message)
+
+    reader = await bus.read(place.stream, [place.subject("log.>")], once)
+    for name in ("a", "b"):
+        await bus.store_and_wait(place.subject(f"log.{name}"), name.encode())
+    await gathered.count(1)
+    assert (await bus.stream_info(place.stream))["messages"] == 2
+    assert [message.data for message in gathered.all] == [b"a"]

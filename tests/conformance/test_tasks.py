@@ -170,3 +170,90 @@ async def test_a_consumer_that_is_not_there(place: Place, bus: Bus) -> None:
 
 async def _ignored(_delivery: Any) -> None:
     pass
+
+
+async def test_a_paused_consumer_may_want_again(place: Place, bus: Bus, gathered: Gathered) -> None:
+    consumer = await joined(bus, place, gathered)
+    await consumer.want(2)
+    await consumer.pause()
+    await put(bus, place, 3)
+    await until(bus, place, pending=3, ack_pending=0)
+    await consumer.want(1)
+    (delivery,) = await gathered.count(1)
+    assert (int(delivery.data), delivery.deliveries) == (0, 1)
+    await until(bus, place, pending=2, ack_pending=1)
+
+
+async def test_a_consumer_that_pauses_in_a_callback_gives_back_the_rest(
+    place: Place, bus: Bus, gathered: Gathered
+) -> None:
+    await put(bus, place, 3)
+
+    async def once(delivery: Delivery) -> None:
+        await consumer.pause()
+        await delivery.ack()
+        await gathered.put(delivery)
+
+    consumer = await bus.consume(place.tasks, "pool", place.subject("task.>"), once, ack_wait_s=30)
+    await consumer.want(1)
+    await gathered.count(1)
+    others = Gathered()
+    await (await joined(await place.bus(), place, others)).want(5)
+    assert sorted(numbers(await others.count(2))) == [1, 2]
+    assert numbers(gathered.all) == [0]
+
+
+async def test_what_a_closed_consumer_wants_is_nothing(place: Place, bus: Bus, gathered: Gathered) -> None:
+    consumer = await joined(bus, place, gathered)
+    await consumer.want(3)
+    await consumer.close()
+    await consumer.want(3)
+    await put(bus, place, 2)
+    await until(bus, place, pending=2, ack_pending=0)
+    assert gathered.all == []
+
+
+async def test_redeliveries_are_counted(place: Place, bus: Bus, gathered: Gathered) -> None:
+    consumer = await joined(bus, place, gathered)
+    await put(bus, place, 1)
+    await consumer.want(3)
+    await (await gathered.count(1))[0].nak()
+    await (await gathered.count(2))[1].nak()
+    assert [delivery.deliveries for delivery in await gathered.count(3)] == [1, 2, 3]
+    await until(bus, place, redelivered=1, ack_pending=1)
+    await gathered.all[2].ack()
+    await until(bus, place, redelivered=0, ack_pending=0, pending=0)
+
+
+async def test_a_late_acknowledgement_counts(place: Place, bus: Bus, gathered: Gathered) -> None:
+    """Who acknowledges after the ack wait has still done the task: it is gone, though somebody else has it too."""
+    consumer = await joined(bus, place, gathered, ack_wait_s=0.2)
+    await put(bus, place, 1)
+    await consumer.want(2)
+    first, second = await gathered.count(2)
+    assert (first.deliveries, second.deliveries) == (1, 2)
+    await first.ack()
+    await until(bus, place, pending=0, ack_pending=0)
+    await second.nak()
+    await second.in_progress()
+    await second.ack()
+    assert (await bus.stream_info(place.tasks))["messages"] == 0
+
+
+async def test_a_consumer_of_a_stream_that_keeps_its_messages(place: Place, bus: Bus, gathered: Gathered) -> None:
+    await bus.store_and_wait(place.subject("log.a"), b"1")
+    consumer = await bus.consume(place.stream, "follower", place.subject("log.>"), gathered.put)
+    await consumer.want(2)
+    await (await gathered.count(1))[0].ack()
+    await bus.store_and_wait(place.subject("log.b"), b"2")
+    await gathered.count(2)
+    assert (await bus.stream_info(place.stream))["messages"] == 2
+
+
+async def test_a_consumer_takes_only_its_own_subjects(place: Place, bus: Bus, gathered: Gathered) -> None:
+    consumer = await bus.consume(place.tasks, "mine", place.subject("task.mine.>"), gathered.put)
+    await consumer.want(5)
+    for name in ("mine.1", "theirs.1", "mine.2"):
+        await bus.store_and_wait(place.subject(f"task.{name}"), name.encode())
+    assert [delivery.data for delivery in await gathered.count(2)] == [b"mine.1", b"mine.2"]
+    assert (await bus.stream_info(place.tasks))["messages"] == 3

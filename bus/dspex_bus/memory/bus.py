@@ -14,6 +14,7 @@ from .._headers import EXPECTED_LAST
 from .._mailbox import Mailbox
 from .._service import Service
 from .._tasks import Tasks
+from .._waiting import tell
 from ..bus import (
     Bus,
     Consumer,
@@ -139,7 +140,7 @@ class MemoryBus(Bus):
         self._check(subject, data, headers)
         result = self._store(subject, data, headers)
         if then is not None:
-            asyncio.get_running_loop().call_soon(then, result)
+            asyncio.get_running_loop().call_soon(tell, then, result, subject)
 
     def _store(self, subject: str, data: bytes, headers: Headers | None) -> Stored | Exception:
         stream = self.server.stream_of(subject)

@@ -30,7 +30,6 @@ class Durable:
         self.stream = stream
         self.subject = subject
         self.ack_wait_s = ack_wait_s
-        self.redelivered = 0
         self.members: list[MemoryConsumer] = []
         self._waiting: deque[tuple[int, int]] = deque()
         self.outstanding: dict[int, Outstanding] = {}
@@ -41,6 +40,11 @@ class Durable:
     @property
     def pending(self) -> int:
         return sum(self.stream.get(sequence) is not None for sequence, _ in self._waiting)
+
+    @property
+    def redelivered(self) -> int:
+        again = [held.deliveries for held in self.outstanding.values()] + [count for _, count in self._waiting]
+        return sum(count > 1 for count in again)
 
     def _stored(self, message: StoredMessage) -> None:
         if matches(self.subject, message.subject):
@@ -59,8 +63,6 @@ class Durable:
             message = self.stream.get(sequence)
             if message is None:
                 continue
-            if deliveries > 1:
-                self.redelivered += 1
             held = self.outstanding[sequence] = Outstanding(message, deliveries)
             self.watch(held)
             member.take(MemoryDelivery(self, held))
@@ -82,11 +84,15 @@ class Durable:
         if held.timer is not None:
             held.timer.cancel()
 
-    def acknowledged(self, held: Outstanding) -> None:
-        if self.outstanding.get(held.message.sequence) is held:
+    def acknowledged(self, sequence: int) -> None:
+        """By whomever, however late: the task is done."""
+        held = self.outstanding.get(sequence)
+        if held is not None:
             self.forget(held)
-            if self.stream.spec.work_queue:
-                self.stream.remove(held.message.sequence)
+        else:
+            self._waiting = deque(entry for entry in self._waiting if entry[0] != sequence)
+        if self.stream.spec.work_queue:
+            self.stream.remove(sequence)
 
 
 class MemoryDelivery(Delivery):
@@ -102,7 +108,7 @@ class MemoryDelivery(Delivery):
         self.receipt: str = f"{durable.stream.spec.name}.{held.message.sequence}"
 
     async def ack(self) -> None:
-        self._durable.acknowledged(self._held)
+        self._durable.acknowledged(self._held.message.sequence)
 
     async def nak(self, delay_s: float = 0.0) -> None:
         if delay_s > 0:

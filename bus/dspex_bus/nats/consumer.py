@@ -141,9 +141,9 @@ class NatsConsumer(Consumer):
         """Top up the standing requests, not for every single task: while most of what is wanted is asked for, tasks
         come."""
         missing = self._wanted - self._asked
-        if self._broken or self._turned_down or missing <= 0 or missing * 4 < self._wanted:
+        if self._broken or self._turned_down or not self._connection.connected:
             return
-        if not self._connection.connected:
+        if missing <= 0 or missing * 4 < self._wanted:
             return
         self._asked += missing
         self._asked_at = time.monotonic()
@@ -187,6 +187,8 @@ class NatsConsumer(Consumer):
                 if self._asked and time.monotonic() - self._asked_at > EXPIRES_S + 2 * _CHECK_S:
                     self._asked = 0
             self._unsettled.clear()
+            if not self._connection.connected:
+                continue  # its return restarts us
             try:
                 if self._broken:
                     await self._mend()

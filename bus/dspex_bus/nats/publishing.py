@@ -11,6 +11,7 @@ from functools import partial
 import msgspec
 
 from .._headers import EXPECTED_LAST
+from .._waiting import tell
 from ..bus import Headers, Message, OnStored, Stored
 from ..errors import DeadlineExceeded, Disconnected, DspexError, NotPermitted, StoreFailed
 from .connection import Connection
@@ -131,10 +132,7 @@ class Stores:
         if not self._outstanding:
             self._empty.set()
         if message.then is not None:
-            try:
-                message.then(result)
-            except Exception:  # it must not end the connection, or hide the result of another store
-                logger.exception("what was to follow the storing of %s failed", message.subject)
+            tell(message.then, result, message.subject)
 
     def _lost(self) -> None:
         """Nobody will say any more whether what was under way has been stored. A slot is asked again."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..bus import Message, OnStoredMessage, Reader, StoredMessage
-from ..errors import DspexError
+from ..errors import DspexError, NotFound
 from .connection import Connection
 from .jetstream import JetStream, nanoseconds
 from .replies import status_of
@@ -43,6 +43,7 @@ class NatsReader(Reader):
         self._after = after
         self._made = ""
         self._consumer = ""
+        self._consumers: set[str] = set()
         self._delivered = 0
         self._broken = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -69,7 +70,7 @@ class NatsReader(Reader):
         self._closed = True
         self._task.cancel()
         await self._hang_up()
-        await self._delete(self._consumer)
+        await self._delete_consumers()
 
     def restart(self) -> None:
         """Go on behind what was handed over last, with a new consumer."""
@@ -89,6 +90,7 @@ class NatsReader(Reader):
         """A consumer and an inbox that no earlier one knows: those expire for want of a listener."""
         name = f"reader-{uuid.uuid4().hex[:16]}"
         self._consumer, self._delivered = name, 0
+        self._consumers.add(name)
         subject = self._connection.new_inbox()
         self._inbox = await self._connection.subscribe(subject, partial(self._on_message, name))
         config = {
@@ -109,12 +111,17 @@ class NatsReader(Reader):
         body = {"stream_name": self._stream, "config": config}
         await self._jetstream.ask(f"CONSUMER.CREATE.{self._stream}.{name}", body)
 
-    async def _delete(self, name: str) -> None:
-        if name and self._connection.connected:
+    async def _delete_consumers(self) -> None:
+        """All that were made. Those that cannot be reached now expire, or are deleted with the next."""
+        for name in list(self._consumers):
             try:
                 await self._jetstream.ask(f"CONSUMER.DELETE.{self._stream}.{name}", timeout_s=1)
+            except NotFound:
+                pass
             except DspexError as error:
-                logger.debug("the consumer %s is left to expire: %s", name, error)
+                logger.debug("the consumer %s is left: %s", name, error)
+                return
+            self._consumers.discard(name)
 
     async def _mend(self) -> None:
         while True:
@@ -135,10 +142,10 @@ class NatsReader(Reader):
                 self._broken.set()
 
     async def _start_anew(self) -> None:
-        old, self._consumer = self._consumer, ""
+        self._consumer = ""
         self._broken.clear()
         await self._hang_up()
-        await self._delete(old)
+        await self._delete_consumers()
         made, last = await self._look()
         if made != self._made or last < self.last:
             logger.warning("the stream %s was made anew: reading it from its start", self._stream)

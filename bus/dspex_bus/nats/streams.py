@@ -12,7 +12,7 @@ from .jetstream import JetStream
 
 logger = logging.getLogger("dspex.bus")
 
-_EXISTS = 10058
+_EXISTS, _INVALID = 10058, 10052
 
 
 def stream_config(spec: StreamSpec) -> dict[str, Any]:
@@ -89,7 +89,8 @@ async def _config(jetstream: JetStream, name: str) -> dict[str, Any]:
 
 def _cannot(name: str, what: str, error: StoreFailed) -> StoreFailed | SetupError:
     """What the server will never do is for a person to settle."""
-    return error if error.retryable else SetupError(f"the stream {name} cannot be {what}: {error}")
+    never = not error.retryable or error.details.get("err_code") == _INVALID
+    return error if not never else SetupError(f"the stream {name} cannot be {what}: {error}")
 
 
 def _migrated(there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any] | None:

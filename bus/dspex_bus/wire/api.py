@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .definition import Budget, Implementation, PipelineDefinition, Seconds
+from .definition import TOKEN, Budget, Implementation, PipelineDefinition, Seconds
 from .journal import EndStatus, ErrorInfo, JournalEvent, Origin, Parent, Usage
 from .plan import Plan
 from .presence import PoolStatus
 
 Status = Literal["running", "succeeded", "failed", "cancelled", "timed_out"]
-Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
-SessionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}\Z")]
+SessionId = Annotated[str, Meta(pattern=TOKEN)]
 
 
 class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -32,7 +32,8 @@ _decoders: dict[tuple[Any, str], Any] = {}
 
 def content_type(headers: Mapping[str, str] | None) -> str:
     """``JSON`` or ``MSGPACK``, from the headers of a request."""
-    return MSGPACK if headers and headers.get(CONTENT_TYPE) == MSGPACK else JSON
+    said = headers.get(CONTENT_TYPE, "") if headers else ""
+    return MSGPACK if said.partition(";")[0].strip().lower() == MSGPACK else JSON
 
 
 def encode(message: Any, content: str = JSON) -> bytes:
@@ -101,4 +102,6 @@ def error_from(info: ErrorInfo) -> DspexError:
     cls = all_errors().get(info.code, DspexError)
     made = cls.__new__(cls)
     DspexError.__init__(made, info.message, code=info.code, retryable=info.retryable, details=info.details)
+    if isinstance(made, DecodeError):
+        made.raw = b""  # the bytes stay where they were
     return made

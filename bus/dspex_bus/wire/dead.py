@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from .definition import TOKEN
 from .journal import ErrorInfo
 
 
@@ -28,7 +29,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class DeadListRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """For ``letters.list``: the oldest first, those with a sequence above ``after``."""
 
-    pool: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    pool: Annotated[str, Meta(pattern=TOKEN)] | None = None
     after: Annotated[int, Meta(ge=0)] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 

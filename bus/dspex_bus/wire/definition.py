@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+TOKEN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
+"""What can be one subject token. Its end is said twice: to Python, ``$`` alone is also before a last line break."""
+
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 Implementation = Literal["auto", "native", "dspy"]
 
@@ -115,7 +118,7 @@ class PipelineDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_field
     """``output`` names the context fields a run answers with; without it, the last step's outputs. ``budget`` is what
     each run may use, unless the run brings its own."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=TOKEN)]
     steps: Annotated[tuple[StepDefinition, ...], Meta(min_length=1)]
     description: str = ""
     output: tuple[str, ...] | None = None

@@ -34,7 +34,7 @@ _SETTLE_S = 0.2
 class Membership:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self.id = f"{socket.gethostname().split('.')[0][:24]}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.id = f"{subjects.safe(socket.gethostname().split('.')[0][:24])}-{os.getpid()}-{secrets.token_hex(2)}"
         self._owned: frozenset[int] = frozenset()
         self._started_ms = now_ms()
         self._heard: dict[str, float] = {}

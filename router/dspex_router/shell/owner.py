@@ -147,7 +147,7 @@ class Owner:
         self.malformed += 1
         log.error("journal message %d on %s: %s", message.sequence, message.subject, error)
         parts = [*message.subject.split("."), *("unknown",) * 3]
-        subject = subjects.dead("router", parts[4], "journal", message.sequence)
+        subject = subjects.dead("router", subjects.safe(parts[4]), "journal", message.sequence)
         headers = {"Dspex-Reason": error.code, "Dspex-Subject": message.subject}
         self._errands.add(partial(self._bus.store_and_wait, subject, message.data, headers=headers, once=True))
 

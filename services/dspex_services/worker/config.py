@@ -8,6 +8,7 @@ import socket
 
 import msgspec
 
+from dspex_bus import subjects
 from dspex_bus.subjects import DEFAULT_LANE
 
 MAX_DELIVERIES = 3
@@ -15,7 +16,7 @@ MAX_DELIVERIES = 3
 
 
 def _name() -> str:
-    return f"{socket.gethostname().split('.')[0][:24]}-{os.getpid()}-{secrets.token_hex(2)}"
+    return f"{subjects.safe(socket.gethostname().split('.')[0][:24])}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
