@@ -230,11 +230,11 @@ async def test_a_reader_whose_consumer_is_gone(bus: NatsBus, caplog: pytest.LogC
         got.append(message.sequence)
 
     reader = await bus.read("LOG", ["log.>"], callback)
-    await bus.store_and_wait("log.a", b"")
+    first = await bus.store_and_wait("log.a", b"")
     await bus._jetstream.ask(f"CONSUMER.DELETE.LOG.{reader._consumer}")  # type: ignore[attr-defined]
-    await bus.store_and_wait("log.a", b"")
+    second = await bus.store_and_wait("log.a", b"")
     with anyio.fail_after(10):
-        while got != [1, 2]:
+        while got != [first.sequence, second.sequence]:
             await asyncio.sleep(0.01)
 
 
