@@ -203,7 +203,6 @@ async def test_a_stream_lost_with_the_server_s_memory_is_made_once_for_all(bus: 
 
 
 async def test_a_reader_of_a_stream_that_is_made_anew(server: EmbeddedServer, bus: NatsBus) -> None:
-    """Its sequence begins again at 1: what is stored then is read, though the reader had come further before."""
     await bus.prepare([LOG], [])
     got: list[bytes] = []
 
@@ -213,6 +212,9 @@ async def test_a_reader_of_a_stream_that_is_made_anew(server: EmbeddedServer, bu
     await bus.read("LOG", ["log.>"], callback)
     for number in range(5):
         await bus.store_and_wait("log.a", b"old %d" % number)
+    with anyio.fail_after(10):
+        while len(got) < 5:
+            await asyncio.sleep(0.01)
     await server.kill()
     await server.start()
     await bus.store_and_wait("log.slot", b"new", once=True, timeout_s=10)

@@ -15,7 +15,7 @@ from .plan import Plan
 from .presence import PoolStatus
 
 Status = Literal["running", "succeeded", "failed", "cancelled", "timed_out"]
-Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}\Z")]
+Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$(?!\n)")]
 SessionId = Annotated[str, Meta(pattern=TOKEN)]
 
 
