@@ -44,6 +44,9 @@ from .sessions import Session
 
 if TYPE_CHECKING:
     from dspex_bus import Message
+    from dspex_services.evaluation.datasets import Dataset, DataSource
+
+    from .evaluating import Evaluation, Target
 
 T = TypeVar("T")
 
@@ -174,8 +177,7 @@ class Client:
             # The answer went with the connection, the session did not: the same id again is the same session.
             handle = await self.submit(pipeline, input, timeout_s=timeout_s, session=session)
             result = await handle.result(timeout_s=timeout_s + _MARGIN_S)
-        if result.status != "succeeded":
-            raise _run_failed(result)
+        raise_unless_succeeded(result)
         return result
 
     async def submit(
@@ -206,6 +208,14 @@ class Client:
 
     async def sessions(self, *, ended: bool = True, limit: int = 50) -> SessionList:
         return await self.ask("session", "list", SessionListRequest(ended=ended, limit=limit), SessionList)
+
+    # --- evaluation ---
+
+    async def evaluate(self, target: Target, dataset: DataSource | Dataset, **options: Any) -> Evaluation:
+        """How a program, a step or a pipeline does on a data set: see :func:`dspex.evaluating.evaluate`."""
+        from .evaluating import evaluate
+
+        return await evaluate(self, target, dataset, **options)
 
     # --- pipelines and pools ---
 
@@ -287,8 +297,11 @@ def _raise_error(answer: Message) -> None:
         raise error_from(decode(ErrorInfo, answer.data, subject=answer.subject))
 
 
-def _run_failed(result: RunResult) -> RunFailed:
+def raise_unless_succeeded(result: RunResult) -> None:
+    """Raises RunFailed saying why."""
+    if result.status == "succeeded":
+        return
     error = result.error or error_info(RunFailed(f"the run ended {result.status}"))
-    return RunFailed(
+    raise RunFailed(
         error.message, code=error.code, details={"session": result.session, "status": result.status, **error.details}
     )

@@ -30,6 +30,8 @@ COMMANDS = {
     "dead": "dspex.cli.dead:dead",
     "cache": "dspex.cli.cache:cache",
     "programs": "dspex.cli.programs:programs",
+    "evaluate": "dspex.cli.evaluate:evaluate_",
+    "dataset": "dspex.cli.dataset:dataset",
     "doctor": "dspex.cli.doctor:doctor",
     "router": "dspex.cli.parts:router",
     "pool": "dspex.cli.parts:pool",

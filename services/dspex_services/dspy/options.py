@@ -108,6 +108,16 @@ class RewardedOptions(InnerOptions, frozen=True, kw_only=True):
     fail_count: int | None = None
 
 
+class MetricOptions(ModelOptions, frozen=True, kw_only=True):
+    """``metric`` is a built-in one's name, an import path that the operator lists, or an object with ``handler`` or
+    ``judge``. ``example_inputs`` are the example's fields that were asked; the others are the right answers."""
+
+    example: dict[str, Any]
+    prediction: dict[str, Any]
+    metric: str | dict[str, Any] = "exact_match"
+    example_inputs: list[str] = []
+
+
 class ComparisonOptions(ModuleOptions, frozen=True, kw_only=True):
     """``m`` attempts are compared: the field ``completions`` of the context where the signature has that input, else
     chains of thought made here."""

@@ -16,14 +16,15 @@ from .modules import fields, import_object, is_module
 from .options import PredictOptions, ProgramOptions, UserOptions
 from .programs import Programs, convert, options_of, signature_of
 from .retrievers import retrievers
+from .scoring import scoring
 from .values import plain
 
 
 def dspy_handlers(programs: Programs) -> Handlers:
     """DSPy's own modules and retrievers."""
     handlers = Handlers()
-    for offered in (predictors(programs), agents(programs), ensembles(programs), retrievers(programs)):
-        handlers.include(offered)
+    for make in (predictors, agents, ensembles, retrievers, scoring):
+        handlers.include(make(programs))
     handlers.on_close(programs.models.engine.aclose)
     return handlers
 

@@ -12,7 +12,7 @@ judges, or a function that a client serves while its job lives.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -101,6 +101,20 @@ def scorer(spec: MetricSpec, ask: Ask, imported: Mapping[str, Callable[..., Any]
         "dspex pool optimize --module package.module:function",
         code="unknown_metric",
     )
+
+
+def compared(
+    wanted: str | Mapping[str, Any], example: Mapping[str, Any], prediction: Mapping[str, Any], inputs: Sequence[str]
+) -> tuple[float, str]:
+    """Score and feedback of plain data by a built-in comparison, without DSPy. Raises StepError."""
+    spec = metric_spec(wanted)
+    if spec.name not in COMPARISONS:
+        raise StepError(
+            f"the metric {spec.label!r} is none of {', '.join(COMPARISONS)}: others are scored by dspy.Metric",
+            code="unknown_metric",
+        )
+    known = {name: value for name, value in example.items() if name not in inputs}
+    return compare_fields(COMPARISONS[spec.name], known, prediction, spec.field)
 
 
 def labels(example: Any) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from dspex_bus.errors import InvalidRequest
 from dspex_bus.signatures import read_signature, to_data
 
 from ..cache import Made, key
+from ..evaluation.metrics import compared
+from ..evaluation.statistics import Summary, summary
 from ..handlers import Handlers, Step
 from . import formatting
 from .adapters import parse_chat_reply, parse_json_reply
@@ -141,12 +143,35 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal["markdown", "text"] = "markdown"
 
 
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """``example_inputs`` are the fields of the example that were asked; the others are the right answers."""
+
+    example: dict[str, Any]
+    prediction: dict[str, Any]
+    metric: str | dict[str, Any] = "exact_match"
+    example_inputs: list[str] = []
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """``score`` is from 0 to 1."""
+
+    score: float
+    feedback: str = ""
+
+
+class ScoredAll(msgspec.Struct, frozen=True, kw_only=True):
+    """``results`` are a map's outcomes; one without outputs failed, and counts 0."""
+
+    results: list[dict[str, Any]]
+
+
 def native_handlers(models: Models | None = None) -> Handlers:
     """Every native handler, with caches and connections of its own."""
     handlers = Handlers()
     _signatures(handlers)
     _predictors(handlers, models or Models())
     _searches(handlers)
+    _scores(handlers)
 
     @handlers.handler("template")
     def template(values: dict[str, Any]) -> dict[str, str]:
@@ -233,6 +258,21 @@ def _predictors(handlers: Handlers, models: Models) -> None:
     async def chain_of_thought(options: PredictOptions, step: Step) -> dict[str, Any]:
         """Reason first, then answer; the outputs have a ``reasoning`` field besides the signature's."""
         return await predict(models, options, step, reasoning=True)
+
+
+def _scores(handlers: Handlers) -> None:
+    @handlers.handler("score")
+    def score(request: Scored) -> Score:
+        """How good a prediction is by a metric that compares fields: exact_match, contains or f1."""
+        value, feedback = compared(request.metric, request.example, request.prediction, request.example_inputs)
+        return Score(score=value, feedback=feedback)
+
+    @handlers.handler("score_summary")
+    def score_summary(request: ScoredAll) -> Summary:
+        """The score of all examples, with the bounds of a confidence interval."""
+        outputs = [result.get("outputs") for result in request.results]
+        scores = [float(found["score"]) if found is not None else 0.0 for found in outputs]
+        return summary(scores, outputs.count(None))
 
 
 def _searches(handlers: Handlers) -> None:
