@@ -21,7 +21,7 @@ LIMIT_S = 50
 
 def offline_environment(**more: str) -> dict[str, str]:
     """The environment without anything that names a model: tests never leave this machine."""
-    named = ("DSPEX_", "OPENAI_", "ANTHROPIC_", "BRAVE_", "COLUMNS", "FORCE_COLOR")
+    named = ("DSPEX_", "OPENAI_", "ANTHROPIC_", "BRAVE_", "GOOGLE_", "COLUMNS", "FORCE_COLOR")
     return {**{key: value for key, value in os.environ.items() if not key.startswith(named)}, **more}
 
 

@@ -2,6 +2,7 @@
 
 from .caching import Caching, complete, ttl_of
 from .client import LMClient, OnDelta, SyncLMClient, key_variable
+from .embedding import EmbeddingClients, EmbeddingReply
 from .endpoint import Endpoints
 from .errors import (
     LMAuth,
@@ -22,6 +23,8 @@ __all__ = [
     "Caching",
     "Configured",
     "Delta",
+    "EmbeddingClients",
+    "EmbeddingReply",
     "Endpoints",
     "LMAuth",
     "LMBadReply",

@@ -35,16 +35,21 @@ class LMClient:
     """``async with LMClient(config) as lm: reply = await lm.complete(LMRequest(messages=[…]))``
 
     Connections are kept and shared by concurrent calls, ``config.max_connections`` at most. Clients with the same
-    ``endpoints`` share the limits of their models. The provider's key is read from ``env`` (the process's environment
-    when None) at each call, so that it is never stored here.
+    ``endpoints`` share the limits of their models. ``wire`` is the provider's chat protocol when None. The provider's
+    key is read from ``env`` (the process's environment when None) at each call, so that it is never stored here.
     """
 
     def __init__(
-        self, config: LMConfig, *, env: Mapping[str, str] | None = None, endpoints: Endpoints | None = None
+        self,
+        config: LMConfig,
+        *,
+        env: Mapping[str, str] | None = None,
+        endpoints: Endpoints | None = None,
+        wire: Wire | None = None,
     ) -> None:
         self.config = config
         self._env = os.environ if env is None else env
-        self._wire = cast(Wire, _WIRES[config.provider])
+        self._wire = wire or cast(Wire, _WIRES[config.provider])
         self._key_variable = key_variable(config)
         self._endpoint = (endpoints or Endpoints()).of(config)
         self._base = _base_url(config, self._wire)

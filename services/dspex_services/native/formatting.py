@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -25,6 +26,7 @@ class Formatted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _QUOTE = 160
+_MARKUP = re.compile(r"[\\`*_\[\]<>|~]")
 
 
 def sources_of(passages: Sequence[Passage], cited: Sequence[int]) -> list[Source]:
@@ -40,11 +42,12 @@ def sources_of(passages: Sequence[Passage], cited: Sequence[int]) -> list[Source
 
 
 def markdown(question: str, answer: str, sources: Sequence[Source]) -> str:
-    lines = [f"## {_line(question)}", "", answer.strip() or "No answer was found."]
+    lines = [f"## {_escaped(_line(question))}", "", answer.strip() or "No answer was found."]
     if sources:
         lines += ["", "### Sources", ""]
         lines += [
-            f"{source.number}. **{_line(source.title)}** ({_code(source.source)}): {source.quote}" for source in sources
+            f"{source.number}. **{_escaped(_line(source.title))}** ({_code(source.source)}): {_escaped(source.quote)}"
+            for source in sources
         ]
     return "\n".join(lines) + "\n"
 
@@ -65,5 +68,13 @@ def _line(value: str) -> str:
     return " ".join(value.split())
 
 
+def _escaped(value: str) -> str:
+    """Text of documents and questions as what it is: none of it makes a link, a heading or markup."""
+    return _MARKUP.sub(r"\\\g<0>", value)
+
+
 def _code(value: str) -> str:
-    return f"``{value}``" if "`" in value else f"`{value}`"
+    """Between more backticks than it has in a row."""
+    fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", value)), default=0))
+    padding = " " if len(fence) > 1 else ""
+    return f"{fence}{padding}{value}{padding}{fence}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Literal
 
 import msgspec
@@ -14,17 +13,15 @@ from ..cache import Made, key
 from ..evaluation.metrics import compared
 from ..evaluation.statistics import Summary, summary
 from ..handlers import Handlers, Step
+from ..lm import EmbeddingClients
 from . import formatting
 from .adapters import parse_chat_reply, parse_json_reply
 from .errors import ReplyError
 from .predicting import Models, PredictOptions, predict
-from .retrieval import Passage, Passages
-from .retrieval.documents import resolve
-from .retrieval.index import Index, Indexes, best
-from .retrieval.keyword import KeywordIndex
-from .retrieval.merging import fuse
-from .retrieval.services import colbert, look_up, web_provider
-from .retrieval.vector import VectorIndex
+from .retrieval import Passage
+from .retrieval.library import Library
+from .retrieval.services import SearchClient
+from .searching import searches
 from .template import compile_template
 
 
@@ -81,58 +78,6 @@ class Cached(msgspec.Struct, frozen=True, kw_only=True):
     hit: bool
 
 
-class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """``query``, or several ``queries``; ``k`` passages at most."""
-
-    query: str | None = None
-    queries: list[str] = []
-    k: int = 5
-
-    @property
-    def all(self) -> list[str]:
-        found = [*([self.query] if self.query is not None else []), *self.queries]
-        if not found:
-            raise InvalidRequest("a search needs 'query', or 'queries'", code="missing_field")
-        return found
-
-
-class FolderQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Search a folder on the worker's machine, by its path below what the operator has opened."""
-
-    folder: str
-    query: str | None = None
-    queries: list[str] = []
-    k: int = 5
-
-
-class WebQuery(msgspec.Struct, frozen=True, kw_only=True):
-    query: str
-    k: int = 5
-    provider: str | None = None
-
-
-class ServiceQuery(msgspec.Struct, frozen=True, kw_only=True):
-    query: str
-    k: int = 5
-
-
-class Merge(msgspec.Struct, frozen=True, kw_only=True):
-    """Up to four lists of passages; ``k`` are kept."""
-
-    first: list[Passage]
-    second: list[Passage] = []
-    third: list[Passage] = []
-    fourth: list[Passage] = []
-    k: int = 6
-
-
-class Merged(msgspec.Struct, frozen=True, kw_only=True):
-    """``texts`` are the passages as a prompt shows them, each with its source and heading before it."""
-
-    passages: list[Passage]
-    texts: list[str]
-
-
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """``citations`` are numbers of passages, from 1, in the order cited."""
 
@@ -170,8 +115,10 @@ def native_handlers(models: Models | None = None) -> Handlers:
     handlers = Handlers()
     _signatures(handlers)
     _predictors(handlers, models or Models())
-    _searches(handlers)
     _scores(handlers)
+    clients = EmbeddingClients()
+    handlers.on_close(clients.close)
+    handlers.include(searches(Library(clients), SearchClient()))
 
     @handlers.handler("template")
     def template(values: dict[str, Any]) -> dict[str, str]:
@@ -273,44 +220,3 @@ def _scores(handlers: Handlers) -> None:
         outputs = [result.get("outputs") for result in request.results]
         scores = [float(found["score"]) if found is not None else 0.0 for found in outputs]
         return summary(scores, outputs.count(None))
-
-
-def _searches(handlers: Handlers) -> None:
-    vectors, keywords = Indexes(VectorIndex), Indexes(KeywordIndex)
-
-    def search(indexes: Indexes[Any], request: FolderQuery) -> Passages:
-        index: Index = indexes.of(resolve(request.folder))
-        queries = Query(query=request.query, queries=request.queries).all
-        return Passages(passages=best(index, queries, request.k))
-
-    @handlers.handler("vector_search")
-    def vector_search(request: FolderQuery) -> Passages:
-        """The passages of a folder's documents nearest in meaning."""
-        return search(vectors, request)
-
-    @handlers.handler("keyword_search")
-    def keyword_search(request: FolderQuery) -> Passages:
-        """The passages of a folder's documents that have the query's words (BM25)."""
-        return search(keywords, request)
-
-    @handlers.handler("colbert_search")
-    async def colbert_search(request: ServiceQuery, step: Step) -> Passages:
-        """Passages from a ColBERTv2 server, at the operator's DSPEX_COLBERT_URL."""
-        return Passages(passages=await look_up(colbert, request.query, request.k, step.remaining_s))
-
-    @handlers.handler("web_search")
-    async def web_search(request: WebQuery, step: Step) -> Passages:
-        """Passages from the web: Brave (BRAVE_API_KEY) or SearXNG (DSPEX_SEARXNG_URL), as the operator configures."""
-        provider = web_provider(request.provider, os.environ)
-        return Passages(passages=await look_up(provider, request.query, request.k, step.remaining_s))
-
-    @handlers.handler("merge_passages")
-    async def merge_passages(request: Merge) -> Merged:
-        """Several lists of passages as one, the best first, each passage once."""
-        merged = fuse([request.first, request.second, request.third, request.fourth], request.k)
-        return Merged(passages=merged, texts=[_shown(passage) for passage in merged])
-
-
-def _shown(passage: Passage) -> str:
-    where = f"{passage.source}: {passage.title}" if passage.title else passage.source
-    return f"[{where}] {passage.text}"

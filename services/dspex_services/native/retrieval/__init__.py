@@ -1,5 +1,5 @@
-"""Retrieval: passages from folders of documents and from search services."""
+"""Retrieval: passages from folders of documents, from documents given, and from search services."""
 
-from .documents import Passage, Passages
+from .passages import Passage, Passages
 
 __all__ = ["Passage", "Passages"]

@@ -1,44 +1,94 @@
-"""A folder of documents as passages: what is searched."""
+"""What is searched: a folder of documents that the operator has opened, or documents that come with the request."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from .errors import DocumentUnreadable, FolderEmpty, FolderNotAllowed, FolderNotFound
+from .passages import Passage, sections
 
 ROOTS = "DSPEX_DOCUMENTS"
 ENDINGS = (".md", ".txt", ".rst")
-_WORDS = 160
-"""About as long as a passage gets."""
-
-_HEADING = re.compile(r"#{1,6}\s+(.*\S)\s*")
 
 
-class Passage(msgspec.Struct, frozen=True, kw_only=True):
-    """``source`` is the document's path in its folder, ``title`` its nearest heading; ``id`` tells passages apart.
-    ``score`` grows with relevance; its scale is the search's own."""
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A document in a request. ``source`` is what an answer cites; its place in the list, from 1, where it has none."""
 
-    id: str
     text: str
-    source: str
+    source: str = ""
     title: str = ""
-    score: float = 0.0
 
 
-class Passages(msgspec.Struct, frozen=True, kw_only=True):
-    passages: list[Passage]
+class Corpus(Protocol):
+    """``state`` changes when a document does; both may block."""
+
+    @property
+    def key(self) -> Hashable: ...
+
+    def state(self) -> Hashable: ...
+
+    def load(self) -> list[Passage]: ...
+
+
+class Folder:
+    """A folder on this machine. Raises FolderNotFound, FolderNotAllowed."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = resolve(folder)
+
+    @property
+    def key(self) -> Hashable:
+        return self._path
+
+    def state(self) -> Hashable:
+        return tuple((str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in files(self._path))
+
+    def load(self) -> list[Passage]:
+        return [passage for path in files(self._path) for passage in _passages(path, self._path)]
+
+
+class Given:
+    """Documents of a request: texts, or texts with a source and a title."""
+
+    def __init__(self, documents: Sequence[str | Document]) -> None:
+        self._documents = [Document(text=one) if isinstance(one, str) else one for one in documents]
+
+    @property
+    def key(self) -> Hashable:
+        return hashlib.blake2b(msgspec.json.encode(self._documents), digest_size=16).hexdigest()
+
+    def state(self) -> Hashable:
+        return ""
+
+    def load(self) -> list[Passage]:
+        counts: dict[str, int] = {}
+        found = []
+        for place, document in enumerate(self._documents, start=1):
+            source = document.source or str(place)
+            for title, part in sections(document.text):
+                number = counts[source] = counts.get(source, -1) + 1
+                title = title or document.title
+                found.append(Passage(id=f"{source}#{number}", text=part, source=source, title=title))
+        return found
+
+
+def opened() -> list[Path]:
+    """The folders that the operator has opened: those in ``DSPEX_DOCUMENTS``, else the worker's working directory."""
+    return [Path(root).resolve() for root in os.environ.get(ROOTS, os.curdir).split(os.pathsep) if root]
 
 
 def resolve(folder: str) -> Path:
-    """The folder, which must lie in one the operator has opened: those in ``DSPEX_DOCUMENTS``, else the worker's own
-    working directory. A relative one is looked for in each."""
-    roots = [Path(root).resolve() for root in os.environ.get(ROOTS, os.curdir).split(os.pathsep) if root]
-    inside = [found for root in roots if (found := (root / folder).resolve()).is_relative_to(root)]
+    """The folder, which must lie in one that is opened. A relative one is looked for in each."""
+    try:
+        inside = [found for root in opened() if (found := (root / folder).resolve()).is_relative_to(root)]
+    except (OSError, ValueError) as error:
+        raise FolderNotFound(f"there can be no folder {folder!r}: {error}", details={"folder": folder}) from error
     if not inside:
         raise FolderNotAllowed(
             f"the folder {folder!r} is outside of what this pool may read; its operator opens folders with {ROOTS}",
@@ -56,21 +106,33 @@ def resolve(folder: str) -> Path:
 
 
 def files(folder: Path) -> list[Path]:
-    """The documents in it, in a stable order. FolderEmpty where there are none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix in ENDINGS and path.is_file())
+    """The documents in it, in a stable order. A link to a folder is not followed. FolderEmpty where there are none;
+    FolderNotAllowed where a document is a link that leads out of what is opened."""
+    roots = [folder.resolve(), *opened()]
+    found = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            if path.suffix.lower() not in ENDINGS:
+                continue
+            if path.is_symlink():
+                _check_link(path, folder, roots)
+            if path.is_file():
+                found.append(path)
     if not found:
         raise FolderEmpty(f"the folder {folder.name!r} has no documents ({', '.join(ENDINGS)})")
-    return found
+    return sorted(found)
 
 
-def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Changes when a document does."""
-    return tuple((str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in files(folder))
-
-
-def load(folder: Path) -> list[Passage]:
-    """Every passage of every document."""
-    return [passage for path in files(folder) for passage in _passages(path, folder)]
+def _check_link(path: Path, folder: Path, roots: Sequence[Path]) -> None:
+    leads_to = path.resolve()
+    if not any(leads_to.is_relative_to(root) for root in roots):
+        source = path.relative_to(folder).as_posix()
+        raise FolderNotAllowed(
+            f"the document {source} is a link that leads out of what this pool may read; its operator opens folders "
+            f"with {ROOTS}",
+            details={"document": source},
+        )
 
 
 def _passages(path: Path, folder: Path) -> Iterator[Passage]:
@@ -79,27 +141,5 @@ def _passages(path: Path, folder: Path) -> Iterator[Passage]:
         text = path.read_text("utf-8")
     except (UnicodeDecodeError, OSError) as error:
         raise DocumentUnreadable(f"the document {source} cannot be read as UTF-8: {error}") from error
-    for number, (title, part) in enumerate(_parts(text)):
+    for number, (title, part) in enumerate(sections(text)):
         yield Passage(id=f"{source}#{number}", text=part, source=source, title=title or path.stem)
-
-
-def _parts(text: str) -> Iterator[tuple[str, str]]:
-    """Paragraphs under their heading, joined until they have about the length of a passage."""
-    title, held = "", list[str]()
-    for paragraph in re.split(r"\n\s*\n", text):
-        heading = _HEADING.match(paragraph.strip())
-        if heading:
-            yield from _joined(title, held)
-            title, held = heading[1], []
-            paragraph = paragraph.strip()[heading.end() :]
-        if paragraph.strip():
-            held.append(paragraph.strip())
-            if sum(len(part.split()) for part in held) >= _WORDS:
-                yield from _joined(title, held)
-                held = []
-    yield from _joined(title, held)
-
-
-def _joined(title: str, held: list[str]) -> Iterator[tuple[str, str]]:
-    if held:
-        yield title, "\n\n".join(held)

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from ...errors import SetupError
-from .documents import Passage
+from .passages import Passage
 
-_WORD = re.compile(r"[a-z0-9]+")
+_WORD = re.compile(r"[^\W_]+")
 _COMMON = """
 a an and are as at be by can do does for from had has have how i if in into is it its of on or that the their then there
 these they this to was what when where which who why will with you your
@@ -27,6 +27,7 @@ class KeywordIndex:
         self._ranking.index([_words(f"{p.title} {p.title} {p.text}") or ["-"] for p in passages], show_progress=False)
 
     def search(self, query: str, k: int) -> list[Passage]:
+        """The best ``k`` passages, best first, with their scores."""
         words = [word for word in _words(query) if word in self._ranking.vocab_dict]
         if not words:
             return []

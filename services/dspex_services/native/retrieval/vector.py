@@ -1,72 +1,57 @@
-"""Search by meaning: latent semantic vectors fitted on the user's own documents."""
+"""Search by meaning: the passages whose vectors lie nearest to the query's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import importlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from ...errors import SetupError
-from .documents import Passage
+from .passages import Passage
 
-_DIMENSIONS = 128
-
-
-class Embedder(Protocol):
-    """Texts to vectors of unit length, one row each."""
-
-    def embed(self, texts: Sequence[str]) -> Any: ...
-
-
-class LatentSemantic:
-    """TF-IDF reduced by a truncated singular value decomposition, fitted on the passages. No weights are downloaded."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        text = _sklearn("sklearn.feature_extraction.text")
-        self._normalize = _sklearn("sklearn.preprocessing").normalize
-        self._tfidf = text.TfidfVectorizer(sublinear_tf=True, stop_words="english", ngram_range=(1, 2))
-        try:
-            counted = self._tfidf.fit_transform(texts)
-        except ValueError:  # nothing but stop words
-            self._tfidf = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3))
-            counted = self._tfidf.fit_transform(texts)
-        self._svd: Any = None
-        dimensions = min(_DIMENSIONS, *(size - 1 for size in counted.shape))
-        if dimensions >= 2:
-            self._svd = _sklearn("sklearn.decomposition").TruncatedSVD(dimensions, random_state=0).fit(counted)
-
-    def embed(self, texts: Sequence[str]) -> Any:
-        vectors = self._tfidf.transform(texts)
-        vectors = vectors.toarray() if self._svd is None else self._svd.transform(vectors)
-        return self._normalize(vectors)
+EXACT = 10_000
+"""Passages up to which a query is held against every vector, in a few milliseconds. Above, a graph is searched (HNSW),
+which finds nearly all of the nearest."""
 
 
 class VectorIndex:
-    """Exact nearest neighbours by cosine."""
+    """By cosine. ``vectors`` is a matrix with a row for each passage."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
-        texts = [f"{passage.title}\n{passage.text}" for passage in passages]
+    def __init__(self, passages: Sequence[Passage], vectors: Any, *, exact: int = EXACT) -> None:
         self._passages = list(passages)
-        self._embedder: Embedder = LatentSemantic(texts)
-        self._neighbours = _sklearn("sklearn.neighbors").NearestNeighbors(metric="cosine", algorithm="brute")
-        self._neighbours.fit(self._embedder.embed(texts))
+        self._numpy: Any = needed("numpy", "numpy")
+        lengths = self._numpy.linalg.norm(vectors, axis=1, keepdims=True)
+        self._vectors = vectors / self._numpy.where(lengths > 0, lengths, 1)
+        self._graph: Any = None
+        if len(self._passages) > exact:
+            self._graph = needed("usearch.index", "usearch").Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
+            self._graph.add(range(len(self._passages)), self._vectors)
 
-    def search(self, query: str, k: int) -> list[Passage]:
-        vector = self._embedder.embed([query])
-        if not vector.any():
+    def search(self, vector: Any, k: int) -> list[Passage]:
+        """The best ``k`` passages, best first, with their scores: 1 for the same direction; none at a right angle."""
+        length = self._numpy.linalg.norm(vector)
+        if not length or not self._passages:
             return []
-        distances, places = self._neighbours.kneighbors(vector, n_neighbors=min(k, len(self._passages)))
         return [
-            msgspec.structs.replace(self._passages[place], score=round(1 - float(distance), 4))
-            for distance, place in zip(distances[0], places[0], strict=True)
+            msgspec.structs.replace(self._passages[int(place)], score=rounded)
+            for place, score in self._nearest(vector / length, min(k, len(self._passages)))
+            if (rounded := round(float(score), 4)) > 0
         ]
 
+    def _nearest(self, vector: Any, k: int) -> Iterable[tuple[Any, Any]]:
+        if self._graph is not None:
+            found = self._graph.search(vector, k)
+            return zip(found.keys, 1 - found.distances, strict=True)
+        scores = self._vectors @ vector
+        places = self._numpy.argsort(-scores, kind="stable")[:k]
+        return zip(places, scores[places], strict=True)
 
-def _sklearn(module: str) -> Any:
+
+def needed(module: str, package: str) -> Any:
+    """A module of the extra that searches need. Raises SetupError."""
     try:
-        import importlib
-
         return importlib.import_module(module)
     except ImportError as error:
-        raise SetupError("vector search needs scikit-learn: pip install 'dspex[search]'") from error
+        raise SetupError(f"vector search needs {package}: pip install 'dspex[search]'") from error

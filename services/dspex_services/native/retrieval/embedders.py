@@ -1,0 +1,144 @@
+"""Texts to vectors: fitted on the user's own documents, hashed, or by an embedding model over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from dspex_bus.errors import InvalidRequest
+from dspex_bus.wire import Usage
+
+from ...handlers import Step
+from ...lm import EmbeddingClients
+from ...lm.embedding import PROVIDER
+from ...offline_lm.embedding import embed as hashed
+from .vector import needed
+
+LATENT = "latent"
+HASHED = "hashed"
+_DIMENSIONS = 128
+_BATCH = 128
+"""Texts in one request."""
+
+
+class Embedder(Protocol):
+    """Rows of vectors, one for each text. ``fit`` is for the texts that will be searched, all at once."""
+
+    async def fit(self, texts: Sequence[str], step: Step) -> Any: ...
+
+    async def embed(self, texts: Sequence[str], step: Step) -> Any: ...
+
+
+def embedder(name: str, clients: EmbeddingClients) -> Embedder:
+    """``latent``, ``hashed``, or the name of an embedding model: ``openai/NAME``. Raises InvalidRequest."""
+    if name == LATENT:
+        return _Local(LatentSemantic())
+    if name == HASHED:
+        return _Local(Hashed())
+    if name.startswith(PROVIDER):
+        return Remote(clients, name)
+    raise InvalidRequest(
+        f"there is no embedder {name!r}; there are: {LATENT}, {HASHED}, and embedding models as openai/NAME",
+        code="unknown_embedder",
+        details={"embedder": name},
+    )
+
+
+class LatentSemantic:
+    """TF-IDF reduced by a truncated singular value decomposition, fitted on the passages. No weights are downloaded."""
+
+    def __init__(self) -> None:
+        self._tfidf: Any = None
+        self._svd: Any = None
+
+    def fit(self, texts: Sequence[str]) -> Any:
+        text = _sklearn("feature_extraction.text")
+        self._tfidf = text.TfidfVectorizer(sublinear_tf=True, stop_words="english", ngram_range=(1, 2))
+        try:
+            counted = self._tfidf.fit_transform(texts)
+        except ValueError:  # nothing but stop words
+            self._tfidf = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3))
+            counted = self._tfidf.fit_transform(texts)
+        dimensions = min(_DIMENSIONS, *(size - 1 for size in counted.shape))
+        if dimensions >= 2:
+            self._svd = _sklearn("decomposition").TruncatedSVD(dimensions, random_state=0).fit(counted)
+        return self._reduced(counted)
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        return self._reduced(self._tfidf.transform(texts))
+
+    def _reduced(self, counted: Any) -> Any:
+        vectors = counted.toarray() if self._svd is None else self._svd.transform(counted)
+        return _rows(vectors)
+
+
+class Hashed:
+    """Words hashed to a direction each: nothing to fit, and the same vectors everywhere."""
+
+    def fit(self, texts: Sequence[str]) -> Any:
+        return self.embed(texts)
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        return _rows([hashed(text) for text in texts])
+
+
+class _Local:
+    """An embedder that computes, in the worker's threads."""
+
+    def __init__(self, model: LatentSemantic | Hashed) -> None:
+        self._model = model
+
+    async def fit(self, texts: Sequence[str], step: Step) -> Any:
+        return await step.in_thread(lambda: self._model.fit(texts))
+
+    async def embed(self, texts: Sequence[str], step: Step) -> Any:
+        return await step.in_thread(lambda: self._model.embed(texts))
+
+
+class Remote:
+    """An embedding model. What has a vector keeps it: after a change only the new passages are asked for, and a fit
+    that was broken off goes on where it stopped."""
+
+    def __init__(self, clients: EmbeddingClients, model: str) -> None:
+        self._clients = clients
+        self._model = model
+        self._known: dict[bytes, list[float]] = {}
+
+    async def fit(self, texts: Sequence[str], step: Step) -> Any:
+        keys = [_digest(text) for text in texts]
+        found = {key: self._known[key] for key in keys if key in self._known}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        for batch in _batches(list(missing.items())):
+            vectors = await self._asked([text for _, text in batch], step)
+            made = {key: vector for (key, _), vector in zip(batch, vectors, strict=True)}
+            found |= made
+            self._known |= made
+        self._known = found
+        return _rows([found[key] for key in keys])
+
+    async def embed(self, texts: Sequence[str], step: Step) -> Any:
+        return _rows(await self._asked(texts, step))
+
+    async def _asked(self, texts: Sequence[str], step: Step) -> list[list[float]]:
+        # Models refuse an empty text.
+        told = [text if text.strip() else "-" for text in texts]
+        reply = await self._clients.embed(self._model, told, timeout_s=max(0.001, step.remaining_s))
+        step.record_usage(Usage(calls=1, input_tokens=reply.usage.input_tokens, model=reply.model, cost=reply.cost))
+        return reply.vectors
+
+
+def _batches(items: list[Any]) -> list[list[Any]]:
+    return [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _rows(vectors: Any) -> Any:
+    return needed("numpy", "numpy").asarray(vectors, dtype="float32")
+
+
+def _sklearn(module: str) -> Any:
+    return needed(f"sklearn.{module}", "scikit-learn")
