@@ -203,6 +203,9 @@ ROUTERS = f"{ROOT}.router.*"
 PIPELINES_CHANGED = f"{ROOT}.definitions"
 """Said among routers: what a pipeline's name stands for has changed."""
 
+SCHEDULES_CHANGED = f"{ROOT}.schedules"
+"""Said among routers: a schedule has come, changed or gone."""
+
 
 def cancelled(session: str) -> str:
     """Tells workers at once that a session's attempts are abandoned."""
@@ -287,6 +290,10 @@ def session(verb: str) -> str:
 
 def pools(verb: str) -> str:
     return f"{ROOT}.pools.{verb}"
+
+
+def schedule(verb: str) -> str:
+    return f"{ROOT}.schedule.{verb}"
 
 
 def letters(verb: str) -> str:

@@ -28,6 +28,11 @@ from dspex_bus.wire import (
     PoolList,
     RunRequest,
     RunResult,
+    ScheduleDefinition,
+    ScheduleList,
+    SchedulePut,
+    ScheduleRequest,
+    ScheduleView,
     SessionList,
     SessionListRequest,
     StoredEvent,
@@ -232,6 +237,26 @@ class Client:
     async def delete_pipeline(self, name: str, version: str | None = None) -> None:
         """The name with all its versions, or one version that is not the newest."""
         await self.ask("pipeline", "delete", PipelineRequest(name=name, version=version), PipelineView)
+
+    async def put_schedule(self, definition: ScheduleDefinition) -> ScheduleView:
+        """Start a pipeline by itself at set times. Each tick is one session, ``<name>-<tick in UTC>``."""
+        return await self.ask("schedule", "put", SchedulePut(definition=definition), ScheduleView)
+
+    async def get_schedule(self, name: str) -> ScheduleView:
+        return await self.ask("schedule", "get", ScheduleRequest(name=name), ScheduleView)
+
+    async def schedules(self) -> ScheduleList:
+        return await self.ask("schedule", "list", None, ScheduleList)
+
+    async def pause_schedule(self, name: str) -> ScheduleView:
+        return await self.ask("schedule", "pause", ScheduleRequest(name=name), ScheduleView)
+
+    async def resume_schedule(self, name: str) -> ScheduleView:
+        return await self.ask("schedule", "resume", ScheduleRequest(name=name), ScheduleView)
+
+    async def delete_schedule(self, name: str) -> None:
+        """Sessions that it started go on."""
+        await self.ask("schedule", "delete", ScheduleRequest(name=name), ScheduleView)
 
     async def dead_letters(self, pool: str | None = None, *, after: int = 0, limit: int = 100) -> DeadList:
         """Messages nobody could do anything with, oldest first, each with the reason."""

@@ -293,6 +293,34 @@ class TestPipelines:
         assert "hello" not in {one["name"] for one in ask.json("pipelines", "list")["pipelines"]}
 
 
+def test_schedules(ask: Ask, hello: str, tmp_path: Path) -> None:
+    assert ask("pipelines", "put", hello).returncode == 0
+    set_ = ask("schedules", "set", "yearly", "hello", "--cron", "0 0 1 1 *", "--timezone", "Asia/Tokyo", "name=Ann")
+    assert set_.stdout.startswith("yearly runs 0 0 1 1 * (Asia/Tokyo); next: "), set_.stderr
+    shown = ask("schedules", "show", "yearly").stdout
+    assert "input:\n  name: Ann\n" in shown
+    file = tmp_path / "again.yaml"
+    file.write_text(shown.replace("yearly", "again"))
+    assert ask("schedules", "put", str(file)).returncode == 0
+    assert ask("schedules", "pause", "again").returncode == 0
+    listed = {view["definition"]["name"]: view for view in ask.json("schedules", "list")["schedules"]}
+    assert "next_ms" not in listed["again"]
+    assert [tick % 1000 for tick in listed["yearly"]["next_ms"]] == [0] * 5
+    assert "paused" in ask("schedules", "list").stdout
+    assert ask("schedules", "resume", "again").returncode == 0
+    for name in ("yearly", "again"):
+        assert ask.json("schedules", "delete", name) == {"deleted": name}
+    assert "no schedules; make one" in ask("schedules", "list").stdout
+    assert ask.json("schedules", "show", "yearly", code=1)["error"]["code"] == "unknown_schedule"
+
+
+def test_a_schedule_that_cannot_be(ask: Ask, tmp_path: Path) -> None:
+    assert "Bad hour" in ask("schedules", "set", "bad", "hello", "--cron", "0 25 * * *").stderr
+    file = tmp_path / "bad.yaml"
+    file.write_text("name: bad\ncorn: 0 0 * * *\n")
+    assert "`corn`" in ask("schedules", "put", str(file)).stderr
+
+
 def test_pools(ask: Ask) -> None:
     pools = {pool["pool"]: pool for pool in ask.json("pools")["pools"]}
     assert {"native", "dspy", "rough"} <= set(pools)

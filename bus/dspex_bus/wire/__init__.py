@@ -94,6 +94,14 @@ from .plan import (
     members,
 )
 from .presence import HandlerInfo, PoolStatus, RouterPresence, WorkerPresence
+from .schedule import (
+    ScheduleDefinition,
+    ScheduleList,
+    SchedulePut,
+    ScheduleRequest,
+    ScheduleState,
+    ScheduleView,
+)
 from .task import RESENT, Progress, Task, Unwanted
 from .tokens import TokenMessage, TokenPiece, TokensEnded, TokensStarted, TokenStatus
 
@@ -150,6 +158,12 @@ __all__ = [
     "RouterPresence",
     "RunRequest",
     "RunResult",
+    "ScheduleDefinition",
+    "ScheduleList",
+    "SchedulePut",
+    "ScheduleRequest",
+    "ScheduleState",
+    "ScheduleView",
     "SequenceNode",
     "SessionAccepted",
     "SessionEnded",

@@ -34,6 +34,10 @@ from dspex_bus.wire import (
     ResultRequest,
     RunRequest,
     RunResult,
+    ScheduleList,
+    SchedulePut,
+    ScheduleRequest,
+    ScheduleView,
     SessionList,
     SessionListRequest,
     SessionRequest,
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from .pipelines import Pipelines
     from .pools import Pools
     from .running import Running
+    from .schedules import Schedules
     from .sessions import Sessions
 
 log = logging.getLogger(__name__)
@@ -149,6 +154,7 @@ class Parts:
     letters: DeadLetters
     pipelines: Pipelines
     pools: Pools
+    schedules: Schedules
 
 
 def add_all(endpoints: Endpoints, parts: Parts) -> None:
@@ -193,4 +199,10 @@ def add_all(endpoints: Endpoints, parts: Parts) -> None:
     add("pipeline-get", subjects.pipeline("get"), PipelineRequest, PipelineView, of(parts.pipelines.get))
     add("pipeline-delete", subjects.pipeline("delete"), PipelineRequest, PipelineView, of(parts.pipelines.delete))
     add("pipeline-list", subjects.pipeline("list"), None, PipelineList, without(parts.pipelines.list))
+    add("schedule-put", subjects.schedule("put"), SchedulePut, ScheduleView, of(parts.schedules.put))
+    add("schedule-get", subjects.schedule("get"), ScheduleRequest, ScheduleView, of(parts.schedules.get))
+    add("schedule-pause", subjects.schedule("pause"), ScheduleRequest, ScheduleView, of(parts.schedules.pause))
+    add("schedule-resume", subjects.schedule("resume"), ScheduleRequest, ScheduleView, of(parts.schedules.resume))
+    add("schedule-delete", subjects.schedule("delete"), ScheduleRequest, ScheduleView, of(parts.schedules.delete))
+    add("schedule-list", subjects.schedule("list"), None, ScheduleList, without(parts.schedules.list))
     add("pools-list", subjects.pools("list"), None, PoolList, without(parts.pools.list))

@@ -29,6 +29,8 @@ from .presence import Presence
 from .recovery import Recovery
 from .retention import Retention
 from .running import Running
+from .schedules import Schedules
+from .scheduling import Scheduler
 from .sessions import Sessions
 from .submitting import Submitting
 
@@ -78,6 +80,8 @@ class Router:
                 submitting = Submitting(bus, config, journals, Compiling(config, presence), pipelines)
                 sessions = Sessions(bus, owner, journals)
                 forking = Forking(journals, submitting)
+                schedules = Schedules(bus, submitting)
+                scheduler = Scheduler(bus, owner, journals, submitting, schedules)
                 parts = Parts(
                     runs=Running(bus, submitting, sessions),
                     calls=Calling(bus, config, presence),
@@ -86,12 +90,15 @@ class Router:
                     letters=DeadLetters(bus, forking),
                     pipelines=pipelines,
                     pools=Pools(bus, presence),
+                    schedules=schedules,
                 )
                 add_all(endpoints, parts)
                 serving = await bus.serve(endpoints.spec())
                 try:
-                    task_status.started()
-                    await anyio.sleep_forever()
+                    async with scheduler.following():
+                        group.start_soon(scheduler.run)
+                        task_status.started()
+                        await anyio.sleep_forever()
                 finally:
                     with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                         await serving.close()

@@ -25,6 +25,7 @@ COMMANDS = {
     "fork": "dspex.cli.control:fork",
     "replay": "dspex.cli.replay:replay",
     "pipelines": "dspex.cli.pipelines:pipelines",
+    "schedules": "dspex.cli.schedules:schedules",
     "sessions": "dspex.cli.show:sessions",
     "pools": "dspex.cli.show:pools",
     "dead": "dspex.cli.dead:dead",
