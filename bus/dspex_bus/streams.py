@@ -21,6 +21,7 @@ OBJECTS = "dspex_objects"
 PROGRAMS = "dspex_programs"
 SCHEDULES = "dspex_schedules"
 THREADS = "dspex_threads"
+TENANTS = "dspex_tenants"
 
 DEFAULT_PARTITIONS = 16
 CACHE_BYTES = 256 * 1024 * 1024
@@ -93,5 +94,6 @@ def buckets(*, replicas: int = 1) -> list[BucketSpec]:
         BucketSpec(name=PROGRAMS, replicas=replicas),
         BucketSpec(name=SCHEDULES, replicas=replicas),
         BucketSpec(name=THREADS, ttl=True, replicas=replicas),
+        BucketSpec(name=TENANTS, replicas=replicas),
         BucketSpec(name=CACHE, ttl=True, most_bytes=CACHE_BYTES, replicas=replicas),
     ]

@@ -16,7 +16,7 @@
 from dspex_bus.errors import DspexError, InvalidRequest, RunFailed, SetupError, Unavailable
 from dspex_bus.signatures import Input, Output, Signature
 from dspex_bus.signatures import signature_of as signature
-from dspex_bus.wire import PipelineDefinition, RetryPolicy, RunResult, StepDefinition, StoredEvent
+from dspex_bus.wire import Budget, PipelineDefinition, RetryPolicy, RunResult, StepDefinition, StoredEvent
 from dspex_services.errors import StepError
 from dspex_services.handlers import Handlers, Step
 
@@ -41,6 +41,7 @@ from .sessions import Session
 from .sync import connect_sync
 
 __all__ = [
+    "Budget",
     "Client",
     "DspexError",
     "Handlers",

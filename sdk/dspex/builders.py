@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from dspex_bus.wire import CaseDefinition, Implementation, JoinKind, PipelineDefinition, RetryPolicy, StepDefinition
+from dspex_bus.wire import (
+    Budget,
+    CaseDefinition,
+    Implementation,
+    JoinKind,
+    PipelineDefinition,
+    RetryPolicy,
+    StepDefinition,
+)
 
 _ATTRIBUTES = ("name", "inputs", "outputs", "save_as", "pool", "timeout_s", "retry", "cache_s", "stream", "remember")
 
@@ -18,9 +26,11 @@ def pipeline(
     output: Sequence[str] | None = None,
     timeout_s: float | None = None,
     retry: RetryPolicy | None = None,
+    budget: Budget | None = None,
 ) -> PipelineDefinition:
     """A pipeline that runs ``steps`` in order. ``output`` names the context fields a run answers with; without it a run
-    answers with its last step's outputs. ``timeout_s`` bounds a whole run, ``retry`` is the steps' default policy."""
+    answers with its last step's outputs. ``timeout_s`` bounds a whole run, ``retry`` is the steps' default policy,
+    ``budget`` what a run's LM calls may use."""
     return PipelineDefinition(
         name=name,
         steps=tuple(steps),
@@ -28,6 +38,7 @@ def pipeline(
         output=None if output is None else tuple(output),
         timeout_s=timeout_s,
         retry=retry,
+        budget=budget,
     )
 
 

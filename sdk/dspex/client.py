@@ -12,6 +12,7 @@ from dspex_bus import Bus, subjects
 from dspex_bus.errors import Disconnected, NoRouter, RunFailed, Unavailable
 from dspex_bus.signatures import Signature, signature_of
 from dspex_bus.wire import (
+    Budget,
     CallReply,
     CallRequest,
     DeadLetter,
@@ -43,6 +44,7 @@ from dspex_bus.wire import (
     error_info,
 )
 from dspex_services.programs import ProgramStore
+from dspex_services.tenants import TenantStore
 
 from .predictions import Prediction, Predictor
 from .sessions import Session
@@ -90,6 +92,11 @@ class Client:
         """Stored programs: versions, tags, promotion."""
         return ProgramStore(self.bus)
 
+    @cached_property
+    def tenants(self) -> TenantStore:
+        """What tenants may use together, and what they have used."""
+        return TenantStore(self.bus)
+
     # --- operations: one answer, nothing stored ---
 
     def signature(self, spec: SignatureForm, instructions: str | None = None) -> Signature:
@@ -119,6 +126,21 @@ class Client:
             "predict", inputs=values, constants=constants, implementation=implementation, timeout_s=timeout_s
         )
 
+    async def lm(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        config: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+        **limits: Any,
+    ) -> Prediction:
+        """A direct call of the model, without a signature: a text or messages in; ``text``, ``tool_calls``,
+        ``message``, ``finish_reason`` and ``usage`` out. ``config``: model, system, temperature, response_schema…"""
+        asked = {"prompt": prompt} if isinstance(prompt, str) else {"messages": [dict(message) for message in prompt]}
+        constants = {**(config or {}), **({"tools": [dict(tool) for tool in tools]} if tools else {})}
+        return await self.call("lm", inputs=asked, constants=constants, timeout_s=timeout_s, **limits)
+
     def predictor(
         self, kind: str, signature: SignatureForm, *, implementation: Implementation = "auto", **config: Any
     ) -> Predictor:
@@ -144,6 +166,8 @@ class Client:
         implementation: Implementation = "auto",
         pool: str | None = None,
         timeout_s: float | None = None,
+        budget: Budget | None = None,
+        tenant: str = "",
     ) -> Prediction:
         """One operation, or any handler by name. The execution router picks the implementation; the answer says
         which."""
@@ -153,6 +177,8 @@ class Client:
             implementation=implementation,
             pool=pool,
             timeout_s=timeout_s,
+            budget=budget,
+            tenant=tenant,
         )
         wait = (timeout_s or DEFAULT_TIMEOUT_S) + _MARGIN_S
         return Prediction(await self._ask(subjects.call(operation), request, CallReply, wait))
@@ -167,20 +193,25 @@ class Client:
         timeout_s: float = 600.0,
         session: str | None = None,
         durability: str = "stored",
+        budget: Budget | None = None,
+        tenant: str = "",
     ) -> RunResult:
         """Run to the end and answer with the result. Raises RunFailed (its ``code`` says why, ``details`` has the
         session) when the run ended without success. ``durability="none"`` keeps it out of every stream: faster, not
-        recoverable."""
+        recoverable. ``budget`` is what its LM calls may use, in place of the pipeline's; ``tenant`` is who it is
+        for."""
         durable = durability != "none"
         session = session or (secrets.token_hex(12) if durable else None)
-        name, request = _request(pipeline, input, timeout_s, session, durability)
+        name, request = _request(pipeline, input, timeout_s, session, durability, budget, tenant)
         try:
             result = await self._ask(subjects.run(name), request, RunResult, timeout_s + _MARGIN_S)
         except Disconnected:
             if not durable:
                 raise
             # The answer went with the connection, the session did not: the same id again is the same session.
-            handle = await self.submit(pipeline, input, timeout_s=timeout_s, session=session)
+            handle = await self.submit(
+                pipeline, input, timeout_s=timeout_s, session=session, budget=budget, tenant=tenant
+            )
             result = await handle.result(timeout_s=timeout_s + _MARGIN_S)
         raise_unless_succeeded(result)
         return result
@@ -192,10 +223,12 @@ class Client:
         *,
         timeout_s: float | None = None,
         session: str | None = None,
+        budget: Budget | None = None,
+        tenant: str = "",
     ) -> Session:
         """Start a run and come back at once. When this returns, the session is stored and will end, whatever is
         killed."""
-        name, request = _request(pipeline, input, timeout_s, session, "stored")
+        name, request = _request(pipeline, input, timeout_s, session, "stored", budget, tenant)
         submitted = await self._ask(subjects.submit(name), request, Submitted)
         return Session(self, submitted.session)
 
@@ -304,7 +337,13 @@ def _signed(form: SignatureForm) -> dict[str, Any]:
 
 
 def _request(
-    pipeline: Pipeline, input: Mapping[str, Any] | None, timeout_s: float | None, session: str | None, durability: str
+    pipeline: Pipeline,
+    input: Mapping[str, Any] | None,
+    timeout_s: float | None,
+    session: str | None,
+    durability: str,
+    budget: Budget | None,
+    tenant: str,
 ) -> tuple[str, RunRequest]:
     inline = isinstance(pipeline, PipelineDefinition)
     request = RunRequest(
@@ -313,6 +352,8 @@ def _request(
         session=session,
         timeout_s=timeout_s,
         durability="none" if durability == "none" else "stored",
+        budget=budget,
+        tenant=tenant,
     )
     return (subjects.INLINE if inline else str(pipeline)), request
 

@@ -15,10 +15,12 @@ import msgspec
 from dspex_bus import Bus
 from dspex_bus.errors import NotFound
 from dspex_bus.subjects import call as call_subject
-from dspex_bus.wire import CallReply, CallRequest, ErrorInfo, HandlerInfo, Usage, decode, encode, error_from
+from dspex_bus.wire import Budget, CallReply, CallRequest, ErrorInfo, HandlerInfo, Usage, decode, encode, error_from
 
+from .budgets import check, together
 from .cache import Cache
 from .errors import InvalidInput, InvalidOutput, SetupError
+from .tenants import Tenants
 
 logger = logging.getLogger("dspex.worker")
 
@@ -32,7 +34,8 @@ class Step:
     """What a handler may know and do besides its input: take it as a second argument.
 
     ``inputs`` are the context's fields that the step reads, ``options`` its constants. ``remaining_s`` is the time
-    left. ``cache`` is the worker's. ``program`` is the digest of the stored program that ran."""
+    left. ``cache`` is the worker's. ``program`` is the digest of the stored program that ran. ``budget`` is the run's,
+    ``used`` what the run had used of it before this attempt; ``tenant`` is who the run is for."""
 
     session: str
     node: str
@@ -48,6 +51,10 @@ class Step:
     usage: Usage | None = None
     cache: Cache | None = None
     program: str = ""
+    budget: Budget | None = None
+    used: Usage | None = None
+    tenant: str = ""
+    tenants: Tenants | None = None
 
     @property
     def remaining_s(self) -> float:
@@ -64,21 +71,44 @@ class Step:
         returned: T = await self.thread(function)
         return returned
 
+    async def check_budget(self, *, model: str = "the model", priced: bool = True, more: Usage | None = None) -> None:
+        """Before an LM call: raises BudgetExceeded where the run, or its tenant, has nothing left for it. ``more`` is
+        what has been used and is not recorded yet."""
+        if self.budget is not None:
+            used = together(together(self.used, self.usage), more)
+            check(self.budget, used, "the run", scope="run", model=model, priced=priced)
+        if self.tenant and self.tenants is not None:
+            await self.tenants.check(self.tenant, more, model=model, priced=priced)
+
     def record_usage(self, usage: Usage | None) -> None:
-        """Add an LM call's usage to the step's outcome."""
+        """Add an LM call's usage to the step's outcome, and to what its tenant has used."""
         if usage is not None:
-            self.usage = usage if self.usage is None else self.usage.plus(usage)
+            self._count(usage)
+            if self.tenant and self.tenants is not None:
+                self.tenants.add(self.tenant, usage)
+
+    def _count(self, usage: Usage | None) -> None:
+        self.usage = together(self.usage, usage)
 
     async def call(
         self, operation: str, *, constants: Mapping[str, Any] | None = None, **inputs: Any
     ) -> dict[str, Any]:
         """Another operation or handler, anywhere on the bus, within the time left. Raises what it raised."""
-        request = CallRequest(with_=dict(constants or {}), inputs=inputs, timeout_s=max(self.remaining_s, 0.001))
+        request = CallRequest(
+            with_=dict(constants or {}),
+            inputs=inputs,
+            timeout_s=max(self.remaining_s, 0.001),
+            budget=self.budget,
+            used=together(self.used, self.usage) if self.budget else None,
+            tenant=self.tenant,
+        )
         subject = call_subject(operation)
         answer = await self.bus.request(subject, encode(request), timeout_s=self.remaining_s + 1)
         if answer.headers and "Nats-Service-Error-Code" in answer.headers:
             raise error_from(decode(ErrorInfo, answer.data, subject=subject))
-        return decode(CallReply, answer.data, subject=subject).outputs
+        reply = decode(CallReply, answer.data, subject=subject)
+        self._count(reply.usage)  # whoever answered has counted it for the tenant
+        return reply.outputs
 
 
 @dataclass(slots=True, frozen=True)

@@ -354,3 +354,24 @@ def test_without_a_server_it_says_so() -> None:
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "disconnected"
     assert NOBODY in error["message"]
+
+
+def test_a_budget_ends_a_run_and_a_tenant_s_use_is_told(ask: Ask, tmp_path: Path) -> None:
+    file = tmp_path / "twice.yaml"
+    step = "{call: lm, with: {prompt: 'What is 17 plus 25?'}}"
+    file.write_text(f"name: twice\nsteps: [{step}, {step}]\n")
+    result = ask.json("run", str(file), "--tokens", "1", "--tenant", "other", code=1)
+    assert (result["error"]["code"], result["error"]["details"]["limit"]) == ("budget_exceeded", 1)
+    assert result["usage"]["calls"] == 1
+    limited = ask.json("tenants", "limit", "frugal", "--tokens", "1")
+    assert limited["limit"]["budget"] == {"tokens": 1}
+    while "budget_exceeded" not in ask("run", str(file), "--tenant", "frugal").stderr:
+        pass  # a worker knows within a second what another has counted
+    while not any((one["used"] or {}).get("calls") for one in ask.json("tenants", "list")["tenants"]):
+        pass  # it is counted beside the step, not before its outcome
+    assert "frugal" in ask("tenants", "list").stdout
+    assert ask.json("tenants", "limit", "frugal", "--none")["limit"] is None
+    assert ask("tenants", "limit", "frugal").returncode == 2
+    assert ask.json("tenants", "reset", "frugal") == {"tenant": "frugal"}
+    whole = ask.json("run", str(file), "--tenant", "generous", "--tokens", "100000")
+    assert whole["usage"]["calls"] == 2

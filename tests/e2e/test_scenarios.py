@@ -36,6 +36,14 @@ def test_simple_use(running: RunningSystem) -> None:
     assert "ran: dspy.ChainOfThought, dspy, in pool dspy" in ran_in_dspy
 
 
+def test_a_direct_call(running: RunningSystem) -> None:
+    said, used, again, refused = program("direct_call.py", running).splitlines()
+    assert "42" in said
+    assert used.startswith("  1 call, ")
+    assert again
+    assert refused == "budget_exceeded: the run has used 0 tokens of the 0 that its budget allows"
+
+
 def test_the_program_of_the_readme(running: RunningSystem) -> None:
     readme = (ROOT / "README.md").read_text()
     output = program("first.py", running)
@@ -145,5 +153,13 @@ def _research(tmp_path: Path, documents: Path, environment: dict[str, str], sear
 def _no_more_examples_than_are_run() -> Iterator[None]:
     """An example without a test would rot."""
     yield
-    run = {"simple_use.py", "first.py", "cached.yaml", "own_handlers", "timeouts_and_errors.py", "research.yaml"}
+    run = {
+        "simple_use.py",
+        "first.py",
+        "cached.yaml",
+        "own_handlers",
+        "timeouts_and_errors.py",
+        "research.yaml",
+        "direct_call.py",
+    }
     assert {path.name for path in EXAMPLES.iterdir() if not path.name.startswith("__")} == {*run, "javascript"}

@@ -38,7 +38,7 @@ class Rig:
         await self.bus.prepare(streams(), buckets())
         subscriptions = [
             await self.bus.subscribe(f"{subjects.EVENT}.>", self._on_event),
-            await self.bus.subscribe(subjects.presence(self.pool, "*"), self._on_presence),
+            await self.bus.subscribe(f"{subjects.ROOT}.presence.{self.pool}.*", self._on_presence),
         ]
         try:
             yield

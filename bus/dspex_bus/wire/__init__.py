@@ -103,6 +103,7 @@ from .schedule import (
     ScheduleView,
 )
 from .task import RESENT, Progress, Task, Unwanted
+from .tenant import TenantLimit, TenantUsage
 from .tokens import TokenMessage, TokenPiece, TokensEnded, TokensStarted, TokenStatus
 
 __all__ = [
@@ -191,6 +192,8 @@ __all__ = [
     "Submitted",
     "Task",
     "TaskNode",
+    "TenantLimit",
+    "TenantUsage",
     "TokenMessage",
     "TokenPiece",
     "TokenStatus",

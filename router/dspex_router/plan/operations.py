@@ -30,6 +30,7 @@ OPERATIONS: dict[str, Operation] = {
     "parse_reply": Operation("parse_reply", None, "text processing"),
     "predict": Operation("predict", "dspy.Predict", "one direct call: native costs a fraction"),
     "chain_of_thought": Operation("chain_of_thought", "dspy.ChainOfThought", "one direct call with a reasoning field"),
+    "lm": Operation("lm", None, "one direct call, without a signature"),
     "react": Operation(None, "dspy.ReAct", "an agent loop: DSPy's own"),
     "cache": Operation("cache", None, "a key-value bucket"),
     "vector_search": Operation("vector_search", None, "an index over a folder"),

@@ -33,6 +33,7 @@ COMMANDS = {
     "programs": "dspex.cli.programs:programs",
     "evaluate": "dspex.cli.evaluate:evaluate_",
     "dataset": "dspex.cli.dataset:dataset",
+    "tenants": "dspex.cli.tenants:tenants",
     "doctor": "dspex.cli.doctor:doctor",
     "router": "dspex.cli.parts:router",
     "pool": "dspex.cli.parts:pool",

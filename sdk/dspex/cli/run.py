@@ -9,11 +9,12 @@ import anyio
 import click
 from rich.markup import escape
 
-from dspex_bus.wire import PipelineDefinition
+from dspex_bus.wire import PipelineDefinition, Usage
 
 from ..client import connect
 from ..loading import load_pipeline
-from .shell import SECONDS, asynchronous, json_option, out, parse_inputs, print_json, server_option
+from .shell import SECONDS, asynchronous, count, json_option, out, parse_inputs, print_json, server_option
+from .spending import budget_of, budget_options, tenant_option
 from .watching import follow
 
 _RAN = ("implementation", "handler", "pool", "worker", "duration_us", "usage")
@@ -31,6 +32,8 @@ def _pipeline(name: str) -> PipelineDefinition | str:
 @click.option("--timeout", type=SECONDS, default=600.0, show_default=True, help="Seconds the whole run may take.")
 @click.option("--session", metavar="ID", help="Your own id for the session: the same id twice is one session.")
 @click.option("--detach", is_flag=True, help="Print the session id once the run is stored, and leave.")
+@budget_options
+@tenant_option
 @server_option
 @json_option
 @asynchronous
@@ -41,6 +44,9 @@ async def run(
     timeout: float,
     session: str | None,
     detach: bool,
+    cost: float | None,
+    tokens: int | None,
+    tenant: str,
     server: str | None,
     as_json: bool,
 ) -> int:
@@ -57,7 +63,9 @@ async def run(
     values = parse_inputs(fields, document)
     definition = _pipeline(pipeline)
     async with connect(server, name="dspex-run") as client:
-        handle = await client.submit(definition, values, timeout_s=timeout, session=session)
+        handle = await client.submit(
+            definition, values, timeout_s=timeout, session=session, budget=budget_of(cost, tokens), tenant=tenant
+        )
         if detach:
             print_json({"session": handle.id}) if as_json else out.print(
                 f"session {handle.id} runs; watch it with: dspex watch {handle.id}"
@@ -74,6 +82,8 @@ async def run(
         result = await handle.result(timeout_s=30)
     if as_json or result.status == "succeeded":
         print_json(result if as_json else result.output)
+        if result.usage is not None and not as_json:
+            click.echo(_used(result.usage), err=True)
     else:
         reason = f": {result.error.code}: {result.error.message}" if result.error else ""
         click.echo(f"{result.status}{reason}\nsee it again: dspex watch {handle.id}", err=True)
@@ -87,6 +97,8 @@ async def run(
 @click.option("--input", "document", metavar="JSON", help="The fields as a JSON object, @FILE, or - for stdin.")
 @click.option("--implementation", type=click.Choice(["auto", "native", "dspy"]), default="auto", show_default=True)
 @click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds to wait.")
+@budget_options
+@tenant_option
 @server_option
 @json_option
 @asynchronous
@@ -97,13 +109,17 @@ async def call(
     document: str | None,
     implementation: Any,
     timeout: float,
+    cost: float | None,
+    tokens: int | None,
+    tenant: str,
     server: str | None,
     as_json: bool,
 ) -> None:
-    """Call OPERATION (predict, chain_of_thought, template, …) or any handler a pool offers. Nothing is stored.
+    """Call OPERATION (predict, chain_of_thought, lm, template, …) or any handler a pool offers. Nothing is stored.
 
     \b
       dspex call predict --with signature="question -> answer" question="What is a pool?"
+      dspex call lm prompt="Say hello."
       dspex call template --with template="Hello {{ name }}" name=Ada
     """
     async with connect(server, name="dspex-call") as client:
@@ -113,6 +129,8 @@ async def call(
             constants=parse_inputs(constants, None),
             implementation=implementation,
             timeout_s=timeout,
+            budget=budget_of(cost, tokens),
+            tenant=tenant,
         )
     if as_json:
         ran = {name: getattr(prediction, name) for name in _RAN}
@@ -121,3 +139,10 @@ async def call(
     print_json(dict(prediction))
     where = (prediction.handler, prediction.implementation, f"pool {prediction.pool}", prediction.worker)
     out.print(f"[dim]{escape(' · '.join(where))}[/]")
+
+
+def _used(usage: Usage) -> str:
+    cost = "" if usage.cost is None else f", cost {usage.cost:.6g}"
+    saved = f", {count(usage.saved_calls, 'call')} saved" if usage.saved_calls else ""
+    tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    return f"{count(usage.calls, 'LM call')}, {tokens}{cost}{saved}"

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -141,7 +142,9 @@ class Engine:
         try:
             client = await self._client(model)
             how: Calling = dspy.settings.get(_CALLING, _USUAL)
-            reply = await complete(client, asked, self._caching(client.config, how), on_delta=on_delta)
+            admit = None if how.meter is None else partial(how.meter.admit, client.config)
+            caching = self._caching(client.config, how)
+            reply = await complete(client, asked, caching, on_delta=on_delta, admit=admit)
             if how.meter is not None:
                 how.meter.count(reply)
             return reply

@@ -18,7 +18,7 @@ from .discovery import Directory
 from .engine import Calling
 from .failures import translated
 from .loading import Loader, apply
-from .metering import Meter
+from .metering import Halted, Meter
 from .model import Models
 from .options import ModelOptions, ModuleOptions, UserOptions
 from .sandbox import sandbox_factory
@@ -103,7 +103,7 @@ class Programs:
     ) -> Any:
         """The prediction itself. ``settings`` are further settings of DSPy for this request."""
         lm = self.lm(options)
-        meter = Meter(lm.model)
+        meter = Meter(lm.model, step)
         context = dspy.context(
             lm=lm,
             adapter=adapter_for(options, self.models),
@@ -122,6 +122,8 @@ class Programs:
         try:
             with context, translated(), engine.calling(Calling(ttl=options.cache, program=step.program, meter=meter)):
                 return self._answered(await self._call(module, values, step), meter)
+        except Halted as halted:
+            raise halted.error from halted
         finally:
             meter.stop()
             step.record_usage(meter.usage())

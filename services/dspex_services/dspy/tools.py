@@ -100,6 +100,9 @@ class BusTool:
             inputs=given,
             timeout_ms=timeout_ms,
             deadline_ms=int(time.time() * 1000) + timeout_ms,
+            budget=self._step.budget,
+            used=self._step.used,
+            tenant=self._step.tenant,
         )
         subject = subjects.now(pool, self._options.handler)
         answer = await self._step.bus.request(subject, encode(task), timeout_s=left_s + 1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
+
+from dspex_bus.errors import DspexError
 
 from ..cache import Cache, Made, key
 from .client import LMClient, OnDelta
@@ -44,10 +46,14 @@ def ttl_of(wanted: float | bool | None, config: LMConfig) -> float | None:
     return float(wanted) or None
 
 
-class _Own(Exception):
-    """An error that is this caller's alone: it had less time than others may have."""
+Admit: TypeAlias = Callable[[], Awaitable[None]]
+"""Raises a DspexError where this caller may not call the model."""
 
-    def __init__(self, error: LMTimeout) -> None:
+
+class _Own(Exception):
+    """An error that is this caller's alone: it had less time than others may have, or nothing left to spend."""
+
+    def __init__(self, error: DspexError) -> None:
         self.error = error
 
 
@@ -58,10 +64,13 @@ async def complete(
     *,
     timeout_s: float | None = None,
     on_delta: OnDelta | None = None,
+    admit: Admit | None = None,
 ) -> LMReply:
     """Like ``client.complete``. A reply that is not from this very call is ``cached`` and has used nothing; only whole
-    ones are kept."""
+    ones are kept. ``admit`` is asked before the model is."""
     if caching is None:
+        if admit is not None:
+            await admit()
         return await client.complete(request, timeout_s=timeout_s, on_delta=on_delta)
     name = _key(client.config, request, caching)
     if not caching.renew and (kept := caching.cache.peek(name, caching.ttl_s)) is not None:
@@ -69,6 +78,11 @@ async def complete(
     own: list[LMReply] = []
 
     async def make() -> Made:
+        try:
+            if admit is not None:
+                await admit()
+        except DspexError as refused:
+            raise _Own(refused) from refused
         try:
             reply = await client.complete(request, timeout_s=timeout_s, on_delta=on_delta)
         except LMTimeout as late:

@@ -16,8 +16,10 @@ from ..handlers import Handlers, Step
 from ..lm import EmbeddingClients
 from . import formatting
 from .adapters import parse_chat_reply, parse_json_reply
+from .direct import LMAnswer, LMCall, call_lm
 from .errors import ReplyError
-from .predicting import Models, PredictOptions, predict
+from .models import Models
+from .predicting import PredictOptions, predict
 from .retrieval import Passage
 from .retrieval.library import Library
 from .retrieval.services import SearchClient
@@ -205,6 +207,11 @@ def _predictors(handlers: Handlers, models: Models) -> None:
     async def chain_of_thought(options: PredictOptions, step: Step) -> dict[str, Any]:
         """Reason first, then answer; the outputs have a ``reasoning`` field besides the signature's."""
         return await predict(models, options, step, reasoning=True)
+
+    @handlers.handler("lm")
+    async def lm(call: LMCall, step: Step) -> LMAnswer:
+        """Ask the model with messages of one's own, without a signature."""
+        return await call_lm(models, call, step)
 
 
 def _scores(handlers: Handlers) -> None:

@@ -19,6 +19,7 @@ from dspex_bus.wire import Progress, StepFailed, StepOutcome, Task, Unwanted, de
 
 from ..cache import Cache
 from ..handlers import Handlers, Step
+from ..tenants import Tenants
 from .attempt import Abandoned, Attempt
 from .cache import StepCache
 from .claims import Claims
@@ -52,6 +53,7 @@ class Worker:
         self.busy = 0
         self.done = 0
         self.cache = Cache(bus)
+        self._tenants = Tenants(bus, self.spawn)
         self._kept = StepCache(self.cache, config.pool, config.name)
         self._running = Watch(self._say_soon)
         self._cancelled: dict[str | tuple[str, str, int], None] = {}
@@ -189,6 +191,10 @@ class Worker:
             say=say,
             thread=attempt.in_thread,
             cache=self.cache,
+            budget=task.budget,
+            used=task.used,
+            tenant=task.tenant,
+            tenants=self._tenants,
         )
 
     def _say_soon(self, attempt: Attempt) -> None:

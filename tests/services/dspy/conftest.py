@@ -46,20 +46,17 @@ def modules() -> list[str]:
 
 @pytest.fixture
 async def system(model_environment: dict[str, str], modules: list[str]) -> AsyncIterator[System]:
-    async with (
-        EmbeddedServer() as server,
-        NatsBus(server.url, name="router") as bus,
-        anyio.create_task_group() as group,
-    ):
-        await group.start(Router(bus).run)
-        async with dspex.connect(server.url) as client:
-            programs = Programs(Models(model_environment))
-            handlers = dspy_handlers(programs)
-            for path in modules:
-                handlers.include(user_module(programs, path))
-            found = System(server.url, client, programs, group)
-            await found.serve(handlers, "dspy")
-            yield found
-            group.cancel_scope.cancel()
-    for close in found.closing:
-        await close()
+    async with EmbeddedServer() as server:
+        async with NatsBus(server.url, name="router") as bus, anyio.create_task_group() as group:
+            await group.start(Router(bus).run)
+            async with dspex.connect(server.url) as client:
+                programs = Programs(Models(model_environment))
+                handlers = dspy_handlers(programs)
+                for path in modules:
+                    handlers.include(user_module(programs, path))
+                found = System(server.url, client, programs, group)
+                await found.serve(handlers, "dspy")
+                yield found
+                group.cancel_scope.cancel()
+        for close in found.closing:
+            await close()

@@ -1,0 +1,45 @@
+"""A run's budget in DSPy's modules: it ends them, whatever they do about errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dspy_system import System
+
+import dspex
+from dspex_bus.errors import RunFailed
+
+pytestmark = pytest.mark.anyio
+
+BOTH = {"context": "A worker sends a heartbeat every 5 seconds.", "question": "How often is there a heartbeat?"}
+SIGNATURE = "context, question -> answer"
+
+
+@pytest.mark.parametrize(
+    ("module", "constants"),
+    [
+        ("dspy.ReAct", {"tools": []}),
+        ("dspy.BestOfN", {"reward": {"judge": "Is it about heartbeats?"}, "n": 3, "threshold": 2.0}),
+    ],
+)
+async def test_a_module_of_several_calls_is_ended_between_them(system: System, module: str, constants: Any) -> None:
+    pipeline = dspex.pipeline([dspex.module(module, signature=SIGNATURE, **constants)])
+    with pytest.raises(RunFailed) as refused:
+        await system.client.run(pipeline, BOTH, timeout_s=30, budget=dspex.Budget(tokens=1))
+    assert refused.value.code == "budget_exceeded"
+    assert refused.value.details["spent"] > 1
+    view = await system.client.session(refused.value.details["session"]).view()
+    assert view.usage is not None
+    assert view.usage.calls == 1
+
+
+async def test_the_budget_goes_on_from_step_to_step(system: System) -> None:
+    step = dspex.module("dspy.Predict", signature=SIGNATURE)
+    pipeline = dspex.pipeline([step, step], budget=dspex.Budget(tokens=1))
+    with pytest.raises(RunFailed) as refused:
+        await system.client.run(pipeline, BOTH, timeout_s=30)
+    assert (refused.value.code, refused.value.details["node"]) == ("budget_exceeded", "1")
+    enough = await system.client.run(pipeline, BOTH, timeout_s=30, budget=dspex.Budget(tokens=100_000), tenant="acme")
+    assert enough.usage is not None
+    assert enough.usage.calls == 2
