@@ -14,6 +14,9 @@ from .errors import InvalidName
 
 ROOT = "dspex.v1"
 DEFAULT_LANE = "normal"
+LANES = ("high", DEFAULT_LANE, "low")
+"""The priorities of runs, the most urgent first: each is a lane of every pool."""
+
 INLINE = "inline"
 """The reserved pipeline name under which a run brings its own definition."""
 

@@ -11,6 +11,7 @@ from dspex_bus.wire import (
     Implementation,
     JoinKind,
     PipelineDefinition,
+    Priority,
     RetryPolicy,
     StepDefinition,
 )
@@ -27,10 +28,11 @@ def pipeline(
     timeout_s: float | None = None,
     retry: RetryPolicy | None = None,
     budget: Budget | None = None,
+    priority: Priority = "normal",
 ) -> PipelineDefinition:
     """A pipeline that runs ``steps`` in order. ``output`` names the context fields a run answers with; without it a run
     answers with its last step's outputs. ``timeout_s`` bounds a whole run, ``retry`` is the steps' default policy,
-    ``budget`` what a run's LM calls may use."""
+    ``budget`` what the model calls of a run may use, ``priority`` which of a pool's queues its steps wait in."""
     return PipelineDefinition(
         name=name,
         steps=tuple(steps),
@@ -39,6 +41,7 @@ def pipeline(
         timeout_s=timeout_s,
         retry=retry,
         budget=budget,
+        priority=priority,
     )
 
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from dspex_bus import Bus, subjects
 from dspex_bus.errors import Disconnected, NoRouter, RunFailed, Unavailable
@@ -46,6 +46,7 @@ from dspex_bus.wire import (
 from dspex_services.programs import ProgramStore
 from dspex_services.tenants import TenantStore
 
+from .options import RunOptions
 from .predictions import Prediction, Predictor
 from .sessions import Session
 
@@ -193,8 +194,7 @@ class Client:
         timeout_s: float = 600.0,
         session: str | None = None,
         durability: str = "stored",
-        budget: Budget | None = None,
-        tenant: str = "",
+        **options: Unpack[RunOptions],
     ) -> RunResult:
         """Run to the end and answer with the result. Raises RunFailed (its ``code`` says why, ``details`` has the
         session) when the run ended without success. ``durability="none"`` keeps it out of every stream: faster, not
@@ -202,16 +202,14 @@ class Client:
         for."""
         durable = durability != "none"
         session = session or (secrets.token_hex(12) if durable else None)
-        name, request = _request(pipeline, input, timeout_s, session, durability, budget, tenant)
+        name, request = _request(pipeline, input, timeout_s, session, durability, options)
         try:
             result = await self._ask(subjects.run(name), request, RunResult, timeout_s + _MARGIN_S)
         except Disconnected:
             if not durable:
                 raise
             # The answer went with the connection, the session did not: the same id again is the same session.
-            handle = await self.submit(
-                pipeline, input, timeout_s=timeout_s, session=session, budget=budget, tenant=tenant
-            )
+            handle = await self.submit(pipeline, input, timeout_s=timeout_s, session=session, **options)
             result = await handle.result(timeout_s=timeout_s + _MARGIN_S)
         raise_unless_succeeded(result)
         return result
@@ -223,20 +221,24 @@ class Client:
         *,
         timeout_s: float | None = None,
         session: str | None = None,
-        budget: Budget | None = None,
-        tenant: str = "",
+        **options: Unpack[RunOptions],
     ) -> Session:
         """Start a run and come back at once. When this returns, the session is stored and will end, whatever is
         killed."""
-        name, request = _request(pipeline, input, timeout_s, session, "stored", budget, tenant)
+        name, request = _request(pipeline, input, timeout_s, session, "stored", options)
         submitted = await self._ask(subjects.submit(name), request, Submitted)
         return Session(self, submitted.session)
 
     async def stream(
-        self, pipeline: Pipeline, input: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+        self,
+        pipeline: Pipeline,
+        input: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[RunOptions],
     ) -> AsyncIterator[StoredEvent]:
         """Start a run and yield its events as they are stored, up to and with the end."""
-        handle = await self.submit(pipeline, input, timeout_s=timeout_s)
+        handle = await self.submit(pipeline, input, timeout_s=timeout_s, **options)
         async for event in handle.events():
             yield event
 
@@ -342,8 +344,7 @@ def _request(
     timeout_s: float | None,
     session: str | None,
     durability: str,
-    budget: Budget | None,
-    tenant: str,
+    options: RunOptions,
 ) -> tuple[str, RunRequest]:
     inline = isinstance(pipeline, PipelineDefinition)
     request = RunRequest(
@@ -352,8 +353,7 @@ def _request(
         session=session,
         timeout_s=timeout_s,
         durability="none" if durability == "none" else "stored",
-        budget=budget,
-        tenant=tenant,
+        **options,
     )
     return (subjects.INLINE if inline else str(pipeline)), request
 

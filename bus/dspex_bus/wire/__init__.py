@@ -51,6 +51,7 @@ from .definition import (
     Implementation,
     JoinKind,
     PipelineDefinition,
+    Priority,
     RetryPolicy,
     StepDefinition,
 )
@@ -153,6 +154,7 @@ __all__ = [
     "Plan",
     "PoolList",
     "PoolStatus",
+    "Priority",
     "Progress",
     "ResultRequest",
     "RetryPolicy",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .definition import TOKEN, Budget, Implementation, PipelineDefinition, Seconds
+from .definition import TOKEN, Budget, Implementation, PipelineDefinition, Priority, Seconds
 from .journal import EndStatus, ErrorInfo, JournalEvent, Origin, Parent, Usage
 from .plan import Plan
 from .presence import PoolStatus
@@ -25,7 +25,7 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ``session`` is the client's own id for the session, if it wants one. ``durability: none`` (``run`` only) keeps the
     run out of every stream. ``budget`` stands in for the pipeline's; ``tenant`` is who the run is for, '' for nobody in
     particular. With ``stream`` every step says the model's tokens as they come. ``thread`` names the
-    conversation that the run's steps with ``remember`` go on with.
+    conversation that the run's steps with ``remember`` go on with. ``priority`` stands in for the pipeline's.
     """
 
     input: dict[str, Any] = field(default_factory=dict)
@@ -37,6 +37,7 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     tenant: Tenant = ""
     stream: bool = False
     thread: SessionId | None = None
+    priority: Priority | None = None
 
 
 class Submitted(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ TOKEN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
 
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 Implementation = Literal["auto", "native", "dspy"]
+Priority = Literal["high", "normal", "low"]
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,7 +117,7 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class PipelineDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """``output`` names the context fields a run answers with; without it, the last step's outputs. ``budget`` is what
-    each run may use, unless the run brings its own."""
+    each run may use, and ``priority`` which of a pool's queues its steps wait in, unless the run says otherwise."""
 
     name: Annotated[str, Meta(pattern=TOKEN)]
     steps: Annotated[tuple[StepDefinition, ...], Meta(min_length=1)]
@@ -125,3 +126,4 @@ class PipelineDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_field
     timeout_s: Seconds | None = None
     retry: RetryPolicy | None = None
     budget: Budget | None = None
+    priority: Priority = "normal"

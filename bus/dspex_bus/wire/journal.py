@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from .definition import Budget
+from .definition import Budget, Priority
 from .plan import Plan
 
 EndStatus = Literal["succeeded", "failed", "cancelled", "timed_out"]
@@ -73,7 +73,8 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.accepted"):
     """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit. ``kept``
     holds the outputs of steps that need not run again, by their place. ``tenant`` is who it runs for. With
-    ``stream`` its steps say tokens as they come. ``thread`` is the conversation it belongs to, '' for its own."""
+    ``stream`` its steps say tokens as they come. ``thread`` is the conversation it belongs to, '' for its own.
+    ``priority`` is the lane of its tasks."""
 
     session: str
     plan: Plan
@@ -88,6 +89,7 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     tenant: str = ""
     stream: bool = False
     thread: str = ""
+    priority: Priority = "normal"
 
 
 class StepSucceeded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.succeeded"):

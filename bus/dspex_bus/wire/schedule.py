@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .definition import TOKEN, Budget, PipelineDefinition, Seconds
+from .definition import TOKEN, Budget, PipelineDefinition, Priority, Seconds
 from .journal import ErrorInfo
 
 ScheduleName = Annotated[str, Meta(pattern=TOKEN, max_length=40)]
@@ -33,6 +33,7 @@ class ScheduleDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_field
     timeout_s: Seconds | None = None
     budget: Budget | None = None
     tenant: str = ""
+    priority: Priority | None = None
     missed: Literal["latest", "all", "none"] = "latest"
     overlap: Literal["allow", "skip"] = "allow"
     paused: bool = False

@@ -46,6 +46,7 @@ def start(session: Session, run: StepRun, node: PipelineNode) -> StartChild | Er
         tenant=session.accepted.tenant,
         stream=session.accepted.stream,
         thread=session.accepted.thread,
+        priority=session.accepted.priority,
     )
     return StartChild(accepted)
 

@@ -82,5 +82,6 @@ class Forking:
             tenant=old.tenant,
             stream=old.stream,
             thread=old.thread,
+            priority=old.priority,
         )
         return (await self._submitting.store(accepted))[0]

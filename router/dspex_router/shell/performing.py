@@ -10,7 +10,7 @@ from typing import Any
 from dspex_bus import Bus, subjects
 from dspex_bus.errors import Conflict, DspexError, NotFound
 from dspex_bus.streams import LIVE, TASKS
-from dspex_bus.subjects import DEFAULT_LANE, ROUTER_POOL
+from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
     CONTENT_TYPE,
     RESENT,
@@ -94,7 +94,7 @@ class Performer:
         task = command.task
         return Write(
             session=state.id,
-            subject=subjects.task(command.pool, DEFAULT_LANE, state.id, task.node, task.attempt),
+            subject=subjects.task(command.pool, state.accepted.priority, state.id, task.node, task.attempt),
             data=encode(task),
             headers=_RESENT if resent else None,
             instead=partial(_undeliverable, state, command),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import suppress
+
 from dspex_bus import Bus, subjects
 from dspex_bus.errors import NotFound
 from dspex_bus.streams import TASKS
@@ -20,16 +23,21 @@ class Pools:
 
     async def _status(self, pool: str) -> PoolStatus:
         workers = self._presence.workers(pool)
-        try:
-            counts = await self._bus.consumer_info(TASKS, subjects.durable(pool))
-        except NotFound:
-            counts = {}
+        counts = await self._counts(pool)
         return PoolStatus(
             pool=pool,
             workers=tuple(workers),
             slots=sum(worker.slots for worker in workers),
             busy=sum(worker.busy for worker in workers),
-            queued=counts.get("pending", 0),
-            running=counts.get("ack_pending", 0),
-            redelivered=counts.get("redelivered", 0),
+            queued=counts["pending"],
+            running=counts["ack_pending"],
+            redelivered=counts["redelivered"],
         )
+
+    async def _counts(self, pool: str) -> Counter[str]:
+        """Of all its lanes together."""
+        counts: Counter[str] = Counter()
+        for lane in subjects.LANES:
+            with suppress(NotFound):
+                counts.update(await self._bus.consumer_info(TASKS, subjects.durable(pool, lane)))
+        return counts

@@ -129,6 +129,7 @@ def as_run(definition: ScheduleDefinition, session: str) -> tuple[str, RunReques
         timeout_s=definition.timeout_s,
         budget=definition.budget,
         tenant=definition.tenant,
+        priority=definition.priority,
     )
     return definition.pipeline or subjects.INLINE, request
 

@@ -75,6 +75,7 @@ class Submitting:
             tenant=request.tenant,
             stream=request.stream,
             thread=request.thread or "",
+            priority=request.priority or definition.priority,
         )
 
     async def submit(

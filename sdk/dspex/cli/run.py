@@ -9,7 +9,7 @@ import anyio
 import click
 from rich.markup import escape
 
-from dspex_bus.wire import PipelineDefinition, Usage
+from dspex_bus.wire import PipelineDefinition, Priority, Usage
 
 from ..client import connect
 from ..loading import load_pipeline
@@ -31,6 +31,11 @@ def _pipeline(name: str) -> PipelineDefinition | str:
 @click.option("--input", "document", metavar="JSON", help="The input as a JSON object, @FILE, or - for standard input.")
 @click.option("--timeout", type=SECONDS, default=600.0, show_default=True, help="Seconds the whole run may take.")
 @click.option("--session", metavar="ID", help="Your own id for the session: the same id twice is one session.")
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    help="Which of its pools' queues the run's steps wait in. [default: the pipeline's, else normal]",
+)
 @click.option("--detach", is_flag=True, help="Print the session id once the run is stored, and leave.")
 @budget_options
 @tenant_option
@@ -43,6 +48,7 @@ async def run(
     document: str | None,
     timeout: float,
     session: str | None,
+    priority: Priority | None,
     detach: bool,
     cost: float | None,
     tokens: int | None,
@@ -64,7 +70,13 @@ async def run(
     definition = _pipeline(pipeline)
     async with connect(server, name="dspex-run") as client:
         handle = await client.submit(
-            definition, values, timeout_s=timeout, session=session, budget=budget_of(cost, tokens), tenant=tenant
+            definition,
+            values,
+            timeout_s=timeout,
+            session=session,
+            budget=budget_of(cost, tokens),
+            tenant=tenant,
+            priority=priority,
         )
         if detach:
             print_json({"session": handle.id}) if as_json else out.print(

@@ -9,7 +9,6 @@ import socket
 import msgspec
 
 from dspex_bus import subjects
-from dspex_bus.subjects import DEFAULT_LANE
 
 MAX_DELIVERIES = 3
 """At this delivery a task is not run but recorded as lost: two workers did not live to tell its outcome."""
@@ -24,7 +23,6 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     calls that wait for a slot. ``ack_wait_s``: a worker silent that long has its tasks delivered again."""
 
     pool: str
-    lane: str = DEFAULT_LANE
     slots: int = 16
     waiting: int = 256
     ack_wait_s: float = 15.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,6 +28,7 @@ from dspex_bus.wire import (
 from .attempt import Attempt, timeout_error
 from .claims import Claims
 from .config import MAX_DELIVERIES
+from .lanes import Lanes
 from .unrunnable import bury, partition_of, place_of, read_task, too_large
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class StoredTasks:
     def __init__(self, worker: Worker, claims: Claims) -> None:
         self._worker = worker
         self._claims = claims
-        self._consumer: Consumer | None = None
+        self._lanes: Lanes[Held] = Lanes(worker.config.slots, self._begin, worker.spawn)
         self._held: dict[str, Held] = {}
         self._released = asyncio.Event()
         self._stopping = False
@@ -67,19 +69,18 @@ class StoredTasks:
         self._tidying = False
 
     async def start(self) -> None:
-        self._consumer = await self._joined()
-        await self._consumer.want(self._worker.config.slots)
+        await self._lanes.open({lane: await self._joined(lane) for lane in subjects.LANES})
 
-    async def _joined(self) -> Consumer:
+    async def _joined(self, lane: str) -> Consumer:
         """The pool's consumer, once there is a stream: routers make it, and one of them may start after us."""
         config, told = self._worker.config, False
         while True:
             try:
                 return await self._worker.bus.consume(
                     TASKS,
-                    subjects.durable(config.pool, config.lane),
-                    subjects.lane_tasks(config.pool, config.lane),
-                    self._on_delivery,
+                    subjects.durable(config.pool, lane),
+                    subjects.lane_tasks(config.pool, lane),
+                    partial(self._on_delivery, lane),
                     ack_wait_s=config.ack_wait_s,
                 )
             except NotFound:
@@ -91,8 +92,8 @@ class StoredTasks:
     async def stop(self) -> None:
         """Want no more."""
         self._stopping = True
-        if self._consumer is not None:
-            await self._consumer.pause()
+        for held in await self._lanes.stop():
+            await self._give_back(held)
 
     async def settled(self) -> None:
         """Until every outcome is stored."""
@@ -104,8 +105,7 @@ class StoredTasks:
         """Give back what was not finished."""
         for held in list(self._held.values()):
             await self._give_back(held)
-        if self._consumer is not None:
-            await self._consumer.close()
+        await self._lanes.close()
 
     async def keep_alive(self) -> None:
         """Say of every task held that it is still in work, three times in an ack wait, from the event loop."""
@@ -117,7 +117,7 @@ class StoredTasks:
                 if self._worker.bus.connected:
                     await delivery.in_progress()
 
-    async def _on_delivery(self, delivery: Delivery) -> None:
+    async def _on_delivery(self, lane: str, delivery: Delivery) -> None:
         if self._stopping:
             await delivery.nak()
             return
@@ -125,9 +125,12 @@ class StoredTasks:
         held = self._held.get(delivery.subject)
         if held is not None:
             held.deliveries.append(delivery)
-            self._free()
+            await self._lanes.dropped(lane)
             return
         held = self._held[delivery.subject] = Held(delivery.subject, [delivery])
+        self._lanes.came(lane, held)
+
+    def _begin(self, held: Held) -> None:
         self._worker.spawn(self._attempt(held))
 
     async def _attempt(self, held: Held) -> None:
@@ -157,8 +160,8 @@ class StoredTasks:
         self._tidying = False
         freed, self._freed = self._freed, 0
         stored, self._stored = self._stored, []
-        if freed and not self._stopping and self._consumer is not None:
-            await self._consumer.want(freed)
+        if freed:
+            await self._lanes.free(freed)
         for held in stored:
             try:
                 await self._done(held)
@@ -232,7 +235,9 @@ class StoredTasks:
     async def _give_up(self, task: Task) -> None:
         """Record the timeout of a coroutine that does not obey it; its slot is not free before it ends."""
         config = self._worker.config
-        held = self._held.get(subjects.task(config.pool, config.lane, task.session, task.node, task.attempt))
+        place = (config.pool, task.session, task.node, task.attempt)
+        tasks = (subjects.task(place[0], lane, *place[1:]) for lane in subjects.LANES)
+        held = next((self._held[subject] for subject in tasks if subject in self._held), None)
         if held is not None and not held.recorded:
             logger.error("%s ignores its cancellation", task.handler)
             await self._record(held, self._slot(task), StepTimedOut(error=timeout_error(task), worker=config.name))
