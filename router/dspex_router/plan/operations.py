@@ -31,13 +31,16 @@ OPERATIONS: dict[str, Operation] = {
     "predict": Operation("predict", "dspy.Predict", "one direct call: native costs a fraction"),
     "chain_of_thought": Operation("chain_of_thought", "dspy.ChainOfThought", "one direct call with a reasoning field"),
     "lm": Operation("lm", None, "one direct call, without a signature"),
+    "rag": Operation("rag", "dspy.RAG", "a search and one direct call"),
     "react": Operation(None, "dspy.ReAct", "an agent loop: DSPy's own"),
     "cache": Operation("cache", None, "a key-value bucket"),
     "vector_search": Operation("vector_search", None, "an index over a folder"),
     "keyword_search": Operation("keyword_search", None, "an index over a folder"),
-    "colbert_search": Operation("colbert_search", None, "ColBERTv2's protocol is one request"),
+    "hybrid_search": Operation("hybrid_search", None, "two indexes over a folder"),
+    "colbert_search": Operation("colbert_search", "dspy.ColBERTv2", "ColBERTv2's protocol is one request"),
     "web_search": Operation("web_search", None, "one request to a provider"),
     "merge_passages": Operation("merge_passages", None, "sorting"),
+    "chunk": Operation("chunk", None, "string manipulation"),
     "format": Operation("format", None, "string manipulation"),
 }
 

@@ -21,7 +21,7 @@ _CODES: tuple[tuple[Any, str, bool], ...] = (
     (theirs.LMTransportError, "lm_unavailable", True),
     (theirs.LMServerError, "lm_unavailable", True),
     (theirs.LMError, "lm_failed", False),
-    (theirs.AdapterParseError, "lm_bad_reply", True),
+    (theirs.AdapterParseError, "reply_malformed", True),
 )
 
 

@@ -21,9 +21,9 @@ class Models:
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         source = dict(os.environ) if environment is None else environment
-        configured = Configured(source)
-        self.config = configured.get()
-        self.engine = Engine(configured)
+        self.configured = Configured(source)
+        self.config = self.configured.get()
+        self.engine = Engine(self.configured)
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         for name in _HIDDEN:
             os.environ.pop(name, None)

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from ..native.retrieval.grounding import Search
+
 Count = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
@@ -56,6 +58,12 @@ class PredictOptions(ModuleOptions, frozen=True, kw_only=True):
     """``n`` completions are asked for; with more than one, ``completions`` lists them all."""
 
     n: Count = 1
+
+
+class RagOptions(ModuleOptions, frozen=True, kw_only=True):
+    """``search`` says where and how to look: ``{folder: handbook, k: 6}``."""
+
+    search: Search
 
 
 class ToolOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from .loading import apply
 from .modules import fields, import_object, is_module
 from .options import PredictOptions, ProgramOptions, UserOptions
 from .programs import Programs, convert, options_of, signature_of
+from .rag import rag
 from .retrievers import retrievers
 from .scoring import scoring
 from .values import plain
@@ -23,7 +24,7 @@ from .values import plain
 def dspy_handlers(programs: Programs) -> Handlers:
     """DSPy's own modules and retrievers."""
     handlers = Handlers()
-    for make in (predictors, agents, ensembles, retrievers, scoring):
+    for make in (predictors, agents, ensembles, retrievers, rag, scoring):
         handlers.include(make(programs))
     handlers.on_close(programs.models.engine.aclose)
     return handlers

@@ -12,15 +12,19 @@ from typing import Any
 import dspy
 import msgspec
 
+from dspex_bus.wire import Usage
+
 from ..errors import StepError
 from ..handlers import Handlers, Step
+from ..lm import EmbeddingClients
+from ..lm.embedding import PROVIDER
+from ..native.retrieval.colbert import URL, passages, posts
+from ..native.retrieval.services import configured
 from ..offline_lm.embedding import embed
-from .embedding import Embeddings
 from .failures import translated
 from .options import ColbertInput, EmbeddingsInput, KnnInput
 from .programs import Programs
 
-COLBERT_URL = "DSPEX_COLBERT_URL"
 HASHED = "hashed"
 _INDEXES_KEPT = 8
 
@@ -28,36 +32,39 @@ _INDEXES_KEPT = 8
 def retrievers(programs: Programs) -> Handlers:
     handlers = Handlers()
     indexes = _Indexes()
-    service = Embeddings(programs.models.config)
-    handlers.on_close(service.close)
+    clients = EmbeddingClients(programs.models.configured)
+    handlers.on_close(clients.close)
 
-    def embedder(name: str) -> Any:
+    def embedder(name: str, step: Step) -> Any:
         """Blocking, as DSPy wants it: called from a thread."""
         if name == HASHED:
             return dspy.Embedder(lambda texts: [embed(text) for text in texts], caching=False)
         loop = asyncio.get_running_loop()
 
+        async def embedded(texts: list[str]) -> list[list[float]]:
+            model = name if name.startswith(PROVIDER) else PROVIDER + name
+            await step.check_budget(model=model, priced=clients.config(model).price is not None)
+            reply = await clients.embed(model, texts, timeout_s=max(0.001, step.remaining_s))
+            step.record_usage(Usage(calls=1, input_tokens=reply.usage.input_tokens, model=reply.model, cost=reply.cost))
+            return reply.vectors
+
         def ask(texts: list[str]) -> list[list[float]]:
-            return asyncio.run_coroutine_threadsafe(service.embed(name, texts), loop).result()
+            return asyncio.run_coroutine_threadsafe(embedded(texts), loop).result()
 
         return dspy.Embedder(ask, caching=False)
 
     @handlers.handler("dspy.ColBERTv2", implementation="dspy")
     async def colbert(request: ColbertInput, step: Step) -> dict[str, Any]:
         """Passages from a ColBERTv2 server, best first."""
-        url = os.environ.get(COLBERT_URL)
-        if not url:
-            raise StepError(
-                f"set {COLBERT_URL} in the pool's environment to a ColBERTv2 server's search address",
-                code="search_not_configured",
-            )
-        found = await _guarded(step, lambda: dspy.ColBERTv2(url)(request.query, k=request.k))
-        return {"passages": [hit["text"] for hit in found], "hits": [dict(hit) for hit in found]}
+        url = configured(os.environ, URL, "a ColBERTv2 server's search address")
+        client = dspy.ColBERTv2(url, post_requests=posts(os.environ))
+        found = await _guarded(step, lambda: client(request.query, k=request.k))
+        return {"passages": msgspec.to_builtins(passages(found)), "hits": [dict(hit) for hit in found]}
 
     @handlers.handler("dspy.Embeddings", implementation="dspy")
     async def embeddings(request: EmbeddingsInput, step: Step) -> dict[str, Any]:
         """The texts nearest to a query, best first, with their places and scores."""
-        make = embedder(request.embedder)
+        make = embedder(request.embedder, step)
 
         def search() -> dict[str, Any]:
             index = indexes.get((request.embedder, request.corpus), lambda: _index(request.corpus, make))
@@ -69,7 +76,7 @@ def retrievers(programs: Programs) -> Handlers:
     @handlers.handler("dspy.KNN", implementation="dspy")
     async def knn(request: KnnInput, step: Step) -> dict[str, Any]:
         """The examples nearest to a query, nearest first: demos for a step that follows."""
-        make = embedder(request.embedder)
+        make = embedder(request.embedder, step)
         fields = list(request.query)
 
         def search() -> dict[str, Any]:

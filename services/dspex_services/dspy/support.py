@@ -23,7 +23,7 @@ APART = {
 }
 """DSPy's names that are no handler, and what to use instead."""
 
-_NAMES_OF_MODULES = (*dspy.predict.__all__, *dspy.retrievers.__all__, "ColBERTv2", "Flex", "Program")
+_NAMES_OF_MODULES = (*dspy.predict.__all__, *dspy.retrievers.__all__, "ColBERTv2", "Flex", "RAG", "Program")
 _COMMON = frozenset(ModuleOptions.__struct_fields__)
 
 

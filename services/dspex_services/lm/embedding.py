@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -74,8 +74,8 @@ class _Embeddings:
 class EmbeddingClients:
     """A client for each embedding model a step names, with the worker's own addresses, keys and limits."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._configured = Configured(environment)
+    def __init__(self, configured: Configured | None = None) -> None:
+        self._configured = configured or Configured()
         self._endpoints = Endpoints()
         self._clients: dict[str, LMClient] = {}
 
@@ -88,17 +88,23 @@ class EmbeddingClients:
             raise LMBadReply(f"{model} answered {len(texts)} texts with {len(reply.vectors)} vectors, or uneven ones")
         return reply
 
+    def config(self, model: str) -> LMConfig:
+        """How a model is configured. Raises LMBadRequest for one that cannot be."""
+        if not model.startswith(PROVIDER):
+            raise LMBadRequest(f"the embedding model {model!r} must be written openai/NAME, whichever server has it")
+        config = self._configured.get(model)
+        assert config is not None, "a model named has a configuration"
+        return config
+
     async def close(self) -> None:
         for client in self._clients.values():
             await client.__aexit__(None, None, None)
         self._clients.clear()
 
     async def _client(self, model: str) -> LMClient:
-        if not model.startswith(PROVIDER):
-            raise LMBadRequest(f"the embedding model {model!r} must be written openai/NAME, whichever server has it")
         if model not in self._clients:
-            config = self._configured.get(model)
-            assert config is not None, "a model named has a configuration"
-            client = LMClient(config, env=self._configured.env, endpoints=self._endpoints, wire=_Embeddings())
+            client = LMClient(
+                self.config(model), env=self._configured.env, endpoints=self._endpoints, wire=_Embeddings()
+            )
             self._clients[model] = await client.__aenter__()
         return self._clients[model]

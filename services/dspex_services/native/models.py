@@ -15,13 +15,13 @@ class Models:
     """A client for each model a step names, all with the worker's addresses, keys, limits and connections."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._configured = Configured(environment)
+        self.configured = Configured(environment)
         self._endpoints = Endpoints()
         self._clients: dict[str, LMClient] = {}
 
     async def get(self, model: str | None) -> LMClient:
         """Raises StepError ``lm_not_configured`` where neither step nor environment names a model."""
-        config = self._configured.get(model)
+        config = self.configured.get(model)
         if config is None:
             raise StepError(
                 "this worker has no language model: set DSPEX_MODEL and its key (OPENAI_API_KEY or ANTHROPIC_API_KEY), "
@@ -30,7 +30,7 @@ class Models:
             )
         client = self._clients.get(config.model)
         if client is None:
-            client = LMClient(config, env=self._configured.env, endpoints=self._endpoints)
+            client = LMClient(config, env=self.configured.env, endpoints=self._endpoints)
             self._clients[config.model] = await client.__aenter__()
         return client
 

@@ -20,6 +20,7 @@ from .direct import LMAnswer, LMCall, call_lm
 from .errors import ReplyError
 from .models import Models
 from .predicting import PredictOptions, predict
+from .rag import rag
 from .retrieval import Passage
 from .retrieval.library import Library
 from .retrieval.services import SearchClient
@@ -116,11 +117,14 @@ def native_handlers(models: Models | None = None) -> Handlers:
     """Every native handler, with caches and connections of its own."""
     handlers = Handlers()
     _signatures(handlers)
-    _predictors(handlers, models or Models())
+    models = models or Models()
+    _predictors(handlers, models)
     _scores(handlers)
-    clients = EmbeddingClients()
+    clients = EmbeddingClients(models.configured)
+    library = Library(clients)
     handlers.on_close(clients.close)
-    handlers.include(searches(Library(clients), SearchClient()))
+    handlers.include(searches(library, SearchClient()))
+    handlers.include(rag(models, library))
 
     @handlers.handler("template")
     def template(values: dict[str, Any]) -> dict[str, str]:

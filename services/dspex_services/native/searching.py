@@ -53,6 +53,10 @@ class ServiceQuery(msgspec.Struct, frozen=True, kw_only=True):
     k: K = 5
 
 
+class ColbertQuery(ServiceQuery, frozen=True, kw_only=True):
+    k: K = 10
+
+
 class WebQuery(ServiceQuery, frozen=True, kw_only=True):
     """``provider`` is ``searxng``, ``brave`` or ``google``; without it the operator's environment decides."""
 
@@ -115,7 +119,7 @@ def searches(library: Library, client: SearchClient) -> Handlers:
         return await search(request, manner, step)
 
     @handlers.handler("colbert_search")
-    async def colbert_search(request: ServiceQuery, step: Step) -> Passages:
+    async def colbert_search(request: ColbertQuery, step: Step) -> Passages:
         """Passages from a ColBERTv2 server, at the operator's DSPEX_COLBERT_URL."""
         return Passages(passages=await client.look_up(colbert, request.query, request.k, timeout_s=step.remaining_s))
 

@@ -18,7 +18,7 @@ from native_rig import make_step, serving
 
 from dspex_bus.errors import DspexError
 from dspex_services.handlers import Handlers, Step
-from dspex_services.lm import EmbeddingClients
+from dspex_services.lm import Configured, EmbeddingClients
 from dspex_services.native.retrieval.documents import Folder, Given
 from dspex_services.native.retrieval.embedders import LatentSemantic
 from dspex_services.native.retrieval.library import Library, Manner
@@ -52,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 async def clients() -> AsyncIterator[EmbeddingClients]:
     async with OfflineLM() as lm:
-        clients = EmbeddingClients({"DSPEX_BASE_URL": lm.base_url})
+        clients = EmbeddingClients(Configured({"DSPEX_BASE_URL": lm.base_url}))
         yield clients
         await clients.close()
 
@@ -174,7 +174,7 @@ async def test_a_change_is_found_and_only_what_is_new_is_embedded(folder: Path) 
         return {"data": data[::-1], "model": "m", "usage": {"prompt_tokens": 7}}
 
     async with serving(answer) as url:
-        clients = EmbeddingClients({"DSPEX_BASE_URL": url})
+        clients = EmbeddingClients(Configured({"DSPEX_BASE_URL": url}))
         library, manner, step = Library(clients), Manner(method="vector", embedder="openai/m"), make_step()
 
         async def best(query: str) -> str:
@@ -205,7 +205,7 @@ async def test_embeddings_that_cannot_be(folder: Path, answer: Any, code: str, s
         return answer
 
     async with serving(respond) as url:
-        clients = EmbeddingClients({"DSPEX_BASE_URL": url})
+        clients = EmbeddingClients(Configured({"DSPEX_BASE_URL": url}))
         with pytest.raises(DspexError) as caught:
             await Library(clients).search(Folder("."), ["x"], 1, Manner(method="vector", embedder="openai/m"), step)
         assert caught.value.code == code

@@ -123,6 +123,7 @@ class Remote:
     async def _asked(self, texts: Sequence[str], step: Step) -> list[list[float]]:
         # Models refuse an empty text.
         told = [text if text.strip() else "-" for text in texts]
+        await step.check_budget(model=self._model, priced=self._clients.config(self._model).price is not None)
         reply = await self._clients.embed(self._model, told, timeout_s=max(0.001, step.remaining_s))
         step.record_usage(Usage(calls=1, input_tokens=reply.usage.input_tokens, model=reply.model, cost=reply.cost))
         return reply.vectors

@@ -1,0 +1,54 @@
+"""Retrieval-augmented answers as a DSPy module: the same search as the native form, then ``dspy.ChainOfThought``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import dspy
+
+from ..handlers import Handlers, Step
+from ..lm import EmbeddingClients
+from ..native.rag import retrieve
+from ..native.retrieval.grounding import Grounded, answered, grounded
+from ..native.retrieval.library import Library
+from ..native.retrieval.passages import Passage, shown
+from .options import ModuleOptions, RagOptions
+from .programs import Programs
+from .values import plain
+
+Retrieve = Callable[[], Awaitable[list[Passage]]]
+
+
+class RAG(dspy.Module):  # type: ignore[misc]
+    """``respond`` is the chain of thought; its state is what a stored program of this module holds."""
+
+    def __init__(self, asking: Grounded, respond: Any, retrieve: Retrieve) -> None:
+        super().__init__()
+        self.respond = respond
+        self._asking = asking
+        self._retrieve = retrieve
+
+    async def aforward(self, **inputs: Any) -> Any:
+        passages = await self._retrieve()
+        prediction = await self.respond.acall(**self._asking.asked(inputs, [shown(one) for one in passages]))
+        return dspy.Prediction(**answered(plain(prediction), passages))
+
+
+def rag(programs: Programs) -> Handlers:
+    handlers = Handlers()
+    clients = EmbeddingClients(programs.models.configured)
+    library = Library(clients)
+    handlers.on_close(clients.close)
+
+    @handlers.handler("dspy.RAG", reads="signature", implementation="dspy", adds=("reasoning", "citations", "passages"))
+    async def rag_(options: RagOptions, step: Step) -> dict[str, Any]:
+        """Search documents, then reason over what is found and answer with citations."""
+        asking = grounded(options.signature, options.instructions, options.search)
+        signature = asking.signature
+        inner = ModuleOptions(signature=signature.text, instructions=signature.instructions)
+        respond = programs.copy("ChainOfThought", inner)
+        module = RAG(asking, respond, lambda: retrieve(library, asking, options.search, step))
+        return await programs.run(await programs.ready(module, options, step), step.inputs, options, step)
+
+    return handlers
