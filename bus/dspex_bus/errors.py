@@ -13,6 +13,7 @@
     │   ├── NoRouter            nobody answers requests
     │   ├── NoWorkers           no live worker in the pool
     │   ├── DeadlineExceeded    no answer in time
+    │   ├── SlowConsumer        what came faster than it was taken is lost
     │   └── StoreFailed         the server refused to store a message
     ├── Conflict                somebody decided first; read what they decided
     ├── RunFailed               a run or a step ended without success; ``code`` says why
@@ -127,6 +128,10 @@ class NoWorkers(Unavailable):
 class DeadlineExceeded(Unavailable):
     code = "deadline_exceeded"
     status = 504
+
+
+class SlowConsumer(Unavailable):
+    code = "slow_consumer"
 
 
 class StoreFailed(Unavailable):

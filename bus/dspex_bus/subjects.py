@@ -228,11 +228,11 @@ def session_progress(session: str) -> str:
 
 def token_stream(session: str, node: str, attempt: int) -> str:
     """Where an attempt says its model's tokens."""
-    return f"{ROOT}.token.{session}.{node}.{attempt}"
+    return f"{ROOT}.token.{_ids(session, node)}.{attempt}"
 
 
 def session_tokens(session: str) -> str:
-    return f"{ROOT}.token.{session}.>"
+    return f"{ROOT}.token.{_ids(session)}.>"
 
 
 def split_token_stream(subject: str) -> tuple[str, str, int]:
@@ -244,8 +244,8 @@ def split_token_stream(subject: str) -> tuple[str, str, int]:
 def thread_key(thread: str, tenant: str, session: str) -> str:
     """The key of a conversation: a named one's, apart for each tenant, or where ``thread`` is '' the session's own."""
     if not thread:
-        return f"session.{session}"
-    return f"tenant.{tenant}.{thread}" if tenant else f"thread.{thread}"
+        return f"session.{_ids(session)}"
+    return f"tenant.{_ids(tenant, thread)}" if tenant else f"thread.{_ids(thread)}"
 
 
 def dead(pool: str, session: str, node: str, attempt: int) -> str:

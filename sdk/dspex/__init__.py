@@ -16,10 +16,22 @@
 from dspex_bus.errors import DspexError, InvalidRequest, RunFailed, SetupError, Unavailable
 from dspex_bus.signatures import Input, Output, Signature
 from dspex_bus.signatures import signature_of as signature
-from dspex_bus.wire import Budget, PipelineDefinition, RetryPolicy, RunResult, StepDefinition, StoredEvent
+from dspex_bus.wire import (
+    Budget,
+    PipelineDefinition,
+    RetryPolicy,
+    RunResult,
+    StepDefinition,
+    StoredEvent,
+    TokenPiece,
+    TokensEnded,
+    TokensStarted,
+    TokenStatus,
+)
 from dspex_services.errors import StepError
 from dspex_services.handlers import Handlers, Step
 
+from ._feed import TokenEvent
 from .builders import (
     branch,
     call,
@@ -61,6 +73,11 @@ __all__ = [
     "StepDefinition",
     "StepError",
     "StoredEvent",
+    "TokenEvent",
+    "TokenPiece",
+    "TokenStatus",
+    "TokensEnded",
+    "TokensStarted",
     "Unavailable",
     "branch",
     "call",

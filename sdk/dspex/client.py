@@ -46,6 +46,7 @@ from dspex_bus.wire import (
 from dspex_services.programs import ProgramStore
 from dspex_services.tenants import TenantStore
 
+from ._feed import TokenEvent
 from .options import RunOptions
 from .predictions import Prediction, Predictor
 from .sessions import Session
@@ -199,7 +200,7 @@ class Client:
         """Run to the end and answer with the result. Raises RunFailed (its ``code`` says why, ``details`` has the
         session) when the run ended without success. ``durability="none"`` keeps it out of every stream: faster, not
         recoverable. ``budget`` is what its LM calls may use, in place of the pipeline's; ``tenant`` is who it is
-        for."""
+        for; ``thread`` names the conversation that steps with ``remember`` go on with."""
         durable = durability != "none"
         session = session or (secrets.token_hex(12) if durable else None)
         name, request = _request(pipeline, input, timeout_s, session, durability, options)
@@ -224,7 +225,7 @@ class Client:
         **options: Unpack[RunOptions],
     ) -> Session:
         """Start a run and come back at once. When this returns, the session is stored and will end, whatever is
-        killed."""
+        killed. With ``stream`` its steps say the model's tokens: see :meth:`stream`, and :meth:`Session.tokens`."""
         name, request = _request(pipeline, input, timeout_s, session, "stored", options)
         submitted = await self._ask(subjects.submit(name), request, Submitted)
         return Session(self, submitted.session)
@@ -235,12 +236,21 @@ class Client:
         input: Mapping[str, Any] | None = None,
         *,
         timeout_s: float | None = None,
+        session: str | None = None,
+        tokens: bool = False,
         **options: Unpack[RunOptions],
-    ) -> AsyncIterator[StoredEvent]:
-        """Start a run and yield its events as they are stored, up to and with the end."""
-        handle = await self.submit(pipeline, input, timeout_s=timeout_s, **options)
-        async for event in handle.events():
-            yield event
+    ) -> AsyncIterator[StoredEvent | TokenEvent]:
+        """Start a run and yield its events as they are stored, up to and with the end; with ``tokens`` also what its
+        steps say of the model's tokens, from the first."""
+        handle = self.session(session or secrets.token_hex(12))
+        if tokens:
+            options["stream"] = True
+
+        async def begin() -> None:
+            await self.submit(pipeline, input, timeout_s=timeout_s, session=handle.id, **options)
+
+        async for item in handle.follow(tokens=tokens, begin=begin):
+            yield item
 
     def session(self, id: str) -> Session:
         """A handle on a session started anywhere."""

@@ -16,4 +16,4 @@ class RunOptions(TypedDict, total=False):
     tenant: str
     budget: Budget | None
     stream: bool
-    thread: str
+    thread: str | None

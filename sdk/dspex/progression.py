@@ -26,19 +26,36 @@ from dspex_bus.wire import (
     StepSucceeded,
     StepTimedOut,
     StoredEvent,
+    TokenPiece,
+    TokensEnded,
+    TokensStarted,
+    TokenStatus,
     Usage,
     find,
     members,
 )
 
+from ._feed import TokenEvent
+
 StepStatus = Literal["pending", "running", "retrying", "succeeded", "failed", "timed_out", "cancelled", "lost"]
+
+
+_MOST_SHOWN = 4000
+
+
+@dataclass
+class Writing:
+    """The end of what a model has written of one field, in its call number ``call``."""
+
+    call: int
+    text: str = ""
 
 
 @dataclass
 class StepProgress:
     """One node of the plan. ``duration_us`` is the handler's own time for a task, and for a group the time from the
     first start to the last end of what is in it. Of a node under a map or a loop it is the last run that is told, and
-    how many ``succeeded`` and ``failed``."""
+    how many ``succeeded`` and ``failed``. ``writing`` is, by field, what a model writes while it runs."""
 
     node: Node
     depth: int
@@ -55,6 +72,7 @@ class StepProgress:
     outputs: dict[str, object] = field(default_factory=dict)
     succeeded: int = 0
     failed: int = 0
+    writing: dict[str, Writing] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -109,6 +127,25 @@ class Progression:
         step.status, step.attempt, step.worker = "running", attempt, progress.worker
         step.started_ms, step.note, step.fraction = progress.started_ms, progress.note, progress.fraction
 
+    def tell(self, told: TokenEvent) -> StepProgress | None:
+        """What an attempt says of its model's tokens; the step it is of."""
+        step = self._step(told.node)
+        if step is None or (step.over and not repeats(step)):
+            return step
+        match told.message:
+            case TokensStarted() | TokensEnded():
+                step.writing.clear()
+            case TokenStatus(text=text):
+                step.note = text
+            case TokenPiece() as piece:
+                written = step.writing.get(field_name(piece))
+                if written is None or written.call != piece.call:
+                    written = step.writing[field_name(piece)] = Writing(piece.call)
+                written.text = (written.text + piece.text)[-_MOST_SHOWN:]
+            case _:
+                assert_never(told.message)
+        return step
+
     @property
     def done(self) -> int:
         return sum(step.over for step in self._single())
@@ -147,12 +184,18 @@ def repeats(step: StepProgress) -> bool:
     return "n" in step.node.id.split("-")
 
 
+def field_name(piece: TokenPiece) -> str:
+    """The field's name, with its predictor's where a module has several."""
+    return f"{piece.predictor}.{piece.field}" if piece.predictor else piece.field
+
+
 def _record(
     step: StepProgress,
     stored: StoredEvent,
     event: StepSucceeded | StepFailed | StepTimedOut | StepCancelled | StepLost,
 ) -> None:
     step.attempt, step.note, step.fraction = stored.attempt, "", None
+    step.writing.clear()
     match event:
         case StepSucceeded():
             step.succeeded += 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
-from dspex_bus import subjects
+from dspex_bus import Subscription, subjects
 from dspex_bus.errors import DeadlineExceeded, Unavailable
 from dspex_bus.wire import (
     CancelRequest,
@@ -18,6 +19,7 @@ from dspex_bus.wire import (
     PauseRequest,
     ResultRequest,
     RunResult,
+    SessionAccepted,
     SessionEnded,
     SessionRequest,
     SessionView,
@@ -27,7 +29,7 @@ from dspex_bus.wire import (
     Submitted,
 )
 
-from ._feed import Feed
+from ._feed import Feed, TokenEvent
 
 if TYPE_CHECKING:
     from .client import Client
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _QUIET_S = 2.0
 """After that long without a live event the journal is asked: what was missed during a reconnect is found then."""
 
+_LAST_WORDS_S = 0.5
 _POLL_S = 30.0
 _AGAIN_S = 0.2
 _PATIENCE_S = 60.0
@@ -129,18 +132,44 @@ class Session:
         Nothing is skipped or repeated across reconnects. To resume later, pass the last ``sequence`` seen. Raises
         Unavailable where nobody answers at the start, or for a minute later on.
         """
-        async with self._live() as feed:
+        async for item in self.follow(after=after, tokens=False):
+            assert isinstance(item, StoredEvent)
+            yield item
+
+    async def tokens(self) -> AsyncIterator[TokenEvent]:
+        """The model's tokens as they come, of every step that says them, until the session has ended. They are not
+        stored: what was said before this is called is gone. The run, or its steps, must have been asked to ``stream``.
+
+        Each has ``node``, ``attempt`` and ``message``: TokensStarted first, then TokenPiece and TokenStatus,
+        TokensEnded last, counted from 0 by ``sequence``. Raises SlowConsumer when thousands wait to be taken.
+        """
+        async for item in self.follow(after=0, tokens=True):
+            if isinstance(item, TokenEvent):
+                yield item
+
+    async def follow(
+        self, *, after: int = 0, tokens: bool = True, begin: Callable[[], Awaitable[object]] | None = None
+    ) -> AsyncIterator[StoredEvent | TokenEvent]:
+        """Events and tokens together, in the order in which they come. ``begin`` is called once nothing can be missed
+        any more: to submit the run, for instance."""
+        async with self._live(tokens) as feed:
+            if begin is not None:
+                await begin()
             ended, patience = False, Patience()
             while not ended:
+                while (told := feed.token()) is not None:
+                    yield told
                 if feed.behind:
                     feed.behind = False
                     try:
                         async for event in self._stored(after):
                             after, ended = event.sequence, isinstance(event.event, SessionEnded)
+                            async for told in _tokens_before(event, feed):
+                                yield told
                             yield event
                         patience.renew()
                     except Unavailable:
-                        if patience.over:
+                        if patience.over or feed.overrun:
                             raise
                         feed.behind = True
                         await anyio.sleep(_AGAIN_S)
@@ -148,6 +177,8 @@ class Session:
                     live = await feed.next(_QUIET_S)
                     if live is not None and live.sequence > after:
                         after, ended = live.sequence, isinstance(live.event, SessionEnded)
+                        async for told in _tokens_before(live, feed):
+                            yield told
                         yield live
 
     async def _stored(self, after: int) -> AsyncIterator[StoredEvent]:
@@ -160,12 +191,31 @@ class Session:
             after = page.next_after
 
     @asynccontextmanager
-    async def _live(self) -> AsyncIterator[Feed]:
-        feed = Feed()
-        self._client.bus.on_reconnect(feed.on_reconnect)
-        subscription = await self._client.bus.subscribe(subjects.session_events(self.id), feed.on_message)
+    async def _live(self, tokens: bool) -> AsyncIterator[Feed]:
+        feed, bus = Feed(), self._client.bus
+        bus.on_reconnect(feed.on_reconnect)
+        subscriptions: list[Subscription] = []
         try:
+            if tokens:
+                subscriptions.append(await bus.subscribe(subjects.session_tokens(self.id), feed.on_tokens))
+            subscriptions.append(await bus.subscribe(subjects.session_events(self.id), feed.on_message))
             yield feed
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await subscription.close()
+                for subscription in subscriptions:
+                    await subscription.close()
+
+
+async def _tokens_before(event: StoredEvent, feed: Feed) -> AsyncIterator[TokenEvent]:
+    """Tokens that were said before the event was stored, also such as come a moment later, by another way."""
+    if isinstance(event.event, SessionAccepted):
+        return
+    await anyio.lowlevel.checkpoint()
+    until = anyio.current_time() + _LAST_WORDS_S
+    while True:
+        while (told := feed.token()) is not None:
+            yield told
+        left_s = until - anyio.current_time()
+        if not isinstance(event.event, SessionEnded) or not feed.speaking or left_s <= 0:
+            return
+        await feed.more_tokens(left_s)

@@ -20,6 +20,7 @@ from dspex_bus.wire import Budget, CallReply, CallRequest, ErrorInfo, HandlerInf
 from .budgets import check, together
 from .cache import Cache
 from .errors import InvalidInput, InvalidOutput, SetupError
+from .streaming import Tokens
 from .tenants import Tenants
 
 logger = logging.getLogger("dspex.worker")
@@ -35,7 +36,8 @@ class Step:
 
     ``inputs`` are the context's fields that the step reads, ``options`` its constants. ``remaining_s`` is the time
     left. ``cache`` is the worker's. ``program`` is the digest of the stored program that ran. ``budget`` is the run's,
-    ``used`` what the run had used of it before this attempt; ``tenant`` is who the run is for."""
+    ``used`` what the run had used of it before this attempt; ``tenant`` is who the run is for. ``tokens`` is where the
+    model's tokens are said, None where nobody asked for them."""
 
     session: str
     node: str
@@ -55,6 +57,7 @@ class Step:
     used: Usage | None = None
     tenant: str = ""
     tenants: Tenants | None = None
+    tokens: Tokens | None = None
 
     @property
     def remaining_s(self) -> float:
@@ -64,6 +67,12 @@ class Step:
     async def progress(self, note: str, fraction: float | None = None) -> None:
         """Tell whoever watches how far it is; ``fraction`` is from 0 to 1. Not stored."""
         await self.say(note, fraction)
+
+    def tell(self, field: str, text: str) -> None:
+        """Show more of an output field's text to whoever watches, if anybody asked for that. It never waits, and may be
+        called from a thread."""
+        if self.tokens is not None:
+            self.tokens.piece(field, text)
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """What a blocking function returns, called in one of the worker's threads. The step keeps its slot until the

@@ -154,6 +154,7 @@ def _no_more_examples_than_are_run() -> Iterator[None]:
     """An example without a test would rot."""
     yield
     run = {
+        "streaming.yaml",
         "simple_use.py",
         "first.py",
         "cached.yaml",

@@ -9,6 +9,9 @@ from dspex_bus.wire import TaskNode
 
 from ..progression import Progression, StepProgress, repeats
 
+_MOST_CHARACTERS = 600
+_MOST_LINES = 8
+
 _MARKS = {
     "pending": ("·", "dim"),
     "running": ("▸", "cyan"),
@@ -26,8 +29,16 @@ def tree(progression: Progression) -> Tree:
     root = Tree(_title(progression), guide_style="dim")
     branches = {-1: root}
     for step in progression.steps.values():
-        branches[step.depth] = branches[step.depth - 1].add(label(step))
+        branch = branches[step.depth] = branches[step.depth - 1].add(label(step))
+        for name, writing in step.writing.items():
+            branch.add(Text.assemble((f"{name or 'text'}  ", "dim"), _shortened(writing.text)))
     return root
+
+
+def _shortened(text: str) -> str:
+    """The last words, on as many lines as a terminal has room for."""
+    lines = text[-_MOST_CHARACTERS:].splitlines()[-_MOST_LINES:]
+    return "\n".join(lines)
 
 
 def line(step: StepProgress) -> Text:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ def _pipeline(name: str) -> PipelineDefinition | str:
     type=click.Choice(["high", "normal", "low"]),
     help="Which of its pools' queues the run's steps wait in. [default: the pipeline's, else normal]",
 )
+@click.option("--thread", metavar="NAME", help="The conversation that steps with 'remember' go on with.")
+@click.option("--stream", is_flag=True, help="Show what models write, as it comes.")
 @click.option("--detach", is_flag=True, help="Print the session id once the run is stored, and leave.")
 @budget_options
 @tenant_option
@@ -49,6 +53,8 @@ async def run(
     timeout: float,
     session: str | None,
     priority: Priority | None,
+    thread: str | None,
+    stream: bool,
     detach: bool,
     cost: float | None,
     tokens: int | None,
@@ -63,28 +69,41 @@ async def run(
       dspex run research --input @question.json --json
 
     A value that is JSON is taken as JSON (k=5, tags='["a"]'), any other as text. The output is printed as JSON; with
-    --json, the whole result: {"session", "status", "output", "error"}. The exit code is 1 when the run did not succeed.
-    Ctrl-C leaves the session running.
+    --json, the whole result: {"session", "status", "output", "error"}; with --stream besides, every event and token
+    before it, each on a line of its own. The exit code is 1 when the run did not succeed. Ctrl-C leaves the session
+    running.
     """
     values = parse_inputs(fields, document)
     definition = _pipeline(pipeline)
     async with connect(server, name="dspex-run") as client:
-        handle = await client.submit(
-            definition,
-            values,
-            timeout_s=timeout,
-            session=session,
-            budget=budget_of(cost, tokens),
-            tenant=tenant,
-            priority=priority,
-        )
+        handle = client.session(session or secrets.token_hex(12))
+
+        async def begin() -> None:
+            await client.submit(
+                definition,
+                values,
+                timeout_s=timeout,
+                session=handle.id,
+                budget=budget_of(cost, tokens),
+                tenant=tenant,
+                priority=priority,
+                stream=stream,
+                thread=thread,
+            )
+
         if detach:
+            await begin()
             print_json({"session": handle.id}) if as_json else out.print(
                 f"session {handle.id} runs; watch it with: dspex watch {handle.id}"
             )
             return 0
         try:
-            await follow(client, handle, quiet=as_json)
+            if as_json and stream:
+                async for item in handle.follow(begin=begin):
+                    print_json(item)
+                    sys.stdout.flush()
+            else:
+                await follow(client, handle, quiet=as_json, tokens=stream, begin=begin)
         except anyio.get_cancelled_exc_class():
             click.echo(
                 f"session {handle.id} goes on; watch it: dspex watch {handle.id}, or end it: dspex cancel {handle.id}",

@@ -2,41 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext
 from typing import Any
 
 import anyio
 import msgspec
 from rich.live import Live
+from rich.text import Text
 
 from dspex_bus import Message, subjects
-from dspex_bus.wire import Progress
+from dspex_bus.wire import Progress, StoredEvent, TokenPiece, TokenStatus
 
+from .._feed import TokenEvent
 from ..client import Client
-from ..progression import Progression
+from ..progression import Progression, StepProgress, field_name
 from ..sessions import Session
 from .drawing import line, tree
 from .shell import live, out
 
 
 async def follow(
-    client: Client, session: Session, *, after: int = 0, quiet: bool = False, transient: bool = False
+    client: Client,
+    session: Session,
+    *,
+    after: int = 0,
+    quiet: bool = False,
+    transient: bool = False,
+    tokens: bool = False,
+    begin: Callable[[], Awaitable[object]] | None = None,
 ) -> Progression:
-    """The run as it was at its end. A ``transient`` drawing is taken away then."""
+    """The run as it was at its end. A ``transient`` drawing is taken away then. With ``tokens`` what models write is
+    shown as it comes. ``begin`` is called once nothing can be missed any more."""
     progression = Progression()
     drawing: AbstractContextManager[Any] = nullcontext()
     if live() and not quiet:
         drawing = Live(
             get_renderable=lambda: tree(progression), console=out, refresh_per_second=12, transient=transient
         )
+    printer = Printer(quiet or live())
     async with _progress(client, session, progression):
-        with drawing:
-            async for event in session.events(after=after):
-                step = progression.fold(event)
-                if step is not None and not quiet and not live():
-                    out.print(line(step), soft_wrap=True)
+        with ExitStack() as stack:
+            async for item in session.follow(after=after, tokens=tokens, begin=begin):
+                if progression.plan is None:
+                    stack.enter_context(drawing)
+                if isinstance(item, StoredEvent):
+                    printer.step(progression.fold(item))
+                else:
+                    printer.told(progression.tell(item), item)
     return progression
+
+
+class Printer:
+    """Where there is no terminal to draw in: a line for each step that has ended, and what models write as it comes,
+    under the name of the step and the field."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._at: tuple[Any, ...] | None = None
+
+    def step(self, step: StepProgress | None) -> None:
+        if step is not None and not self._quiet:
+            self._new_line()
+            out.print(line(step), soft_wrap=True)
+
+    def told(self, step: StepProgress | None, told: TokenEvent) -> None:
+        piece = told.message
+        if step is None or self._quiet:
+            return
+        if isinstance(piece, TokenStatus):
+            self._new_line()
+            out.print(Text(f"    {step.node.name}: {piece.text}", style="dim"), soft_wrap=True)
+        if isinstance(piece, TokenPiece):
+            at = (told.node, told.attempt, piece.call, piece.predictor, piece.field)
+            if at != self._at:
+                self._new_line()
+                out.print(Text(f"    {step.node.name}.{field_name(piece)}: ", style="dim"), end="", soft_wrap=True)
+            self._at = at
+            out.print(Text(piece.text), end="", soft_wrap=True)
+            out.file.flush()
+
+    def _new_line(self) -> None:
+        if self._at is not None:
+            out.print()
+        self._at = None
 
 
 @asynccontextmanager

@@ -40,6 +40,7 @@ from ..lm import (
 from .blocking import BlockingCalls
 from .canonical import StreamEvents, canonical_error, request_of, response_of
 from .metering import Meter
+from .telling import Telling
 
 _PIECES = 64
 
@@ -47,12 +48,13 @@ _PIECES = 64
 @dataclass(frozen=True)
 class Calling:
     """How the calls of one step use the cache, and who counts what they cost. ``ttl`` is as in
-    :func:`dspex_services.lm.ttl_of`."""
+    :func:`dspex_services.lm.ttl_of`. ``telling`` says the replies' tokens."""
 
     ttl: bool | float | None = None
     program: str = ""
     renew: bool = False
     meter: Meter | None = None
+    telling: Telling | None = None
 
 
 _USUAL = Calling()
@@ -142,6 +144,8 @@ class Engine:
         try:
             client = await self._client(model)
             how: Calling = dspy.settings.get(_CALLING, _USUAL)
+            if on_delta is None and how.telling is not None:
+                on_delta = how.telling.listener()
             admit = None if how.meter is None else partial(how.meter.admit, client.config)
             caching = self._caching(client.config, how)
             reply = await complete(client, asked, caching, on_delta=on_delta, admit=admit)

@@ -23,6 +23,7 @@ from .model import Models
 from .options import ModelOptions, ModuleOptions, UserOptions
 from .sandbox import sandbox_factory
 from .signatures import dspy_signature
+from .telling import Telling
 from .values import plain, resolved, typed
 
 PARAMETERS = frozenset(
@@ -104,12 +105,13 @@ class Programs:
         """The prediction itself. ``settings`` are further settings of DSPy for this request."""
         lm = self.lm(options)
         meter = Meter(lm.model, step)
+        telling = Telling(step.tokens, module) if step.tokens is not None else None
         context = dspy.context(
             lm=lm,
             adapter=adapter_for(options, self.models),
             trace=[],
             disable_history=True,
-            callbacks=[meter],
+            callbacks=[meter] if telling is None else [meter, telling],
             **settings,
         )
         values = await resolved(dict(inputs), step.bus)
@@ -120,7 +122,8 @@ class Programs:
         if engine.cache is None:
             engine.cache = step.cache
         try:
-            with context, translated(), engine.calling(Calling(ttl=options.cache, program=step.program, meter=meter)):
+            calling = Calling(ttl=options.cache, program=step.program, meter=meter, telling=telling)
+            with context, translated(), engine.calling(calling):
                 return self._answered(await self._call(module, values, step), meter)
         except Halted as halted:
             raise halted.error from halted

@@ -69,7 +69,8 @@ async def call_lm(models: Models, call: LMCall, step: Step) -> LMAnswer:
         response_schema=call.response_schema,
         reasoning_effort=call.reasoning_effort,
     )
-    reply = await ask(await models.get(call.model), request, step, cache=call.cache)
+    told = step.tokens.call("plain", ["text"]) if step.tokens is not None else None
+    reply = await ask(await models.get(call.model), request, step, cache=call.cache, call=told)
     return LMAnswer(
         text=reply.text,
         message=_message(reply),

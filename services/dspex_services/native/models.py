@@ -9,6 +9,7 @@ from dspex_bus.wire import Usage
 from ..errors import StepError
 from ..handlers import Step
 from ..lm import Caching, Configured, Endpoints, LMClient, LMReply, LMRequest, complete, ttl_of
+from ..streaming import Call
 
 
 class Models:
@@ -41,10 +42,16 @@ class Models:
 
 
 async def ask(
-    client: LMClient, request: LMRequest, step: Step, *, cache: bool | float | None, program: str = ""
+    client: LMClient,
+    request: LMRequest,
+    step: Step,
+    *,
+    cache: bool | float | None,
+    program: str = "",
+    call: Call | None = None,
 ) -> LMReply:
     """The model's reply within the step's time and budget, its usage recorded. A second attempt asks anew: what is kept
-    may be what the first one failed on."""
+    may be what the first one failed on. ``call`` is told the reply as it comes."""
     config = client.config
 
     async def admit() -> None:
@@ -54,7 +61,11 @@ async def ask(
     caching = None
     if ttl_s is not None and step.cache is not None:
         caching = Caching(step.cache, ttl_s, program=program, renew=step.attempt > 1)
-    reply = await complete(client, request, caching, timeout_s=max(0.001, step.remaining_s), admit=admit)
+    hear = call.hear if call is not None else None
+    left_s = max(0.001, step.remaining_s)
+    reply = await complete(client, request, caching, timeout_s=left_s, on_delta=hear, admit=admit)
+    if call is not None:
+        call.end()
     step.record_usage(usage_of(reply))
     return reply
 

@@ -10,6 +10,7 @@ from dspex_bus.signatures import Signature, read_signature
 
 from ..handlers import Step
 from ..lm import LMReply, LMRequest
+from ..streaming import Layout
 from .adapters import chat_messages, json_messages, parse_chat_reply, parse_json_reply
 from .errors import ReplyError
 from .models import Models, ask
@@ -37,9 +38,10 @@ async def predict(models: Models, options: PredictOptions, step: Step, *, reason
     values = signature.validate_inputs(step.inputs)
     client = await models.get(options.model)
 
-    async def say(messages: list[dict[str, Any]]) -> LMReply:
+    async def say(messages: list[dict[str, Any]], layout: Layout) -> LMReply:
         request = LMRequest(messages=messages, temperature=options.temperature, max_tokens=options.max_tokens)
-        return await ask(client, request, step, cache=options.cache, program=signature.digest)
+        call = step.tokens.call(layout, signature.output_names) if step.tokens is not None else None
+        return await ask(client, request, step, cache=options.cache, program=signature.digest, call=call)
 
     return await _answered(signature, values, options.demos, say)
 
@@ -47,9 +49,9 @@ async def predict(models: Models, options: PredictOptions, step: Step, *, reason
 async def _answered(
     signature: Signature, values: dict[str, Any], demos: list[dict[str, Any]], say: Any
 ) -> dict[str, Any]:
-    reply = await say(chat_messages(signature, values, demos))
+    reply = await say(chat_messages(signature, values, demos), "chat")
     try:
         return parse_chat_reply(signature, reply.text)
     except ReplyError:
-        reply = await say(json_messages(signature, values, demos))
+        reply = await say(json_messages(signature, values, demos), "json")
         return parse_json_reply(signature, reply.text)

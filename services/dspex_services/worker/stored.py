@@ -21,6 +21,7 @@ from dspex_bus.wire import (
     StepOutcome,
     StepTimedOut,
     Task,
+    decode_outcome,
     encode_event,
     error_info,
 )
@@ -187,13 +188,15 @@ class StoredTasks:
             return None
         slot = self._slot(task)
         again = delivery.deliveries > 1 or bool(delivery.headers and RESENT in delivery.headers)
-        if again and await self._worker.bus.last(EVENTS, slot) is not None:
+        if again and (filled := await self._worker.bus.last(EVENTS, slot)) is not None:
+            await self._worker.streams.settle(task, decode_outcome(filled.data, subject=slot))
             await self._done(held)
             return None
         if delivery.deliveries >= MAX_DELIVERIES:
-            await self._lose(held, delivery, slot)
+            await self._lose(held, delivery, task)
             return None
         if self._worker.is_cancelled(task):
+            await self._worker.streams.settle(task, None)
             await self._done(held)
             return None
         outcome, attempt = await self._worker.execute(task)
@@ -224,13 +227,15 @@ class StoredTasks:
         except PayloadTooLarge:
             await self._record(held, slot, too_large(outcome, len(data)))
 
-    async def _lose(self, held: Held, delivery: Delivery, slot: str) -> None:
+    async def _lose(self, held: Held, delivery: Delivery, task: Task) -> None:
         error = ErrorInfo(
             code="worker_lost",
             message=f"delivered {delivery.deliveries - 1} times, and no worker lived to tell the outcome",
         )
+        outcome = StepLost(error=error, deliveries=delivery.deliveries)
         await bury(self._worker.bus, delivery, error)
-        await self._record(held, slot, StepLost(error=error, deliveries=delivery.deliveries))
+        await self._worker.streams.settle(task, outcome)
+        await self._record(held, self._slot(task), outcome)
 
     async def _give_up(self, task: Task) -> None:
         """Record the timeout of a coroutine that does not obey it; its slot is not free before it ends."""
@@ -240,7 +245,9 @@ class StoredTasks:
         held = next((self._held[subject] for subject in tasks if subject in self._held), None)
         if held is not None and not held.recorded:
             logger.error("%s ignores its cancellation", task.handler)
-            await self._record(held, self._slot(task), StepTimedOut(error=timeout_error(task), worker=config.name))
+            outcome = StepTimedOut(error=timeout_error(task), worker=config.name)
+            await self._worker.streams.end(task, outcome)
+            await self._record(held, self._slot(task), outcome)
 
     async def _done(self, held: Held) -> None:
         for delivery in self._release(held):

@@ -27,6 +27,7 @@ from .config import WorkerConfig
 from .direct import DirectCalls
 from .presence import Presence
 from .stored import StoredTasks
+from .streams import Streams
 from .threads import Threads
 from .watch import Watch
 
@@ -54,6 +55,7 @@ class Worker:
         self.done = 0
         self.cache = Cache(bus)
         self._tenants = Tenants(bus, self.spawn)
+        self.streams = Streams(bus, config.name, self.spawn)
         self._kept = StepCache(self.cache, config.pool, config.name)
         self._running = Watch(self._say_soon)
         self._cancelled: dict[str | tuple[str, str, int], None] = {}
@@ -142,6 +144,16 @@ class Worker:
 
     async def execute(self, task: Task) -> tuple[StepOutcome | None, Attempt | None]:
         """The outcome, None where the attempt is cancelled; and the attempt, None where there was no need of one."""
+        self.streams.open(task)
+        try:
+            outcome, attempt = await self._executed(task)
+        except BaseException:
+            self.streams.interrupt(task)
+            raise
+        await self.streams.end(task, outcome)
+        return outcome, attempt
+
+    async def _executed(self, task: Task) -> tuple[StepOutcome | None, Attempt | None]:
         try:
             handler = self.handlers.get(task.handler)
         except NotFound as error:
@@ -195,6 +207,7 @@ class Worker:
             used=task.used,
             tenant=task.tenant,
             tenants=self._tenants,
+            tokens=self.streams.of(task),
         )
 
     def _say_soon(self, attempt: Attempt) -> None:

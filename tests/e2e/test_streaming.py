@@ -1,0 +1,123 @@
+"""Tokens as they come: across processes, in the command line, while the model still writes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from nats.aio.client import Client as Nats
+from scripted_server import Answer, Piece, ScriptedServer, Seen, playing
+
+import dspex
+from dspex_bus import subjects
+from dspex_services.native.pool import native_handlers
+from dspex_services.native.predicting import Models
+from dspex_services.worker import Worker, WorkerConfig
+
+from .conftest import RunningSystem
+from .processes import ROOT
+from .processes import dspex as command
+
+pytestmark = pytest.mark.anyio
+
+EXAMPLE = str(ROOT / "examples" / "streaming.yaml")
+QUESTION = "question=What is 17 plus 25?"
+
+
+def test_a_run_shows_what_models_write_field_by_field(running: RunningSystem) -> None:
+    done = command("run", EXAMPLE, QUESTION, "--stream", environment=running.environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    output = json.loads(lines[-1])
+    shown = {name.strip(): text for name, _, text in (line.partition(": ") for line in lines[:-1])}
+    assert shown["think.answer"] == output["answer"] == "42"
+    assert shown["explain.explanation"] == output["explanation"]
+    ends = [number for number, line in enumerate(lines) if "✓" in line]
+    assert lines.index("    think.answer: 42") < ends[0] < ends[1] == len(lines) - 2
+
+
+def test_for_a_program_every_event_and_token_is_a_line_and_the_result_the_last(running: RunningSystem) -> None:
+    done = command("run", EXAMPLE, QUESTION, "--stream", "--json", environment=running.environment)
+    *lines, result = [json.loads(line) for line in done.stdout.splitlines()]
+    assert result["status"] == "succeeded"
+    pieces = [line["message"] for line in lines if line.get("message", {}).get("type") == "piece"]
+    assert "".join(piece["text"] for piece in pieces if piece["field"] == "answer") == "42"
+    assert [line["event"]["type"] for line in lines if "event" in line] == [
+        "session.accepted",
+        "step.succeeded",
+        "step.succeeded",
+        "session.ended",
+    ]
+
+
+class Slow:
+    """A model that writes a word when it is told to."""
+
+    def __init__(self) -> None:
+        self.words = ["[[ ## answer ## ]]\n", "one ", "two ", "three"]
+
+    def answer(self, number: int, seen: Seen) -> Answer:
+        assert seen.body["stream"] is True
+        pieces: list[Piece] = []
+        for word in self.words:
+            chunk = {"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"content": word}}]}
+            pieces += [b"data: " + json.dumps(chunk).encode() + b"\n\n", 0.3]
+        last = {"id": "c", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        pieces.append(b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n")
+        return Answer(pieces=pieces, headers=("Content-Type: text/event-stream",))
+
+
+@pytest.fixture
+async def slow(client: dspex.Client) -> AsyncIterator[ScriptedServer]:
+    """A pool ``slow`` whose model takes 0.3 seconds a word."""
+    async with playing(Slow().answer) as model, anyio.create_task_group() as group:
+        environment = {"DSPEX_MODEL": "openai/m", "DSPEX_BASE_URL": model.url}
+        worker = Worker(client.bus, native_handlers(Models(environment)), WorkerConfig(pool="slow", drain_s=0.1))
+        await group.start(worker.run)
+        yield model
+        group.cancel_scope.cancel()
+
+
+def slowly() -> Any:
+    return dspex.pipeline([dspex.native("predict", signature="question -> answer", pool="slow")])
+
+
+async def test_words_are_there_while_the_model_still_writes(
+    running: RunningSystem, client: dspex.Client, raw: Nats, slow: ScriptedServer
+) -> None:
+    """For our client, and for any that subscribes."""
+    heard: list[tuple[str, dict[str, Any]]] = []
+
+    async def hear(message: Any) -> None:
+        heard.append((message.subject, json.loads(message.data)))
+
+    await raw.subscribe(subjects.session_tokens("slow-words"), cb=hear)
+    await raw.flush()
+    came: list[tuple[float, str]] = []
+    async for item in client.stream(slowly(), {"question": "?"}, tokens=True, session="slow-words"):
+        if isinstance(item, dspex.TokenEvent) and isinstance(item.message, dspex.TokenPiece):
+            came.append((time.monotonic(), item.message.text))
+    assert [text for _, text in came] == ["one", " two", " three"]
+    assert came[2][0] - came[0][0] > 0.4
+    assert {subject for subject, _ in heard} == {subjects.token_stream("slow-words", "0", 1)}
+    assert [said["type"] for _, said in heard] == ["started", "piece", "piece", "piece", "ended"]
+    assert [said["sequence"] for _, said in heard] == [0, 1, 2, 3, 4]
+
+
+async def test_cancelling_stops_the_model_and_ends_the_stream(client: dspex.Client, slow: ScriptedServer) -> None:
+    handle = await client.submit(slowly(), {"question": "?"}, stream=True)
+    said = []
+    async for told in handle.tokens():
+        said.append(told.message)
+        if isinstance(told.message, dspex.TokenPiece):
+            await handle.cancel()
+    assert isinstance(said[-1], dspex.TokensEnded)
+    assert said[-1].status == "cancelled"
+    assert sum(isinstance(message, dspex.TokenPiece) for message in said) < 3
+    with anyio.fail_after(2):
+        while slow.running:
+            await anyio.sleep(0.01)
