@@ -10,9 +10,9 @@ either: (the condition cannot be evaluated) ───────────> f
 
 from __future__ import annotations
 
+from dspex_bus.conditions import ConditionError, holds
 from dspex_bus.wire import SequenceNode
 
-from ..conditions import ConditionError, holds
 from .context import MISSING
 from .errors import failure
 from .sequence import end_like

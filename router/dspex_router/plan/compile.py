@@ -29,6 +29,7 @@ from .catalog import Catalog
 from .fields import (
     Fields,
     Reading,
+    check_assertions,
     check_condition,
     check_there,
     joined,
@@ -262,6 +263,7 @@ class _Compiler:
         reading = reading_of(step, info, signature, path)
         written = written_by(step, info, signature, path)
         check_there(reading, known, step.name or choice.handler, path)
+        check_assertions(step, info, signature, path)
         node = TaskNode(
             id=id,
             name=step.name or choice.handler,

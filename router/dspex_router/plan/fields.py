@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from dspex_bus.conditions import ConditionError, goes_through_a_list, names
 from dspex_bus.errors import InvalidPipeline
 from dspex_bus.signatures import Signature, SignatureError, read_signature
 from dspex_bus.wire import HandlerInfo, StepDefinition
-
-from ..conditions import goes_through_a_list, names
 
 Fields = frozenset[str] | None
 """The names that may be there; None where any may. What is not among them is missing for certain."""
@@ -113,6 +112,21 @@ def check_condition(text: str, known: Fields, path: str) -> None:
     if known is not None and not goes_through_a_list(text):
         for name in sorted(names(text) - known):
             raise missing_field(path, "the condition", name, known)
+
+
+def check_assertions(step: StepDefinition, info: HandlerInfo, signature: Signature | None, path: str) -> None:
+    """What a predictor's outputs must meet can only be about the signature's fields."""
+    given = step.with_.get("assert")
+    if signature is None or not isinstance(given, list):
+        return
+    known = frozenset((*signature.input_names, *signature.output_names, *(info.outputs or ())))
+    for place, one in enumerate(given):
+        text = one.get("that") if isinstance(one, dict) else one
+        here = f"{path}.with.assert[{place}]"
+        try:
+            check_condition(str(text), known, here)
+        except ConditionError as error:
+            raise InvalidPipeline(str(error), path=here, code="invalid_condition") from error
 
 
 def missing_field(path: str, who: str, field: str, known: frozenset[str]) -> InvalidPipeline:

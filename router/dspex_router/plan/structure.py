@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from dspex_bus import subjects
+from dspex_bus.conditions import ConditionError, names
 from dspex_bus.errors import InvalidName, InvalidPipeline
 from dspex_bus.wire import PipelineDefinition, StepDefinition
-
-from ..conditions import ConditionError, names
 
 KINDS = (
     "native",

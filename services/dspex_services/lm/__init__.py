@@ -16,6 +16,7 @@ from .errors import (
     LMTimeout,
     LMUnavailable,
 )
+from .replies import json_replies
 from .settings import Configured, ModelTable
 from .types import Delta, LMConfig, LMReply, LMRequest, Price, Tool, ToolCall, Usage
 
@@ -48,6 +49,7 @@ __all__ = [
     "ToolCall",
     "Usage",
     "complete",
+    "json_replies",
     "key_variable",
     "ttl_of",
 ]

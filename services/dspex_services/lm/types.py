@@ -43,7 +43,8 @@ class LMConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     provider's usual one. ``timeout_s`` bounds a whole call, retries and waiting for a turn included. The limits
     are one process's; None sets none. Replies are kept for ``cache_s`` seconds unless a call says otherwise; None keeps
     none. ``structured_output`` says whether a schema is sent as a parameter or asked for in words; None lets the
-    provider and its address decide.
+    provider and its address decide. ``json_replies`` says what a predictor that wants JSON may ask of the model: that
+    it follows a schema, that it is some object, or nothing; None goes by the model's name.
     """
 
     model: str = DEFAULT_OPENAI_MODEL
@@ -61,6 +62,7 @@ class LMConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     breaker_failures: int = 8
     breaker_s: float = 5.0
     structured_output: Literal["parameter", "prompt"] | None = None
+    json_replies: Literal["schema", "object", "none"] | None = None
     price: Price | None = None
     cache_s: float | None = None
 

@@ -42,6 +42,10 @@ class ReplyError(DspexError):
         )
 
     @property
+    def layout(self) -> str:
+        return str(self.details["layout"])
+
+    @property
     def raw(self) -> str:
         return str(self.details["raw"])
 

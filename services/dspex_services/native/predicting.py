@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from dspex_bus.signatures import Signature, read_signature
 
 from ..handlers import Step
-from ..lm import LMReply, LMRequest
+from ..lm import LMConfig, LMReply, LMRequest, json_replies
 from ..streaming import Layout
-from .adapters import chat_messages, json_messages, parse_chat_reply, parse_json_reply
+from .adapters import (
+    SCHEMA_NAME,
+    chat_messages,
+    chat_request,
+    json_messages,
+    json_request,
+    parse_chat_reply,
+    parse_json_reply,
+    response_schema,
+)
+from .asserting import Assertion, assertions, broken, broken_limits, failed, feedback
 from .errors import ReplyError
 from .models import Models, ask
+
+_TRIES = 3
+
+Say: TypeAlias = Callable[[list[dict[str, Any]], Layout], Awaitable[LMReply]]
 
 
 class PredictOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``demos`` are examples: objects with the signature's fields. Address and key of the model are the worker's
     own. ``cache`` keeps the model's replies: seconds, true (an hour, or what the operator set), or false to ask anew;
-    without it the operator's table decides."""
+    without it the operator's table decides.
+
+    ``assert`` lists conditions on the outputs, CEL expressions or objects with ``that`` and ``say``. Where one does not
+    hold, or a field is not within its limits, the model is told and asked again, ``tries`` times in all (3 with
+    assertions, else 1)."""
 
     signature: str | dict[str, Any]
     instructions: str | None = None
@@ -28,6 +47,14 @@ class PredictOptions(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     max_tokens: int | None = None
     cache: bool | float | None = None
+    assert_: list[str | Assertion] = msgspec.field(name="assert", default_factory=list)
+    tries: Annotated[int, msgspec.Meta(ge=1, le=10)] | None = None
+
+
+class Answer(NamedTuple):
+    layout: Layout
+    raw: str
+    outputs: dict[str, Any]
 
 
 async def predict(models: Models, options: PredictOptions, step: Step, *, reasoning: bool = False) -> dict[str, Any]:
@@ -39,19 +66,78 @@ async def predict(models: Models, options: PredictOptions, step: Step, *, reason
     client = await models.get(options.model)
 
     async def say(messages: list[dict[str, Any]], layout: Layout) -> LMReply:
-        request = LMRequest(messages=messages, temperature=options.temperature, max_tokens=options.max_tokens)
+        schema = _schema(signature, client.config) if layout == "json" else None
+        request = LMRequest(
+            messages=messages,
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
+            response_schema=schema,
+            schema_name=SCHEMA_NAME,
+            strict_schema=True if schema else None,
+        )
         call = step.tokens.call(layout, signature.output_names) if step.tokens is not None else None
         return await ask(client, request, step, cache=options.cache, program=signature.digest, call=call)
 
-    return await _answered(signature, values, options.demos, say)
+    asking = _Asking(signature, values, options.demos, say)
+    if not options.assert_ and options.tries in (None, 1):
+        return (await asking.once("chat", [])).outputs
+    return await _until_it_holds(asking, options)
 
 
-async def _answered(
-    signature: Signature, values: dict[str, Any], demos: list[dict[str, Any]], say: Any
-) -> dict[str, Any]:
-    reply = await say(chat_messages(signature, values, demos), "chat")
-    try:
-        return parse_chat_reply(signature, reply.text)
-    except ReplyError:
-        reply = await say(json_messages(signature, values, demos), "json")
-        return parse_json_reply(signature, reply.text)
+def _schema(signature: Signature, config: LMConfig) -> dict[str, Any] | None:
+    """What a reply in JSON is held to, as far as the model can be."""
+    match json_replies(config):
+        case "schema":
+            return response_schema(signature)
+        case "object":
+            return {}
+    return None
+
+
+class _Asking:
+    """One prediction's questions."""
+
+    def __init__(self, signature: Signature, values: dict[str, Any], demos: list[dict[str, Any]], say: Say) -> None:
+        self.signature = signature
+        self.values = values
+        self._demos = demos
+        self._say = say
+
+    async def once(self, layout: Layout, told: list[dict[str, Any]], *, lenient: bool = True) -> Answer:
+        """``told`` are the turns after the first question. What is not in the chat layout is asked for in JSON; without
+        ``lenient``, only where fields are missing and not where they are wrong. Raises ReplyError."""
+        if layout == "chat":
+            reply = await self._say(chat_messages(self.signature, self.values, self._demos) + told, "chat")
+            try:
+                return Answer("chat", reply.text, parse_chat_reply(self.signature, reply.text))
+            except ReplyError as error:
+                if not lenient and not error.missing:
+                    raise
+        reply = await self._say(json_messages(self.signature, self.values, self._demos) + told, "json")
+        return Answer("json", reply.text, parse_json_reply(self.signature, reply.text))
+
+    def request(self, layout: Layout) -> str:
+        return chat_request(self.signature) if layout == "chat" else json_request(self.signature)
+
+
+async def _until_it_holds(asking: _Asking, options: PredictOptions) -> dict[str, Any]:
+    """Raises AssertionFailed after the last try, or ReplyError where even that had not all the fields."""
+    wanted = assertions(options.assert_)
+    tries = options.tries or _TRIES
+    layout: Layout = "chat"
+    told: list[dict[str, Any]] = []
+    for number in range(1, tries + 1):
+        last = number == tries
+        try:
+            answer = await asking.once(layout, told, lenient=last)
+            wrong = broken(wanted, {**asking.values, **answer.outputs})
+            if not wrong:
+                return answer.outputs
+        except ReplyError as error:
+            if last and error.missing:
+                raise
+            answer = Answer("chat" if error.layout == "chat" else "json", error.raw, {})
+            wrong = broken_limits(error)
+        layout = answer.layout
+        told = [*told, *feedback(answer.raw, wrong, asking.request(layout))]
+    raise failed(wrong, answer.outputs, answer.raw, tries)

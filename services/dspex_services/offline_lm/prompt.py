@@ -48,7 +48,8 @@ class Prompt:
 def read_prompt(messages: Sequence[Mapping[str, Any]]) -> Prompt:
     """The prompt in a list of chat messages; anything not laid out as an adapter does is plain."""
     system = "\n\n".join(_text(message) for message in messages if message.get("role") in ("system", "developer"))
-    user = next((_text(message) for message in reversed(messages) if message.get("role") == "user"), "")
+    users = [_text(message) for message in messages if message.get("role") == "user"]
+    user = users[-1] if users else ""
     style, body, tail = _cut_tail(user)
     examples = tuple(_text(message) for message in messages if message.get("role") == "assistant")
     if style == "plain":
@@ -56,6 +57,8 @@ def read_prompt(messages: Sequence[Mapping[str, Any]]) -> Prompt:
     head, _, instructions = system.partition(_OBJECTIVE)
     described_inputs, described_outputs = _described(head)
     sections = _tagged(body, described_inputs) if style == "xml" else _sections(body, described_inputs)
+    if not sections and len(users) > 1:  # what was said before is asked for once more
+        sections = _sections(_cut_tail(users[-2])[1], described_inputs)
     outputs = _outputs(tail, described_outputs, _notes(head, style))
     return Prompt(style, sections, outputs, re.sub(r"^ {8}", "", instructions, flags=re.M).strip(), examples)
 

@@ -14,11 +14,21 @@ import pytest
 
 from dspex_bus.signatures import Mismatch, Signature, annotation, coercer, parse_signature
 from dspex_bus.signatures import types as t
-from dspex_services.native.adapters import chat_messages, json_messages, parse_chat_reply, parse_json_reply
+from dspex_services.native.adapters import (
+    chat_messages,
+    json_messages,
+    parse_chat_reply,
+    parse_json_reply,
+    response_schema,
+)
 from dspex_services.native.errors import ReplyError
 
 dspy = pytest.importorskip("dspy")
 import pydantic  # noqa: E402
+from dspy.adapters.json_adapter import (  # noqa: E402
+    _get_structured_outputs_response_format,
+    _has_open_ended_mapping,
+)
 
 from dspex_services.dspy.signatures import to_dspy  # noqa: E402
 
@@ -330,9 +340,23 @@ def test_replies_give_equal_values_or_both_refuse(seed: int) -> None:
     check_replies(seed)
 
 
+def check_schemas(seed: int) -> None:
+    signature = Maker(seed).signature()
+    wanted: Any = {}
+    other = theirs(signature)
+    if not _has_open_ended_mapping(other):
+        wanted = _get_structured_outputs_response_format(other, False).model_json_schema()
+    assert json.loads(json.dumps(response_schema(signature))) == json.loads(json.dumps(wanted)), signature.text
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_the_schema_of_a_json_reply_is_dspys(seed: int) -> None:
+    check_schemas(seed)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("check", [check_messages, check_replies])
+@pytest.mark.parametrize("check", [check_messages, check_replies, check_schemas])
 def test_thousands_more(check: Any) -> None:
     for seed in range(CASES, MANY):
         check(seed)

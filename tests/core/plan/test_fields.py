@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from dspex_bus.errors import InvalidPipeline
 from dspex_bus.wire import HandlerInfo
 
-from .building import catalog, compiled, refused, task
+from .building import PREDICT, catalog, compiled, refused, task
 
 SPLIT: dict[str, Any] = {"native": "split"}
 SEARCH: dict[str, Any] = {"native": "search", "with": {"folder": "docs"}}
@@ -290,3 +291,29 @@ def test_what_a_step_with_a_signature_is_sent() -> None:
 def test_a_handler_that_reads_anything_is_sent_everything() -> None:
     node = task({**TEMPLATE, "inputs": {"body": "text.0"}})
     assert (node.reads, node.optional, node.reads_all) == ({"body": "text.0"}, (), True)
+
+
+ASSERTING = msgspec.structs.replace(PREDICT, optional=("assert",), outputs=("reasoning",))
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "code"),
+    [
+        (["size(answer) > 3", "scor > 1"], 1, "missing_field"),
+        ([{"that": "text == hint", "say": "?"}], 0, "missing_field"),
+        (["answer >"], 0, "invalid_condition"),
+        ([{}], 0, "missing_field"),
+    ],
+)
+def test_an_assertion_must_be_about_the_signature_s_fields(given: Any, place: int, code: str) -> None:
+    step = predict("text -> answer")
+    error = refused({**step, "with": {**step["with"], "assert": given}}, offered=catalog(native=(ASSERTING,)))
+    assert isinstance(error, InvalidPipeline)
+    assert (error.code, error.path) == (code, f"steps[0].with.assert[{place}]")
+
+
+def test_assertions_about_inputs_outputs_and_what_a_handler_adds() -> None:
+    step = predict("text -> answer, parts: list[str]")
+    good = ["answer != text", {"that": "size(reasoning) > 0"}, "parts.all(part, size(part) > 0)"]
+    for given in (good, "not a list"):
+        compiled({**step, "with": {**step["with"], "assert": given}}, offered=catalog(native=(ASSERTING,)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dspex_router.conditions import ConditionError, goes_through_a_list, holds, names
+from dspex_bus.conditions import ConditionError, goes_through_a_list, holds, names
 
 MISSING = object()
 CONTEXT: dict[str, Any] = {

@@ -39,6 +39,11 @@ def chat_messages(
     return messages(_prompt(signature), _answer, inputs, demos)
 
 
+def chat_request(signature: Signature) -> str:
+    """The last words of the messages: which fields to answer with, and how."""
+    return _prompt(signature).request
+
+
 def parse_chat_reply(signature: Signature, text: str) -> dict[str, Any]:
     """The output values in a reply. Raises ReplyError for fields that are missing or do not fit their type."""
     read = readers(signature)

@@ -32,6 +32,10 @@ def json_messages(
     return messages(_prompt(signature), _answer, inputs, demos)
 
 
+def json_request(signature: Signature) -> str:
+    return _prompt(signature).request
+
+
 def parse_json_reply(signature: Signature, text: str) -> dict[str, Any]:
     """The output values in a reply that holds a JSON object, fenced, damaged or amid other words.
 
