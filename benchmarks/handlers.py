@@ -1,10 +1,14 @@
-"""The step that does nothing: what is measured is everything around it."""
+"""Steps that do nothing: what is measured is everything around them."""
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
-from dspex import Handlers
+from dspex import Handlers, Step
+
+BEGAN = "bench.began"
 
 handlers = Handlers()
 
@@ -18,3 +22,14 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 async def noop(payload: Payload) -> Payload:
     """Count one more."""
     return Payload(text=payload.text, count=payload.count + 1)
+
+
+class Nothing(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+@handlers.handler("bench.hold")
+async def hold(nothing: Nothing, step: Step) -> Nothing:
+    """Say that it begins, and wait for an answer."""
+    await step.bus.request(BEGAN, str(os.getpid()).encode(), timeout_s=step.remaining_s)
+    return nothing

@@ -104,6 +104,11 @@ class Consumer(Subscription):
     async def pause(self) -> None:
         """Want nothing any more, until the next ``want``; tasks already delivered can still be acknowledged."""
 
+    async def finish(self) -> None:
+        """Want nothing any more, but take what is on its way, before this returns: given back, it would have cost the
+        task a delivery."""
+        await self.pause()
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -313,8 +318,8 @@ class Bus(ABC):
 
     @abstractmethod
     async def consumer_info(self, stream: str, durable: str) -> dict[str, int]:
-        """``pending`` (stored, not delivered), ``ack_pending``, ``redelivered`` (delivered more than once and not
-        acknowledged yet), ``waiting``; NotFound if absent."""
+        """``pending`` (stored, not delivered), ``oldest_wait_ms`` of these, ``ack_pending``, ``redelivered`` (delivered
+        more than once and not acknowledged yet), ``waiting``; NotFound if absent."""
 
     @abstractmethod
     def key_value(self, bucket: str) -> KeyValue: ...

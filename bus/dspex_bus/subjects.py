@@ -192,9 +192,27 @@ def presence(pool: str, worker: str) -> str:
     return f"{ROOT}.presence.{_ids(pool, worker)}"
 
 
+def pool_presence(pool: str) -> str:
+    """Of every worker of a pool."""
+    return f"{ROOT}.presence.{_ids(pool)}.*"
+
+
 PRESENCE = f"{ROOT}.presence.>"
 ROLL_CALL = f"{ROOT}.rollcall"
 """Published by whoever wants every worker to announce itself at once."""
+
+
+def probe(worker: str) -> str:
+    """A worker answers on it; nobody does once the server knows that it is gone."""
+    return f"{ROOT}.probe.{_ids(worker)}"
+
+
+def supervisor(id: str) -> str:
+    """A supervisor's presence."""
+    return f"{ROOT}.supervisor.{_ids(id)}"
+
+
+SUPERVISORS = f"{ROOT}.supervisor.*"
 
 
 def router(id: str) -> str:

@@ -77,7 +77,7 @@ async def test_up_with_ones_own_handlers_and_modules_and_ctrl_c(package: Path) -
             assert {pool.pool for pool in (await client.pools()).pools} == {"dspy", "mine"}
         assert (package / ".dspex").is_dir()
         started = descendants(up.pid)
-        assert len(started) == 3
+        assert len(started) == 4  # the server, a worker of each pool, and who kills what they leave behind
         os.kill(up.pid, signal.SIGINT)
         assert up.wait(20) == 130
         await_gone(started)

@@ -229,6 +229,7 @@ class MemoryBus(Bus):
             raise NotFound(f"there is no consumer {durable} on {stream}")
         return {
             "pending": shared.pending,
+            "oldest_wait_ms": shared.oldest_wait_ms,
             "ack_pending": len(shared.outstanding),
             "redelivered": shared.redelivered,
             "waiting": sum(member.wanted for member in shared.members),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -45,6 +46,12 @@ class Durable:
     def redelivered(self) -> int:
         again = [held.deliveries for held in self.outstanding.values()] + [count for _, count in self._waiting]
         return sum(count > 1 for count in again)
+
+    @property
+    def oldest_wait_ms(self) -> int:
+        waiting = (self.stream.get(sequence) for sequence, _ in self._waiting)
+        times = [message.time_ms for message in waiting if message is not None]
+        return max(0, int(time.time() * 1000) - min(times)) if times else 0
 
     def _stored(self, message: StoredMessage) -> None:
         if matches(self.subject, message.subject):

@@ -36,7 +36,7 @@ from ..streams import BucketSpec, StreamSpec
 from .connection import CONNECT_S, Connection
 from .consumer import NatsConsumer, give_back
 from .history import History
-from .jetstream import JetStream
+from .jetstream import JetStream, milliseconds
 from .key_value import NatsKeyValue
 from .objects import NatsObjects
 from .publishing import Stores
@@ -271,10 +271,17 @@ class NatsBus(Bus):
         answer = await self._jetstream.ask(f"CONSUMER.INFO.{stream}.{durable}")
         return {
             "pending": answer["num_pending"],
+            "oldest_wait_ms": await self._oldest_wait_ms(stream, answer) if answer["num_pending"] else 0,
             "ack_pending": answer["num_ack_pending"],
             "redelivered": answer["num_redelivered"],
             "waiting": answer["num_waiting"],
         }
+
+    async def _oldest_wait_ms(self, stream: str, consumer: dict[str, Any]) -> int:
+        """By the server's own clock."""
+        after = consumer["delivered"]["stream_seq"]
+        oldest = await self._history.first(stream, consumer["config"]["filter_subject"], after)
+        return max(0, milliseconds(consumer["ts"]) - oldest.time_ms) if oldest else 0
 
     def key_value(self, bucket: str) -> KeyValue:
         return NatsKeyValue(self._jetstream, self._history, self._store, bucket)

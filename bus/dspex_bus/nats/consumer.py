@@ -18,7 +18,8 @@ from .subscription import LastingSubscription
 
 logger = logging.getLogger("dspex.bus")
 
-EXPIRES_S = 30.0
+EXPIRES_S = 2.0
+"""A worker whose machine hangs is sent nothing after that: the server learns much later that it is gone."""
 _MAX_ACK_PENDING = 20_000
 _MAX_WAITING = 8192
 _RETRY_S = 0.25
@@ -90,6 +91,7 @@ class NatsConsumer(Consumer):
         self._broken = False
         self._turned_down = False
         self._closed = False
+        self._finishing = False
 
     async def open(self) -> None:
         await self._create()
@@ -114,6 +116,14 @@ class NatsConsumer(Consumer):
         self._wanted = 0
         await self._hang_up()
 
+    async def finish(self) -> None:
+        self._finishing = True
+        try:
+            await self._hang_up()
+        finally:
+            self._wanted = 0
+            self._finishing = False
+
     def restart(self) -> None:
         """The server may know neither our requests nor the consumer any more."""
         self._broken = True
@@ -127,7 +137,7 @@ class NatsConsumer(Consumer):
             return self._inbox
 
     async def _hang_up(self) -> None:
-        """What is on its way all the same is given back."""
+        """What is on its way all the same comes to :meth:`_on_message`."""
         self._asked = 0
         inbox, self._inbox = self._inbox, None
         if inbox is None:
@@ -141,7 +151,7 @@ class NatsConsumer(Consumer):
         """Top up the standing requests, not for every single task: while most of what is wanted is asked for, tasks
         come."""
         missing = self._wanted - self._asked
-        if self._broken or self._turned_down or not self._connection.connected:
+        if self._broken or self._turned_down or self._finishing or not self._connection.connected:
             return
         if missing <= 0 or missing * 4 < self._wanted:
             return

@@ -22,8 +22,16 @@ class History:
         self._replies = replies
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
+        return await self._one(stream, subject, f"{API}.DIRECT.GET.{stream}.{subject}", b"")
+
+    async def first(self, stream: str, subject: str, after: int) -> StoredMessage | None:
+        """The oldest message on a subject or pattern with a sequence above ``after``."""
+        body = msgspec.json.encode({"seq": after + 1, "next_by_subj": subject})
+        return await self._one(stream, subject, f"{API}.DIRECT.GET.{stream}", body)
+
+    async def _one(self, stream: str, subject: str, ask: str, body: bytes) -> StoredMessage | None:
         try:
-            message = await self._replies.request(f"{API}.DIRECT.GET.{stream}.{subject}", b"", None, _TIMEOUT_S)
+            message = await self._replies.request(ask, body, None, _TIMEOUT_S)
         except Unavailable as error:
             raise _unread(stream, error) from error
         status = status_of(message)

@@ -94,7 +94,7 @@ from .plan import (
     find,
     members,
 )
-from .presence import HandlerInfo, PoolStatus, RouterPresence, WorkerPresence
+from .presence import HandlerInfo, PoolStatus, RouterPresence, SupervisorPresence, WorkerClaims, WorkerPresence
 from .schedule import (
     ScheduleDefinition,
     ScheduleList,
@@ -192,6 +192,7 @@ __all__ = [
     "StepTimedOut",
     "StoredEvent",
     "Submitted",
+    "SupervisorPresence",
     "Task",
     "TaskNode",
     "TenantLimit",
@@ -204,6 +205,7 @@ __all__ = [
     "Unwanted",
     "Usage",
     "WaitNode",
+    "WorkerClaims",
     "WorkerPresence",
     "content_type",
     "decode",

@@ -26,7 +26,9 @@ class HandlerInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkerPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``state`` is ``leaving`` in a worker's last announcement. ``memory_bytes`` is resident memory."""
+    """``state`` is ``leaving`` in a worker's last announcement. ``memory_bytes`` is resident memory. ``redelivered``
+    counts the tasks it got that had been delivered before, ``late`` its outcomes that came after another was recorded.
+    """
 
     worker: str
     pool: str
@@ -36,20 +38,44 @@ class WorkerPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     slots: int = 1
     busy: int = 0
     done: int = 0
+    redelivered: int = 0
+    late: int = 0
     memory_bytes: int = 0
     model: str = ""
     state: Literal["ready", "draining", "leaving"] = "ready"
     handlers: tuple[HandlerInfo, ...] = ()
 
 
+class WorkerClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker holds: the receipts of its deliveries."""
+
+    worker: str
+    pool: str
+    receipts: tuple[str, ...] = ()
+
+
+class SupervisorPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What other supervisors need to know in order to give its workers' tasks back when its machine is gone. ``state``
+    is ``leaving`` in a supervisor's last announcement. ``claims`` are those of its workers that have lasted a while."""
+
+    supervisor: str
+    host: str = ""
+    pid: int = 0
+    state: Literal["ready", "leaving"] = "ready"
+    pools: tuple[str, ...] = ()
+    claims: tuple[WorkerClaims, ...] = ()
+
+
 class PoolStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``queued`` counts stored tasks not yet delivered; ``running`` those delivered and not yet acknowledged."""
+    """``queued`` counts stored tasks not yet delivered, of which the oldest has waited for ``oldest_wait_ms``;
+    ``running`` those delivered and not yet acknowledged; ``redelivered`` those of them delivered more than once."""
 
     pool: str
     workers: tuple[WorkerPresence, ...] = ()
     slots: int = 0
     busy: int = 0
     queued: int = 0
+    oldest_wait_ms: int = 0
     running: int = 0
     redelivered: int = 0
 

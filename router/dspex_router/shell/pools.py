@@ -30,6 +30,7 @@ class Pools:
             slots=sum(worker.slots for worker in workers),
             busy=sum(worker.busy for worker in workers),
             queued=counts["pending"],
+            oldest_wait_ms=counts["oldest_wait_ms"],
             running=counts["ack_pending"],
             redelivered=counts["redelivered"],
         )
@@ -37,7 +38,10 @@ class Pools:
     async def _counts(self, pool: str) -> Counter[str]:
         """Of all its lanes together."""
         counts: Counter[str] = Counter()
+        oldest_ms = 0
         for lane in subjects.LANES:
             with suppress(NotFound):
-                counts.update(await self._bus.consumer_info(TASKS, subjects.durable(pool, lane)))
+                counts.update(found := await self._bus.consumer_info(TASKS, subjects.durable(pool, lane)))
+                oldest_ms = max(oldest_ms, found["oldest_wait_ms"])
+        counts["oldest_wait_ms"] = oldest_ms
         return counts

@@ -1,55 +1,115 @@
-"""One worker process: started so that it cannot outlive its supervisor, and stopped within a bounded time."""
+"""One worker process: started so that it cannot outlive its supervisor, seen to end, and ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 
 import anyio
-import anyio.abc
 import msgspec
 
+from ..worker.__main__ import RETIRE
+from ..worker.claims import Claims, make_file
 from ..worker.spec import PoolSpec
-
-_KILL_MARGIN_S = 5.0
+from .leftovers import MARK, kill_group
 
 # A worker's parallelism is its slots: libraries that start a thread for every core would multiply it.
 _ONE_THREAD = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
-    "TOKENIZERS_PARALLELISM",
+    "RAYON_NUM_THREADS",
 )
+_READ = 65_536
+_POLL_S = 0.02
 
 
-def environment(spec: PoolSpec) -> dict[str, str]:
+def environment(spec: PoolSpec, mark: str) -> dict[str, str]:
+    """What the operator sets, for all or for the pool, wins over our thread counts."""
     threads = dict.fromkeys(_ONE_THREAD, "1") | {"TOKENIZERS_PARALLELISM": "false"}
-    return {**threads, **os.environ, **spec.environment, "PYTHONUNBUFFERED": "1"}
+    return {**threads, **os.environ, **spec.environment, "PYTHONUNBUFFERED": "1", MARK: mark}
 
 
-async def start(server: str, spec: PoolSpec) -> anyio.abc.Process:
-    """In a process group of its own, so that a terminal's Ctrl-C reaches the supervisor alone, which drains it."""
-    return await anyio.open_process(
-        [sys.executable, "-m", "dspex_services.worker", server, msgspec.json.encode(spec).decode(), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(spec),
-        start_new_session=True,
-    )
+class WorkerProcess:
+    """``output`` is the reading end of what it prints, ``ready`` of where it says that it serves."""
+
+    def __init__(self, server: str, spec: PoolSpec, mark: str) -> None:
+        file = make_file(spec.slots)
+        self.claims = Claims.of(file)
+        self.output, printing = os.pipe()
+        self.ready, telling = os.pipe()
+        command = [sys.executable, "-m", "dspex_services.worker", server, msgspec.json.encode(spec).decode()]
+        try:
+            # In a process group of its own: a terminal's Ctrl-C reaches the supervisor alone, which drains it.
+            self._process = subprocess.Popen(
+                [*command, str(os.getpid()), str(file), str(telling)],
+                stdin=subprocess.DEVNULL,
+                stdout=printing,
+                stderr=printing,
+                pass_fds=(file, telling),
+                env=environment(spec, mark),
+                start_new_session=True,
+            )
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for descriptor in (file, printing, telling):
+                os.close(descriptor)
+        self.pid = self._process.pid
+
+    async def ended(self) -> None:
+        """Until it has ended. It is not reaped then: its pid, and its group's id, are still its own."""
+        try:
+            watched = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # another system than Linux, or an old one
+            while not self._is_over():
+                await anyio.sleep(_POLL_S)
+            return
+        try:
+            await anyio.wait_readable(watched)
+        finally:
+            os.close(watched)
+
+    def _is_over(self) -> bool:
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def reap(self) -> int:
+        """Once it has ended: its exit code, below 0 the signal that ended it. What else is in its group is killed."""
+        kill_group(self.pid)
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to drain."""
+        self._process.terminate()
+
+    def retire(self) -> None:
+        """Ask it to finish what it has, and leave."""
+        self._process.send_signal(RETIRE)
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        self.claims.close()
+        for descriptor in (self.output, self.ready):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
-async def stop(process: anyio.abc.Process, grace_s: float) -> None:
-    """Ask it to drain; kill its group when it has not within the grace."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    with anyio.move_on_after(grace_s + _KILL_MARGIN_S):
-        await process.wait()
-    # Only while it has not been waited for is its pid, the group's id, certain to be its own.
-    if process.returncode is None:
-        os.killpg(process.pid, signal.SIGKILL)
+async def read(descriptor: int) -> AsyncIterator[bytes]:
+    """What comes through a pipe, until nobody holds its other end."""
+    while True:
+        await anyio.wait_readable(descriptor)
+        data = os.read(descriptor, _READ)
+        if not data:
+            return
+        yield data

@@ -70,15 +70,14 @@ class Lanes(Generic[T]):
         await self._ask()
         self._look_in_time()
 
-    async def stop(self) -> list[T]:
-        """Want nothing any more. What waited in our hands, which is not started."""
+    async def stop(self) -> None:
+        """Want nothing any more. What waits in our hands is started as slots become free."""
         self._stopped = True
-        waiting, self._waiting = [item for _, _, item in sorted(self._waiting, key=lambda one: one[:2])], []
         if self._timer is not None:
             self._timer.cancel()
         for lane in self._lanes:
-            await lane.consumer.pause()
-        return waiting
+            await lane.consumer.finish()
+        self._begin_waiting()
 
     async def close(self) -> None:
         for lane in self._lanes:
@@ -106,6 +105,7 @@ class Lanes(Generic[T]):
             self._idle_since = now
         self._running -= count
         if self._stopped:
+            self._begin_waiting()
             return
         self._may_start_at = now + ANSWER_S
         self._begin_waiting()
@@ -126,7 +126,7 @@ class Lanes(Generic[T]):
     def _begin_waiting(self) -> None:
         """The most urgent first; below the most urgent lane, only when the lanes above have had time to answer."""
         while self._waiting and self._running < self._slots:
-            if self._waiting[0][0] > 0 and _now() < self._may_start_at:
+            if self._waiting[0][0] > 0 and _now() < self._may_start_at and not self._stopped:
                 return
             self._begin(heapq.heappop(self._waiting)[2])
 

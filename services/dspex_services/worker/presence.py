@@ -65,6 +65,8 @@ class Presence:
             slots=config.slots,
             busy=self._worker.busy,
             done=self._worker.done,
+            redelivered=self._worker.stored.redelivered,
+            late=self._worker.stored.late,
             memory_bytes=_resident_bytes(),
             model=config.model,
             state=self._state,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Mapping
 
 import msgspec
@@ -19,7 +20,11 @@ DSPY = "dspex_services.dspy:handlers"
 
 class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A pool: ``size`` processes that serve the ``handlers`` at those import paths, and the DSPy ``modules``, the
-    user's own, at those. ``path`` is put before Python's own search path; ``environment`` is added to the worker's."""
+    user's own, at those. ``path`` is put before Python's own search path; ``environment`` is added to the worker's.
+
+    With a ``max_size`` there are more, up to that, when a task has waited for ``scale_after_s``, and fewer when for
+    ``idle_s`` there was no need of them. A worker is replaced, without a gap, after ``recycle_after_tasks`` or
+    ``recycle_after_s``, or when its resident memory is over ``recycle_over_mb`` MiB; 0 means never."""
 
     pool: str
     handlers: tuple[str, ...] = ()
@@ -28,11 +33,28 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 16
     ack_wait_s: float = 15.0
     drain_s: float = 10.0
+    max_size: int = 0
+    scale_after_s: float = 0.5
+    idle_s: float = 60.0
+    recycle_after_tasks: int = 0
+    recycle_after_s: float = 0.0
+    recycle_over_mb: float = 0.0
     path: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
         token(self.pool, "pool")
+
+
+def _described(error: BaseException) -> str:
+    """On one line, with the place that raised it where the message does not say it."""
+    said = " ".join(str(error).split())
+    if isinstance(error, ImportError | AttributeError):
+        return said
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if isinstance(error, SyntaxError) or not (frames := traceback.extract_tb(error.__traceback__)):
+        return text
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
 def load_handlers(spec: PoolSpec) -> Handlers:
@@ -44,7 +66,12 @@ def load_handlers(spec: PoolSpec) -> Handlers:
     if spec.modules:
         from ..dspy import module_handlers
 
-        loaded.include(module_handlers(spec.modules))
+        try:
+            loaded.include(module_handlers(spec.modules))
+        except SetupError:
+            raise
+        except BaseException as error:  # as above
+            raise SetupError(f"cannot import the modules {', '.join(spec.modules)}: {_described(error)}") from error
     if not len(loaded):
         raise SetupError(f"the pool {spec.pool} has no handlers")
     return loaded
@@ -54,8 +81,8 @@ def _registry(path: str) -> Handlers:
     module, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name or "handlers")
-    except (ImportError, AttributeError) as error:
-        raise SetupError(f"cannot import the handlers {path}: {error}") from error
+    except BaseException as error:  # the user's code runs: it may raise anything, and leave with SystemExit
+        raise SetupError(f"cannot import the handlers {path}: {_described(error)}") from error
     if not isinstance(found, Handlers):
         raise SetupError(f"{path} is a {type(found).__name__}; it must be a dspex.Handlers")
     return found

@@ -56,7 +56,10 @@ class Held:
 
 
 class StoredTasks:
-    """Wants exactly as many tasks as there are free slots, and keeps those it has from being delivered elsewhere."""
+    """Wants exactly as many tasks as there are free slots, and keeps those it has from being delivered elsewhere.
+
+    ``redelivered`` counts tasks that had been delivered before, ``late`` outcomes whose slot was filled by somebody
+    else before: they changed nothing."""
 
     def __init__(self, worker: Worker, claims: Claims) -> None:
         self._worker = worker
@@ -64,10 +67,11 @@ class StoredTasks:
         self._lanes: Lanes[Held] = Lanes(worker.config.slots, self._begin, worker.spawn)
         self._held: dict[str, Held] = {}
         self._released = asyncio.Event()
-        self._stopping = False
         self._stored: list[Held] = []
         self._freed = 0
         self._tidying = False
+        self.redelivered = 0
+        self.late = 0
 
     async def start(self) -> None:
         await self._lanes.open({lane: await self._joined(lane) for lane in subjects.LANES})
@@ -91,10 +95,8 @@ class StoredTasks:
                 await anyio.sleep(_LOOK_S)
 
     async def stop(self) -> None:
-        """Want no more."""
-        self._stopping = True
-        for held in await self._lanes.stop():
-            await self._give_back(held)
+        """Want no more. What we have is still run: to give it back would cost it a delivery."""
+        await self._lanes.stop()
 
     async def settled(self) -> None:
         """Until every outcome is stored."""
@@ -119,9 +121,6 @@ class StoredTasks:
                     await delivery.in_progress()
 
     async def _on_delivery(self, lane: str, delivery: Delivery) -> None:
-        if self._stopping:
-            await delivery.nak()
-            return
         self._claims.add(delivery.receipt)
         held = self._held.get(delivery.subject)
         if held is not None:
@@ -188,6 +187,7 @@ class StoredTasks:
             return None
         slot = self._slot(task)
         again = delivery.deliveries > 1 or bool(delivery.headers and RESENT in delivery.headers)
+        self.redelivered += delivery.deliveries > 1
         if again and (filled := await self._worker.bus.last(EVENTS, slot)) is not None:
             await self._worker.streams.settle(task, decode_outcome(filled.data, subject=slot))
             await self._done(held)
@@ -218,6 +218,7 @@ class StoredTasks:
                 self._worker.spawn(self._give_back(held, _RETRY_S))
             else:
                 # Stored by us, or filled before by somebody: either way there is an outcome.
+                self.late += not result.created
                 self._stored.append(held)
                 self._tidy_soon()
 

@@ -62,8 +62,16 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         # A slot's thread each for stored tasks and for direct calls.
         self._threads = Threads(2 * config.slots)
-        self._stored = StoredTasks(self, claims or Claims.nowhere())
+        self.stored = StoredTasks(self, claims or Claims.nowhere())
         self._direct = DirectCalls(self)
+        self._drain_s = config.drain_s
+        self._draining: anyio.CancelScope | None = None
+
+    def leave(self, within_s: float) -> None:
+        """Have that long for what is begun, in place of ``drain_s``: also when it drains already."""
+        self._drain_s = within_s
+        if self._draining is not None:
+            self._draining.deadline = anyio.current_time() + within_s
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         presence = Presence(self)
@@ -75,39 +83,40 @@ class Worker:
             try:
                 async with anyio.create_task_group() as group:
                     await self._direct.start()
-                    await self._probe()
-                    await self._stored.start()
-                    group.start_soon(self._stored.keep_alive)
+                    await self._probe(stack)
+                    await self.stored.start()
+                    group.start_soon(self.stored.keep_alive)
                     await group.start(presence.run)
                     task_status.started()
                     await anyio.sleep_forever()
             finally:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(self.config.drain_s + 2 * _UNWIND_S):
+                with anyio.CancelScope(shield=True):
                     await self._drain(presence)
 
-    async def _probe(self) -> None:
-        """A message to ourselves: ready means that one has come through."""
-        subject = f"{subjects.ROOT}.probe.{self.config.name}"
+    async def _probe(self, stack: AsyncExitStack) -> None:
+        """A message to ourselves: ready means that one has come through. Others see by it that we are there."""
+        subject = subjects.probe(self.config.name)
 
         async def answer(message: Message) -> None:
             await self.bus.publish(message.reply, b"")
 
         subscription = await self.bus.subscribe(subject, answer)
+        stack.push_async_callback(_closed, subscription)
         await self.bus.request(subject, timeout_s=10)
-        await subscription.close()
 
     async def _drain(self, presence: Presence) -> None:
         presence.drain()
         async with anyio.create_task_group() as meanwhile:
             await meanwhile.start(presence.run)
-            meanwhile.start_soon(self._stored.keep_alive)
-            await self._direct.stop()
-            await self._stored.stop()
-            with anyio.move_on_after(self.config.drain_s):
+            meanwhile.start_soon(self.stored.keep_alive)
+            with anyio.move_on_after(self._drain_s) as self._draining:
+                await self._direct.stop()
+                await self.stored.stop()
                 await self._finished()
-            await self._unwound()
-            await self._stored.close()
-            await self.handlers.close()
+            with anyio.move_on_after(2 * _UNWIND_S):
+                await self._unwound()
+                await self.stored.close()
+                await self.handlers.close()
             meanwhile.cancel_scope.cancel()
         await presence.leave()
 
@@ -115,7 +124,7 @@ class Worker:
         """Until every attempt has ended and every outcome is stored."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await self._stored.settled()
+        await self.stored.settled()
 
     async def _unwound(self) -> None:
         """Cancel what has not finished."""

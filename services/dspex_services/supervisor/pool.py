@@ -1,0 +1,199 @@
+"""A pool's workers on this machine: kept at the number wanted, replaced when they are due."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from dspex_bus import Bus, Message, subjects
+from dspex_bus.errors import DecodeError, DspexError
+from dspex_bus.streams import TASKS
+from dspex_bus.wire import WorkerClaims, WorkerPresence, decode
+
+from ..errors import SetupError
+from ..worker.__main__ import CANNOT
+from ..worker.spec import PoolSpec
+from .guard import Guard
+from .member import Member
+from .moves import Seen, delay_after, moves, overdue, replacements_at_once
+from .scaling import Load, Scaling
+
+logger = logging.getLogger("dspex.supervisor")
+
+_LOOK_S = 0.5
+_FRESH_S = 3.5
+
+
+class Pool:
+    """``run`` reports readiness when ``spec.size`` workers are ready. It runs until cancelled, and then until every
+    worker has drained. Raises SetupError when no worker can be set up: while others still serve, they go on."""
+
+    def __init__(self, server: str, spec: PoolSpec, bus: Bus, guard: Guard) -> None:
+        self.spec = spec
+        self.restarts = 0
+        self.recycled = 0
+        self._server = server
+        self._bus = bus
+        self._guard = guard
+        self._members: list[Member] = []
+        self._elsewhere: dict[str, tuple[float, WorkerPresence]] = {}
+        self._scaling = Scaling(spec)
+        self._delay_s = 0.0
+        self._start_at = 0.0
+        self._broken = ""
+        self._changed = anyio.Event()
+
+    def claims(self) -> Iterator[WorkerClaims]:
+        """What its workers hold, where they hold it for longer than a moment."""
+        return (claims for member in self._members if (claims := member.claims()) and claims.receipts)
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        subscription = await self._bus.subscribe(subjects.pool_presence(self.spec.pool), self._on_presence)
+        try:
+            async with anyio.create_task_group() as group:
+                try:
+                    if not self._scaling.fixed:
+                        group.start_soon(self._scale)
+                    await self._keep(group, task_status)
+                finally:
+                    for member in self._members:
+                        member.stop()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await subscription.close()
+
+    async def _keep(self, group: TaskGroup, task_status: TaskStatus[None]) -> None:
+        told = False
+        while True:
+            changed = self._changed
+            self._see_who_ended()
+            if not told and sum(member.ready for member in self._members) >= self.spec.size:
+                told = True
+                task_status.started()
+            if self._broken and not (told and self._members):
+                raise SetupError(self._broken)
+            self._mark_due()
+            self._move(group)
+            with anyio.move_on_after(max(0.0, self._start_at - time.monotonic()) or _LOOK_S):
+                await changed.wait()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    # --- who is there ---
+
+    def _see_who_ended(self) -> None:
+        for member in [member for member in self._members if member.code is not None]:
+            self._members.remove(member)
+            if member.code == CANNOT:
+                self._cannot(member)
+            elif not member.leaving:
+                self._died(member)
+
+    def _cannot(self, member: Member) -> None:
+        reason = member.output.reason or "it said why above"
+        self._broken = f"a worker of the pool {self.spec.pool} cannot be set up: {reason}"
+        if self._members:
+            logger.error("%s; those that run go on, and no other is started", self._broken)
+
+    def _died(self, member: Member) -> None:
+        self.restarts += 1
+        self._delay_s = delay_after(member.age_s, self._delay_s)
+        self._start_at = time.monotonic() + self._delay_s
+        logger.warning(
+            "the worker %s of the pool %s ended with %s after %.1f s; another starts in %.1f s",
+            member.name,
+            self.spec.pool,
+            member.code,
+            member.age_s,
+            self._delay_s,
+        )
+
+    def _mark_due(self) -> None:
+        there = [member for member in self._members if not member.leaving]
+        free = replacements_at_once(self._scaling.wanted) - sum(bool(member.due) for member in there)
+        for member in there:
+            if free <= 0 or self._broken:
+                return
+            if member.ready and not member.due and member.said is not None:
+                done, memory = member.said.done, member.said.memory_bytes
+                member.due = overdue(self.spec, done=done, age_s=member.age_s, memory_bytes=memory)
+                free -= bool(member.due)
+
+    def _move(self, group: TaskGroup) -> None:
+        there = {member.number: member for member in self._members if not member.leaving}
+        seen = [
+            Seen(number, member.ready, bool(member.due), member.said.busy if member.said else 0)
+            for number, member in there.items()
+        ]
+        todo = moves(seen, self._scaling.wanted)
+        for number in todo.retire:
+            self._retire(there[number])
+        if not self._broken and time.monotonic() >= self._start_at:
+            for _ in range(todo.start):
+                self._start(group)
+
+    def _start(self, group: TaskGroup) -> None:
+        member = Member(self._server, self.spec, self._bus, self._guard)
+        self._members.append(member)
+        group.start_soon(member.run, self._change)
+
+    def _retire(self, member: Member) -> None:
+        self.recycled += bool(member.due)
+        reason = f"{member.due}, and its replacement is ready" if member.due else "there is no need of it any more"
+        logger.info("the worker %s of the pool %s leaves: %s", member.name, self.spec.pool, reason)
+        member.retire()
+
+    # --- how many are wanted ---
+
+    async def _on_presence(self, message: Message) -> None:
+        try:
+            said = decode(WorkerPresence, message.data, subject=message.subject)
+        except DecodeError as error:
+            logger.warning("an announcement was ignored: %s", error)
+            return
+        ours = next((member for member in self._members if member.name == said.worker), None)
+        if ours is not None:
+            ours.said = said
+            self._change()
+        elif said.state == "leaving":
+            self._elsewhere.pop(said.worker, None)
+        else:
+            self._elsewhere[said.worker] = (time.monotonic(), said)
+
+    async def _scale(self) -> None:
+        while True:
+            await anyio.sleep(_LOOK_S)
+            try:
+                load = await self._load()
+            except DspexError as error:
+                logger.debug("the load of the pool %s is not known: %s", self.spec.pool, error)
+                continue
+            before = self._scaling.wanted
+            self._scaling.look(load, time.monotonic())
+            if self._scaling.wanted != before:
+                logger.info("the pool %s wants %d workers: %s", self.spec.pool, self._scaling.wanted, load)
+                self._change()
+
+    async def _load(self) -> Load:
+        queued, waited_ms = 0, 0
+        for lane in subjects.LANES:
+            counts = await self._bus.consumer_info(TASKS, subjects.durable(self.spec.pool, lane))
+            queued += counts["pending"]
+            waited_ms = max(waited_ms, counts["oldest_wait_ms"])
+        oldest = time.monotonic() - _FRESH_S
+        self._elsewhere = {name: seen for name, seen in self._elsewhere.items() if seen[0] > oldest}
+        others = [said for _, said in self._elsewhere.values()]
+        ours = [member.said for member in self._members if member.said is not None]
+        return Load(
+            queued=queued,
+            oldest_wait_s=waited_ms / 1000,
+            busy=sum(said.busy for said in (*ours, *others)),
+            elsewhere=sum(said.slots for said in others if said.state == "ready"),
+            starting=any(not member.name for member in self._members),
+        )

@@ -1,0 +1,168 @@
+"""A worker's process dies: what it held goes on elsewhere at once, and nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from dspex_bus import NatsBus, subjects
+from dspex_bus.wire import StepSucceeded, StepTimedOut, WorkerClaims
+from dspex_services.supervisor import neighbours
+from dspex_services.supervisor.neighbours import Neighbours
+
+from ..rig import Rig
+from .supervised import Holds, gone, since, spec, supervised
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_killed_workers_task_is_begun_elsewhere_at_once(rig: Rig) -> None:
+    """Its ack wait would be a minute."""
+    async with supervised(rig, size=2, slots=1), Holds(rig).watching() as holds:
+        tasks = [rig.task("hold", {"tell": holds.subject}) for _ in range(2)]
+        for task in tasks:
+            await rig.send(task)
+        first, second = await holds.until(2)
+        await holds.let_go(1)
+        await rig.outcome(tasks[1] if holds.began[1][0] == second else tasks[0])
+        began = time.monotonic()
+        os.kill(first, signal.SIGKILL)
+        assert (await holds.until(3, within_s=5))[2] == second
+        assert since(began) < 2
+        await holds.let_go(2)
+        for task in tasks:
+            assert isinstance(await rig.outcome(task), StepSucceeded)
+        await rig.bus.publish(subjects.ROLL_CALL)
+        await rig.until(lambda: any(said.redelivered == 1 for said in rig.presences))
+        assert any((said.state, said.pid) == ("leaving", 0) for said in rig.presences)
+
+
+@pytest.mark.parametrize("how", ["exit", *(pytest.param(how, marks=pytest.mark.slow) for how in ("fault", "memory"))])
+async def test_a_crash_costs_one_redelivery(rig: Rig, tmp_path: Path, how: str) -> None:
+    async with supervised(rig) as supervisor:
+        first = rig.task("die", {"how": how, "first": str(tmp_path / "first")})
+        await rig.send(first)
+        outcome = await rig.outcome(first)
+        assert isinstance(outcome, StepSucceeded)
+        await rig.bus.publish(subjects.ROLL_CALL)
+        await rig.until(lambda: rig.presences[-1].redelivered == 1)
+        assert supervisor.restarts == 1
+
+
+async def test_a_dying_workers_last_words_are_passed_on(
+    rig: Rig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = "".join(f"line {number}\n" for number in range(500)) + "and that was all"
+    async with supervised(rig):
+        await rig.run("die", {"how": "exit", "first": str(tmp_path / "first"), "last_words": words})
+    said = capfd.readouterr().err
+    assert f"[{rig.pool}] line 0\n" in said
+    assert f"[{rig.pool}] line 499\n[{rig.pool}] and that was all\n" in said
+
+
+async def test_what_a_worker_had_started_dies_with_it(rig: Rig) -> None:
+    async with supervised(rig):
+        started = (await rig.run("spawn")).outputs
+        os.kill(started["pid"], signal.SIGKILL)
+        await gone([started["pid"], *started["children"]])
+
+
+async def test_what_a_worker_had_started_ends_when_it_drains(rig: Rig) -> None:
+    async with supervised(rig):
+        started = (await rig.run("spawn")).outputs
+    await gone([started["pid"], *started["children"]], within_s=1)
+
+
+@pytest.mark.slow
+async def test_a_hung_thread_delays_the_end_by_a_moment(rig: Rig) -> None:
+    async with supervised(rig, drain_s=20):
+        assert isinstance(await rig.run("block", timeout_ms=300), StepTimedOut)
+        began = time.monotonic()
+    assert since(began) < 6
+
+
+async def test_a_silent_machines_tasks_are_given_back_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three supervisors, two of them with the pool; the one that falls silent had told what its worker held."""
+    monkeypatch.setattr(neighbours, "SILENT_S", 0.6)
+    monkeypatch.setattr(neighbours, "HEARTBEAT_S", 0.25)
+    given: list[tuple[str, str]] = []
+    claims = [WorkerClaims(worker="w", pool=rig.pool, receipts=("one", "two"))]
+
+    class Giving(NatsBus):
+        async def give_back(self, receipt: str) -> None:
+            given.append((self.name, receipt))
+            rig.changed()
+
+    async with Giving(rig.url, name="a") as a, Giving(rig.url, name="b") as b, Giving(rig.url, name="0") as other:
+        group = anyio.create_task_group()
+        async with group:
+            await group.start(Neighbours(a, "a", [rig.pool], lambda: []).run)
+            await group.start(Neighbours(b, "b", [rig.pool], lambda: []).run)
+            await group.start(Neighbours(other, "0", ["another"], lambda: []).run)
+            async with NatsBus(rig.url, name="hangs") as silent, anyio.create_task_group() as hanging:
+                await hanging.start(Neighbours(silent, "c", [rig.pool], lambda: claims).run)
+                await anyio.sleep(0.5)
+                assert not given
+                monkeypatch.setattr(silent, "publish", _nothing)  # cut off, and not told of it
+                await rig.until(lambda: len(given) == 2)
+                assert given == [("a", "one"), ("a", "two")]
+                hanging.cancel_scope.cancel()
+            group.cancel_scope.cancel()
+    assert len(given) == 2
+
+
+async def test_whoever_leaves_is_not_taken_for_silent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "SILENT_S", 0.4)
+    given: list[str] = []
+
+    class Giving(NatsBus):
+        async def give_back(self, receipt: str) -> None:
+            given.append(receipt)
+
+    claims = [WorkerClaims(worker="w", pool=rig.pool, receipts=("one",))]
+    async with Giving(rig.url, name="a") as a, NatsBus(rig.url) as b, anyio.create_task_group() as group:
+        await group.start(Neighbours(a, "a", [rig.pool], lambda: []).run)
+        async with anyio.create_task_group() as leaving:
+            await leaving.start(Neighbours(b, "b", [rig.pool], lambda: claims).run)
+            await anyio.sleep(0.3)
+            leaving.cancel_scope.cancel()
+        await anyio.sleep(0.8)
+        group.cancel_scope.cancel()
+    assert not given
+
+
+async def _nothing(*_: object, **__: object) -> None:
+    pass
+
+
+@pytest.mark.slow
+async def test_a_machine_that_hangs_loses_its_tasks_within_three_heartbeats(rig: Rig) -> None:
+    """Its supervisor and its worker are stopped, and come back when somebody else has begun its task."""
+    from .test_supervisor import supervising
+
+    with supervising(rig, spec(rig)) as other:
+        async with Holds(rig).watching() as holds:
+            task = rig.task("hold", {"tell": holds.subject})
+            await rig.send(task)
+            (worker,) = await holds.until(1)
+            async with supervised(rig):
+                await anyio.sleep(1)  # what the worker holds is told
+                stopped = [other.pid, worker]
+                for pid in stopped:
+                    os.kill(pid, signal.SIGSTOP)
+                try:
+                    began = time.monotonic()
+                    await holds.until(2, within_s=10)
+                    assert since(began) < 3.5  # three of a worker's, and something for a busy machine
+                    await holds.let_go(1)
+                    assert isinstance(await rig.outcome(task), StepSucceeded)
+                finally:
+                    for pid in stopped:
+                        os.kill(pid, signal.SIGCONT)
+                await holds.let_go(0)
+                await rig.until(lambda: any(said.late == 1 and said.pid == worker for said in rig.presences))
