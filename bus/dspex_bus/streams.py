@@ -19,6 +19,7 @@ PIPELINES = "dspex_pipelines"
 CACHE = "dspex_cache"
 OBJECTS = "dspex_objects"
 PROGRAMS = "dspex_programs"
+TEMPLATES = "dspex_templates"
 SCHEDULES = "dspex_schedules"
 THREADS = "dspex_threads"
 TENANTS = "dspex_tenants"
@@ -92,6 +93,7 @@ def buckets(*, replicas: int = 1) -> list[BucketSpec]:
         BucketSpec(name=LIVE, replicas=replicas),
         BucketSpec(name=PIPELINES, replicas=replicas),
         BucketSpec(name=PROGRAMS, replicas=replicas),
+        BucketSpec(name=TEMPLATES, replicas=replicas),
         BucketSpec(name=SCHEDULES, replicas=replicas),
         BucketSpec(name=THREADS, ttl=True, replicas=replicas),
         BucketSpec(name=TENANTS, replicas=replicas),

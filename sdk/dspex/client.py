@@ -44,6 +44,7 @@ from dspex_bus.wire import (
     error_info,
 )
 from dspex_services.programs import ProgramStore
+from dspex_services.templates import TemplateStore
 from dspex_services.tenants import TenantStore
 
 from ._feed import TokenEvent
@@ -93,6 +94,11 @@ class Client:
     def programs(self) -> ProgramStore:
         """Stored programs: versions, tags, promotion."""
         return ProgramStore(self.bus)
+
+    @cached_property
+    def templates(self) -> TemplateStore:
+        """Stored templates and their versions."""
+        return TemplateStore(self.bus)
 
     @cached_property
     def tenants(self) -> TenantStore:

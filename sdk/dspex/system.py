@@ -38,7 +38,8 @@ _SLOTS = {"native": 64, "dspy": 8}
 class SystemOptions:
     """``native`` and ``dspy`` are numbers of workers; ``modules`` are the user's DSPy modules, served beside DSPy's.
     ``pools`` are the user's own, besides the built-in ones. ``data_dir`` None: the server's data goes with it.
-    ``documents`` is the folder that the search handlers may read; None: the working directory."""
+    ``documents`` is the folder that the search handlers may read; None: the working directory. ``templates`` is the one
+    with files of templates; None: there are none."""
 
     native: int = 1
     dspy: int = 1
@@ -48,6 +49,7 @@ class SystemOptions:
     port: int = 0
     sync_always: bool = False
     documents: Path | None = None
+    templates: Path | None = None
     retention_s: float = 7 * 86_400.0
 
 
@@ -171,6 +173,8 @@ def _pools(options: SystemOptions, model: Model) -> list[PoolSpec]:
     environment = dict(model.environment)
     if options.documents:
         environment["DSPEX_DOCUMENTS"] = str(options.documents.resolve())
+    if options.templates:
+        environment["DSPEX_TEMPLATES"] = str(options.templates.resolve())
     if options.modules and not options.dspy:
         raise InvalidRequest("your DSPy modules need workers of the pool dspy, and it is to have none")
     sizes = {"native": options.native, "dspy": options.dspy}

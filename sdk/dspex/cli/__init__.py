@@ -31,6 +31,7 @@ COMMANDS = {
     "dead": "dspex.cli.dead:dead",
     "cache": "dspex.cli.cache:cache",
     "programs": "dspex.cli.programs:programs",
+    "templates": "dspex.cli.templates:templates",
     "evaluate": "dspex.cli.evaluate:evaluate_",
     "dataset": "dspex.cli.dataset:dataset",
     "tenants": "dspex.cli.tenants:tenants",

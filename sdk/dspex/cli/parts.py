@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,7 +12,7 @@ import click
 from dspex_bus.process import settle
 
 from .._connecting import server_url
-from .shell import asynchronous, json_option, retention_option, say_ready, server_option
+from .shell import asynchronous, json_option, retention_option, say_ready, server_option, templates_option
 
 if TYPE_CHECKING:
     from dspex_services.supervisor import PoolSpec
@@ -57,6 +58,7 @@ async def serve(
 @click.option("--size", type=click.IntRange(1), help="Worker processes; default 1 for native, 4 for dspy.")
 @click.option("--slots", type=click.IntRange(1), help="Tasks a worker runs at once.")
 @click.option("--module", "modules", multiple=True, metavar="MODULE:CLASS", help="Your own DSPy modules (pool dspy).")
+@templates_option
 @click.option("--offline", is_flag=True, help="Without a model, answer with the offline LM instead of an error.")
 @server_option
 @json_option
@@ -66,6 +68,7 @@ async def pool(
     size: int | None,
     slots: int | None,
     modules: tuple[str, ...],
+    templates: Path | None,
     offline: bool,
     server: str | None,
     as_json: bool,
@@ -78,6 +81,8 @@ async def pool(
     from ..system import NO_MODEL_NOTE, OFFLINE_NOTE, built_in_pool, in_environment, model_or_offline, named_model
 
     spec = built_in_pool(name, size=size, slots=slots, modules=modules)
+    if templates:
+        spec = in_environment(spec, {"DSPEX_TEMPLATES": str(templates)})
     if not offline:
         if named_model() is None:
             click.secho(NO_MODEL_NOTE, fg="yellow", err=True)

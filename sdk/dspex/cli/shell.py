@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -46,6 +47,13 @@ retention_option = click.option(
     default=7.0,
     show_default=True,
     help="How long a session's journal is kept after its end.",
+)
+
+
+templates_option = click.option(
+    "--templates",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    help="The folder of templates that steps may name as files; default: none.",
 )
 
 

@@ -10,7 +10,7 @@ import click
 from dspex_bus.process import settle
 
 from .._connecting import DEFAULT_SERVER
-from .shell import asynchronous, json_option, out, retention_option, say_ready
+from .shell import asynchronous, json_option, out, retention_option, say_ready, templates_option
 
 
 @click.command(short_help="Start server, router and pools on this machine.")
@@ -31,6 +31,7 @@ from .shell import asynchronous, json_option, out, retention_option, say_ready
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The folder that searches may read; default: this one.",
 )
+@templates_option
 @click.option(
     "--sync-always", is_flag=True, help="Sync every write to disk: survives power loss, costs twice the time."
 )
@@ -45,6 +46,7 @@ async def up(
     handlers: tuple[str, ...],
     modules: tuple[str, ...],
     documents: Path | None,
+    templates: Path | None,
     sync_always: bool,
     retention_days: float,
     as_json: bool,
@@ -70,6 +72,7 @@ async def up(
         port=port,
         sync_always=sync_always,
         documents=documents,
+        templates=templates,
         retention_s=86_400 * retention_days,
     )
     if not as_json:

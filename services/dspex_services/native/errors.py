@@ -2,8 +2,10 @@
 
     InvalidRequest
     ├── UnsupportedNatively   the signature needs DSPy: use ``implementation="dspy"``, or ``"auto"``
-    ├── TemplateError         the template does not compile; ``line`` says where
-    └── TemplateFailed        the template does not render with these values
+    ├── TemplateError         the template does not compile; ``line`` and ``column`` say where
+    │   └── TemplateFailed    the template does not render with these values
+    ├── TemplateNotAllowed    the file lies outside of the operator's folder of templates
+    └── TemplatesNotConfigured  the operator has named no such folder
     DspexError
     └── ReplyError            the model's reply is not what the prompt asked for; another try may be
 
@@ -73,19 +75,40 @@ class UnsupportedNatively(InvalidRequest):
 
 
 class TemplateError(InvalidRequest):
-    """``line`` is the line of the template, from 1, or None when the whole of it is at fault."""
+    """``line`` and ``column``, from 1, say where in the template, or are None where that is not known. ``name`` is the
+    file's or the stored template's, '' for one in the request."""
 
     code = "invalid_template"
 
-    def __init__(self, reason: str, *, line: int | None = None) -> None:
-        where = f"line {line}: " if line else ""
-        super().__init__(f"the template is wrong: {where}{reason}", details={"reason": reason, "line": line})
+    def __init__(self, reason: str, *, line: int | None = None, column: int | None = None, name: str = "") -> None:
+        place = [f"line {line}"] if line else []
+        place += [f"column {column}"] if column else []
+        where = f"{', '.join(place)}: " if place else ""
+        which = f"the template {name}" if name else "the template"
+        super().__init__(
+            f"{which} is wrong: {where}{reason}",
+            details={"reason": reason, "line": line, "column": column, "template": name},
+        )
 
     @property
     def line(self) -> int | None:
         value = self.details["line"]
         return None if value is None else int(value)
 
+    @property
+    def column(self) -> int | None:
+        value = self.details.get("column")
+        return None if value is None else int(value)
+
 
 class TemplateFailed(TemplateError):
     code = "template_failed"
+
+
+class TemplateNotAllowed(InvalidRequest):
+    code = "template_not_allowed"
+    status = 403
+
+
+class TemplatesNotConfigured(InvalidRequest):
+    code = "templates_not_configured"

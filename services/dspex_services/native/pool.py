@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from dspex_bus.errors import InvalidRequest
 from dspex_bus.signatures import read_signature, to_data
 
 from ..cache import Made, key
@@ -25,7 +24,7 @@ from .retrieval import Passage
 from .retrieval.library import Library
 from .retrieval.services import SearchClient
 from .searching import searches
-from .template import compile_template
+from .templating import templates
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,15 +124,7 @@ def native_handlers(models: Models | None = None) -> Handlers:
     handlers.on_close(clients.close)
     handlers.include(searches(library, SearchClient()))
     handlers.include(rag(models, library))
-
-    @handlers.handler("template")
-    def template(values: dict[str, Any]) -> dict[str, str]:
-        """Render the Jinja template in ``template`` with the fields of the context, as ``text``."""
-        fields = dict(values)
-        source = fields.pop("template", None)
-        if not isinstance(source, str):
-            raise InvalidRequest("template: the constant 'template' must be a text", code="invalid_input")
-        return {"text": compile_template(source).render(fields)}
+    handlers.include(templates())
 
     @handlers.handler("cache")
     async def cache(request: Kept, step: Step) -> Cached:

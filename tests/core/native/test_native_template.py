@@ -87,3 +87,24 @@ def test_an_error_that_travelled_keeps_its_line() -> None:
     back = error_from(error_info(caught.value))
     assert isinstance(back, TemplateFailed)
     assert back.line == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "column"),
+    [
+        ("{{ x", 1, 4),
+        ("a\nb {{ x y }}", 2, 8),
+        ("{% set y = x %}\n  {{ x | nofilter }}", 2, 10),
+        ("one\r\ntwo {{ ) }}", 2, 8),
+        ("a {{ x ? y }}", 1, 8),
+        ("  {%- set = 3 %}", 1, 11),
+        ("x\n   {%- endfor %}", 2, 8),
+        ("{# never\nclosed", 1, 3),
+        ("üñ {{ 'a' + }}", 1, 13),
+        ("{% block a %}{% endblock %}\n{% block a %}{% endblock %}", 2, 4),
+    ],
+)
+def test_what_does_not_compile_says_the_column(source: str, line: int, column: int) -> None:
+    with pytest.raises(TemplateError, match=f"line {line}, column {column}: ") as caught:
+        compile_template(source)
+    assert (caught.value.line, caught.value.column) == (line, column)
