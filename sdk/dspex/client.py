@@ -46,6 +46,7 @@ from dspex_bus.wire import (
 from dspex_services.programs import ProgramStore
 from dspex_services.templates import TemplateStore
 from dspex_services.tenants import TenantStore
+from dspex_services.threads import ThreadStore
 
 from ._feed import TokenEvent
 from .options import RunOptions
@@ -104,6 +105,11 @@ class Client:
     def tenants(self) -> TenantStore:
         """What tenants may use together, and what they have used."""
         return TenantStore(self.bus)
+
+    @cached_property
+    def threads(self) -> ThreadStore:
+        """Conversations that runs of a ``thread`` go on with."""
+        return ThreadStore(self.bus)
 
     # --- operations: one answer, nothing stored ---
 

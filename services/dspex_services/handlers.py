@@ -22,6 +22,7 @@ from .cache import Cache
 from .errors import InvalidInput, InvalidOutput, SetupError
 from .streaming import Tokens
 from .tenants import Tenants
+from .threads import Conversation
 
 logger = logging.getLogger("dspex.worker")
 
@@ -37,7 +38,8 @@ class Step:
     ``inputs`` are the context's fields that the step reads, ``options`` its constants. ``remaining_s`` is the time
     left. ``cache`` is the worker's. ``program`` is the digest of the stored program that ran. ``budget`` is the run's,
     ``used`` what the run had used of it before this attempt; ``tenant`` is who the run is for. ``tokens`` is where the
-    model's tokens are said, None where nobody asked for them."""
+    model's tokens are said, None where nobody asked for them. ``conversation`` is there for a step with
+    ``remember``."""
 
     session: str
     node: str
@@ -58,6 +60,7 @@ class Step:
     tenant: str = ""
     tenants: Tenants | None = None
     tokens: Tokens | None = None
+    conversation: Conversation | None = None
 
     @property
     def remaining_s(self) -> float:

@@ -30,6 +30,7 @@ COMMANDS = {
     "pools": "dspex.cli.show:pools",
     "dead": "dspex.cli.dead:dead",
     "cache": "dspex.cli.cache:cache",
+    "threads": "dspex.cli.threads:threads",
     "programs": "dspex.cli.programs:programs",
     "templates": "dspex.cli.templates:templates",
     "evaluate": "dspex.cli.evaluate:evaluate_",

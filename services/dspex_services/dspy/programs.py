@@ -21,6 +21,7 @@ from .loading import Loader, apply
 from .metering import Halted, Meter
 from .model import Models
 from .options import ModelOptions, ModuleOptions, UserOptions
+from .remembering import said, with_history
 from .sandbox import sandbox_factory
 from .signatures import dspy_signature
 from .telling import Telling
@@ -121,15 +122,20 @@ class Programs:
         engine = self.models.engine
         if engine.cache is None:
             engine.cache = step.cache
+        if step.conversation is not None:
+            values = with_history(module, values, await step.conversation.history())
         try:
             calling = Calling(ttl=options.cache, program=step.program, meter=meter, telling=telling)
             with context, translated(), engine.calling(calling):
-                return self._answered(await self._call(module, values, step), meter)
+                prediction = self._answered(await self._call(module, values, step), meter)
         except Halted as halted:
             raise halted.error from halted
         finally:
             meter.stop()
             step.record_usage(meter.usage())
+        if step.conversation is not None:
+            await step.conversation.remember(inputs, said(plain(prediction)))
+        return prediction
 
     def _answered(self, prediction: Any, meter: Meter) -> Any:
         # Modules that try several times swallow what went wrong and answer with nothing.

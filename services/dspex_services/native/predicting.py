@@ -78,10 +78,15 @@ async def predict(models: Models, options: PredictOptions, step: Step, *, reason
         call = step.tokens.call(layout, signature.output_names) if step.tokens is not None else None
         return await ask(client, request, step, cache=options.cache, program=signature.digest, call=call)
 
-    asking = _Asking(signature, values, options.demos, say)
+    turns = None if step.conversation is None else await step.conversation.history()
+    asking = _Asking(signature, values, options.demos, turns, say)
     if not options.assert_ and options.tries in (None, 1):
-        return (await asking.once("chat", [])).outputs
-    return await _until_it_holds(asking, options)
+        outputs = (await asking.once("chat", [])).outputs
+    else:
+        outputs = await _until_it_holds(asking, options)
+    if step.conversation is not None:
+        await step.conversation.remember(step.inputs, outputs)
+    return outputs
 
 
 def _schema(signature: Signature, config: LMConfig) -> dict[str, Any] | None:
@@ -97,24 +102,35 @@ def _schema(signature: Signature, config: LMConfig) -> dict[str, Any] | None:
 class _Asking:
     """One prediction's questions."""
 
-    def __init__(self, signature: Signature, values: dict[str, Any], demos: list[dict[str, Any]], say: Say) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        values: dict[str, Any],
+        demos: list[dict[str, Any]],
+        turns: list[dict[str, Any]] | None,
+        say: Say,
+    ) -> None:
         self.signature = signature
         self.values = values
         self._demos = demos
+        self._turns = turns
         self._say = say
 
     async def once(self, layout: Layout, told: list[dict[str, Any]], *, lenient: bool = True) -> Answer:
         """``told`` are the turns after the first question. What is not in the chat layout is asked for in JSON; without
         ``lenient``, only where fields are missing and not where they are wrong. Raises ReplyError."""
         if layout == "chat":
-            reply = await self._say(chat_messages(self.signature, self.values, self._demos) + told, "chat")
+            reply = await self._say(self._messages(chat_messages) + told, "chat")
             try:
                 return Answer("chat", reply.text, parse_chat_reply(self.signature, reply.text))
             except ReplyError as error:
                 if not lenient and not error.missing:
                     raise
-        reply = await self._say(json_messages(self.signature, self.values, self._demos) + told, "json")
+        reply = await self._say(self._messages(json_messages) + told, "json")
         return Answer("json", reply.text, parse_json_reply(self.signature, reply.text))
+
+    def _messages(self, layout: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        return layout(self.signature, self.values, self._demos, self._turns)
 
     def request(self, layout: Layout) -> str:
         return chat_request(self.signature) if layout == "chat" else json_request(self.signature)

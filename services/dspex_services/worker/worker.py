@@ -20,6 +20,7 @@ from dspex_bus.wire import Progress, StepFailed, StepOutcome, Task, Unwanted, de
 from ..cache import Cache
 from ..handlers import Handlers, Step
 from ..tenants import Tenants
+from ..threads import Conversation
 from .attempt import Abandoned, Attempt
 from .cache import StepCache
 from .claims import Claims
@@ -169,7 +170,7 @@ class Worker:
             return StepFailed(error=error_info(error), worker=self.config.name), None
         attempt = Attempt(task, handler, self.config.name, self._threads)
         run = partial(self._watched, attempt)
-        outcome = await (self._kept.outcome(task, run) if task.cache_ms else run())
+        outcome = await (self._kept.outcome(task, run) if task.cache_ms and not task.thread else run())
         return outcome, attempt
 
     def overdue(self, longer_than_s: float) -> list[Task]:
@@ -217,6 +218,7 @@ class Worker:
             tenant=task.tenant,
             tenants=self._tenants,
             tokens=self.streams.of(task),
+            conversation=Conversation(self.bus, task.thread, task.session, task.node) if task.thread else None,
         )
 
     def _say_soon(self, attempt: Attempt) -> None:

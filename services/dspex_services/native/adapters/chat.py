@@ -20,6 +20,7 @@ from .layout import (
     placeholder,
     require_native,
     requirement,
+    with_history,
 )
 from .reply import completed, readers
 from .text import show
@@ -29,14 +30,21 @@ _HEADER = re.compile(r"^[^\S\n]*\[\[ ## (\w+) ## \]\][^\S\n]*([^\n]*)", re.MULTI
 
 
 def chat_messages(
-    signature: Signature, inputs: Mapping[str, Any], demos: Sequence[Mapping[str, Any]] = ()
+    signature: Signature,
+    inputs: Mapping[str, Any],
+    demos: Sequence[Mapping[str, Any]] = (),
+    turns: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Message]:
     """The messages DSPy's ChatAdapter would send, as dicts of ``role`` and ``content``.
 
     Inputs that are not there are left out, as in DSPy; validate them before. A demo maps field names to values, and
-    one without any input or any output is dropped. Raises UnsupportedNatively.
+    one without any input or any output is dropped. ``turns`` are those of a conversation, as DSPy's History holds
+    them; None where there is none. Raises UnsupportedNatively.
     """
-    return messages(_prompt(signature), _answer, inputs, demos)
+    require_native(signature)
+    if turns is None:
+        return messages(_prompt(signature), _answer, inputs, demos)
+    return messages(_prompt(with_history(signature)), _answer, inputs, demos, turns)
 
 
 def chat_request(signature: Signature) -> str:
@@ -71,7 +79,6 @@ def _sections(text: str) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1024)
 def _prompt(signature: Signature) -> Prompt:
-    require_native(signature)
     fields = [
         *(f"[[ ## {field.name} ## ]]\n{placeholder(field, output=False)}" for field in signature.inputs),
         *(f"[[ ## {field.name} ## ]]\n{placeholder(field, output=True)}" for field in signature.outputs),

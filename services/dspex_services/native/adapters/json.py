@@ -20,16 +20,23 @@ from .layout import (
     placeholder,
     require_native,
     requirement,
+    with_history,
 )
 from .reply import completed, from_json, typed_readers
 from .text import indented_json
 
 
 def json_messages(
-    signature: Signature, inputs: Mapping[str, Any], demos: Sequence[Mapping[str, Any]] = ()
+    signature: Signature,
+    inputs: Mapping[str, Any],
+    demos: Sequence[Mapping[str, Any]] = (),
+    turns: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Message]:
     """Like :func:`.chat.chat_messages`, in the layout of DSPy's JSONAdapter."""
-    return messages(_prompt(signature), _answer, inputs, demos)
+    require_native(signature)
+    if turns is None:
+        return messages(_prompt(signature), _answer, inputs, demos)
+    return messages(_prompt(with_history(signature)), _answer, inputs, demos, turns)
 
 
 def json_request(signature: Signature) -> str:
@@ -74,7 +81,6 @@ def _object_in(text: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _prompt(signature: Signature) -> Prompt:
-    require_native(signature)
     inputs = "\n\n".join(f"[[ ## {f.name} ## ]]\n{placeholder(f, output=False)}" for f in signature.inputs)
     outputs = indented_json({field.name: placeholder(field, output=True) for field in signature.outputs})
     structure = "\n\n".join(

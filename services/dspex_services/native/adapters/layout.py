@@ -6,6 +6,7 @@ import inspect
 import json
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -13,6 +14,8 @@ import msgspec
 from dspex_bus.signatures import Field, Signature, json_schema, limits_text
 from dspex_bus.signatures import types as t
 
+from ...errors import InvalidInput
+from ...threads import HISTORY
 from ..errors import UnsupportedNatively
 from .text import show
 
@@ -55,16 +58,35 @@ def require_native(signature: Signature) -> None:
 
 
 def messages(
-    prompt: Prompt, answer: Answer, inputs: Mapping[str, Any], demos: Sequence[Mapping[str, Any]]
+    prompt: Prompt,
+    answer: Answer,
+    inputs: Mapping[str, Any],
+    demos: Sequence[Mapping[str, Any]],
+    turns: Sequence[Mapping[str, Any]] = (),
 ) -> list[Message]:
-    """System, then the demos (incomplete ones first, as DSPy orders them), then the request."""
+    """System, then the demos (incomplete ones first, as DSPy orders them), the turns before, and the request."""
     made = [{"role": "system", "content": prompt.system}]
     if demos:
         _add_demos(made, prompt, answer, demos)
-    parts = _shown(prompt.inputs, inputs)
-    parts.append(prompt.request)
-    made.append({"role": "user", "content": "\n\n".join(parts).strip()})
+    for turn in turns:
+        if any(column.name in turn for column in prompt.inputs):
+            made.append({"role": "user", "content": _request(prompt, turn)})
+        made.append({"role": "assistant", "content": answer(prompt, turn, None)})
+    made.append({"role": "user", "content": _request(prompt, inputs)})
     return made
+
+
+def _request(prompt: Prompt, values: Mapping[str, Any]) -> str:
+    return "\n\n".join([*_shown(prompt.inputs, values), prompt.request]).strip()
+
+
+@lru_cache(maxsize=1024)
+def with_history(signature: Signature) -> Signature:
+    """The signature with the input that stands for the turns before, for a prompt to name it."""
+    if HISTORY in (*signature.input_names, *signature.output_names):
+        raise InvalidInput(f"a step that remembers needs no field {HISTORY!r} in its signature")
+    history = Field(HISTORY, t.Foreign("dspy.History"))
+    return Signature((*signature.inputs, history), signature.outputs, signature.instructions)
 
 
 def _shown(fields: tuple[Column, ...], values: Mapping[str, Any]) -> list[str]:
@@ -141,6 +163,8 @@ def type_name(kind: t.Type) -> str:
             return f"Annotated[{', '.join([type_name(base), *map(_limit_name, limits)])}]"
         case t.Record(name=name):
             return name
+        case t.Foreign(name=name):
+            return name.rsplit(".", 1)[-1]
     raise UnsupportedNatively([str(kind)])
 
 
