@@ -1,5 +1,5 @@
-"""Write the parts of the docs that are made from the code: the messages in protocol.md, the pipeline's JSON Schema, and
-what of DSPy is supported.
+"""Write the parts of the docs that are made from the code: the messages in protocol.md, the pipeline's JSON Schema,
+what of DSPy is supported, and what the execution router chooses.
 
 python docs/generate.py            write them
 python docs/generate.py --check    fail, naming the file, if one is not what the code says
@@ -16,9 +16,13 @@ from typing import Any
 import msgspec
 
 from dspex_bus import wire
+from dspex_router.plan import OPERATIONS
 
 DOCS = Path(__file__).parent
 DSPY_MARKER = "<!-- generated from the pool's own handlers by docs/generate.py: edit those, then run `make docs` -->\n"
+CHOOSING_MARKER = (
+    "<!-- generated from the execution router's table by docs/generate.py: edit that, then run `make docs` -->\n"
+)
 MARKER = "<!-- generated from the wire types by docs/generate.py: edit those, then run `make docs` -->\n"
 
 SECTIONS = {
@@ -168,6 +172,19 @@ def dspy_page() -> str:
     return f"{prose}{DSPY_MARKER}\n{table()}\n"
 
 
+def choosing_page() -> str:
+    prose = (DOCS / "choosing.md").read_text("utf-8").partition(CHOOSING_MARKER)[0]
+    return f"{prose}{CHOOSING_MARKER}\n{choices()}"
+
+
+def choices() -> str:
+    lines = ["| operation | `auto` takes | because | DSPy's form | take that for |", "|---|---|---|---|---|"]
+    for name, entry in OPERATIONS.items():
+        dspy = f"`{entry.dspy}`" if entry.dspy else ""
+        lines.append(f"| `{name}` | {'native' if entry.native else 'DSPy'} | {entry.why} | {dspy} | {entry.when} |")
+    return "\n".join(lines) + "\n"
+
+
 def generated() -> dict[Path, str]:
     protocol = DOCS / "protocol.md"
     prose = protocol.read_text("utf-8").partition(MARKER)[0]
@@ -175,6 +192,7 @@ def generated() -> dict[Path, str]:
         protocol: f"{prose}{MARKER}\n{messages()}",
         DOCS / "pipeline.schema.json": pipeline_schema(),
         DOCS / "dspy.md": dspy_page(),
+        DOCS / "choosing.md": choosing_page(),
     }
 
 

@@ -16,28 +16,49 @@ DSPY_POOL = "dspy"
 
 
 class Operation(NamedTuple):
-    """The handler of each implementation, None where there is none, and why ``auto`` chooses as it does."""
+    """The handler of each implementation, None where there is none; why ``auto`` chooses as it does; and ``when`` the
+    other one is to be asked for. docs/choosing.md shows the table."""
 
     native: str | None
     dspy: str | None
     why: str
+    when: str = ""
 
+
+_OPTIMIZED = (
+    "the state that an optimizer made (`program`), another adapter, or DSPy's own types (images, tools, history)"
+)
 
 OPERATIONS: dict[str, Operation] = {
     "signature": Operation("signature", None, "parsing: no model, no DSPy"),
     "compile_signature": Operation("compile_signature", None, "parsing: no model, no DSPy"),
     "template": Operation("template", None, "string manipulation"),
     "parse_reply": Operation("parse_reply", None, "text processing"),
-    "predict": Operation("predict", "dspy.Predict", "one direct call: native costs a fraction"),
-    "chain_of_thought": Operation("chain_of_thought", "dspy.ChainOfThought", "one direct call with a reasoning field"),
+    "predict": Operation("predict", "dspy.Predict", "one direct call: native costs a fraction", _OPTIMIZED),
+    "chain_of_thought": Operation(
+        "chain_of_thought",
+        "dspy.ChainOfThought",
+        "one direct call with a reasoning field",
+        f"{_OPTIMIZED}; several chains compared are `dspy.MultiChainComparison`",
+    ),
     "lm": Operation("lm", None, "one direct call, without a signature"),
-    "rag": Operation("rag", "dspy.RAG", "a search and one direct call"),
+    "rag": Operation(
+        "rag",
+        "dspy.RAG",
+        "a search and one direct call",
+        f"{_OPTIMIZED}; searches that depend on what was found are steps of a pipeline, or `dspy.ReAct`",
+    ),
     "react": Operation(None, "dspy.ReAct", "an agent loop: DSPy's own"),
     "cache": Operation("cache", None, "a key-value bucket"),
-    "vector_search": Operation("vector_search", None, "an index over a folder"),
-    "keyword_search": Operation("keyword_search", None, "an index over a folder"),
-    "hybrid_search": Operation("hybrid_search", None, "two indexes over a folder"),
-    "colbert_search": Operation("colbert_search", "dspy.ColBERTv2", "ColBERTv2's protocol is one request"),
+    "vector_search": Operation("vector_search", None, "an index over documents"),
+    "keyword_search": Operation("keyword_search", None, "an index over documents"),
+    "hybrid_search": Operation("hybrid_search", None, "two indexes over documents"),
+    "colbert_search": Operation(
+        "colbert_search",
+        "dspy.ColBERTv2",
+        "asking a ColBERTv2 server is one request",
+        "a server's raw `hits` are wanted besides the passages",
+    ),
     "web_search": Operation("web_search", None, "one request to a provider"),
     "merge_passages": Operation("merge_passages", None, "sorting"),
     "chunk": Operation("chunk", None, "string manipulation"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,13 +90,26 @@ def test_refusal(
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_runs_where_its_pools_do(operation: str) -> None:
-    native, dspy, _ = OPERATIONS[operation]
+    native, dspy, why, when = OPERATIONS[operation]
+    assert why
+    assert bool(when) == (native is not None and dspy is not None), "where there is a choice, say when"
     everything = catalog(
         native=tuple(HandlerInfo(name=entry.native) for entry in OPERATIONS.values() if entry.native),
         dspy=tuple(HandlerInfo(name=entry.dspy) for entry in OPERATIONS.values() if entry.dspy),
     )
     choice = choose(operation, "auto", everything)
     assert (choice.handler, choice.pool) == ((native, "native") if native else (dspy, "dspy"))
+
+
+def test_the_page_shows_the_table() -> None:
+    script = Path(__file__).parents[3] / "docs" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate", script)
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert (script.parent / "choosing.md").read_text("utf-8") == generate.choosing_page(), "run: make docs"
+    assert all(f"| `{name}` |" in generate.choices() for name in OPERATIONS)
 
 
 def test_a_step_names_its_handler() -> None:

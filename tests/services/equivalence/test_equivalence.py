@@ -87,7 +87,7 @@ ALL = [pytest.param(case, id=f"{name} {case.operation}") for name, cases in CASE
 
 
 class Answered(NamedTuple):
-    """``told`` are the messages that the model got, call by call."""
+    """``told`` is what the model got, call by call."""
 
     outputs: dict[str, Any]
     told: list[Any]
@@ -99,7 +99,7 @@ async def asked(world: World, case: Case, implementation: Any) -> Answered:
     made = await world.client.call(
         case.operation, constants=case.constants, inputs=case.inputs, implementation=implementation
     )
-    return Answered(dict(made), [body["messages"] for body in world.asked], made.implementation)
+    return Answered(dict(made), list(world.asked), made.implementation)
 
 
 @pytest.mark.parametrize("case", ALL)
