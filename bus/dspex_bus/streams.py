@@ -21,6 +21,7 @@ OBJECTS = "dspex_objects"
 PROGRAMS = "dspex_programs"
 TEMPLATES = "dspex_templates"
 SCHEDULES = "dspex_schedules"
+JOBS = "dspex_jobs"
 THREADS = "dspex_threads"
 TENANTS = "dspex_tenants"
 
@@ -95,6 +96,7 @@ def buckets(*, replicas: int = 1) -> list[BucketSpec]:
         BucketSpec(name=PROGRAMS, replicas=replicas),
         BucketSpec(name=TEMPLATES, replicas=replicas),
         BucketSpec(name=SCHEDULES, replicas=replicas),
+        BucketSpec(name=JOBS, ttl=True, replicas=replicas),
         BucketSpec(name=THREADS, ttl=True, replicas=replicas),
         BucketSpec(name=TENANTS, replicas=replicas),
         BucketSpec(name=CACHE, ttl=True, most_bytes=CACHE_BYTES, replicas=replicas),

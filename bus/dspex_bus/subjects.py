@@ -240,6 +240,11 @@ def progress(session: str, node: str, attempt: int) -> str:
     return f"{ROOT}.progress.{_ids(session, node)}.{attempt}"
 
 
+def served(id: str) -> str:
+    """Where a client answers for a function of its own while its job lives."""
+    return f"{ROOT}.served.{_ids(id)}"
+
+
 def session_progress(session: str) -> str:
     return f"{ROOT}.progress.{_ids(session)}.>"
 

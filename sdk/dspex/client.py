@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from dspex_services.evaluation.datasets import Dataset, DataSource
 
     from .evaluating import Evaluation, Target
+    from .optimizing import OptimizationJob, Optimized
 
 T = TypeVar("T")
 
@@ -278,6 +279,27 @@ class Client:
         from .evaluating import evaluate
 
         return await evaluate(self, target, dataset, **options)
+
+    # --- optimizing ---
+
+    async def optimize(self, module: Any, trainset: DataSource | Dataset, **given: Any) -> Optimized:
+        """A better program by one of DSPy's optimizers, as a durable job: see :func:`dspex.optimizing.start` for what
+        it takes, and ``on_progress``."""
+        from .optimizing import optimize
+
+        return await optimize(self, module, trainset, **given)
+
+    async def start_optimizing(self, module: Any, trainset: DataSource | Dataset, **given: Any) -> OptimizationJob:
+        """The same, without waiting for its end."""
+        from .optimizing import start
+
+        return await start(self, module, trainset, **given)
+
+    def optimization(self, session: str) -> OptimizationJob:
+        """A job started anywhere."""
+        from .optimizing import OptimizationJob
+
+        return OptimizationJob(self, self.session(session))
 
     # --- pipelines and pools ---
 

@@ -15,6 +15,7 @@ from typing import Any
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .client import Client, connect
+from .optimizing import OptimizationJob
 from .predictions import Predictor
 from .sessions import Session
 
@@ -26,11 +27,14 @@ def connect_sync(server: str | None = None, **options: Any) -> Iterator[Any]:
         yield Blocking(client, portal)
 
 
+_HANDLES = (Session, Predictor, OptimizationJob)
+
+
 class Blocking:
-    """Any asynchronous object of the SDK (client, session, predictor), with its coroutines run to their end and its
+    """Any asynchronous object of the SDK (client, session, predictor, optimization job), with its coroutines run to their end and its
     asynchronous iterators as plain ones."""
 
-    def __init__(self, target: Client | Session | Predictor, portal: BlockingPortal) -> None:
+    def __init__(self, target: Client | Session | Predictor | OptimizationJob, portal: BlockingPortal) -> None:
         self._target = target
         self._portal = portal
 
@@ -54,7 +58,7 @@ class Blocking:
                 made = self._portal.call(_await, made)
             if hasattr(made, "__aiter__"):
                 return self._iterate(made)
-            return Blocking(made, self._portal) if isinstance(made, Session | Predictor) else made
+            return Blocking(made, self._portal) if isinstance(made, _HANDLES) else made
 
         return wait
 

@@ -125,13 +125,15 @@ class Step:
 
 @dataclass(slots=True, frozen=True)
 class Handler:
-    """``convert`` makes the function's first argument of the task's fields; None hands it the mapping itself."""
+    """``convert`` makes the function's first argument of the task's fields; None hands it the mapping itself.
+    ``resumes``: it goes on from where a lost worker left it, and itself sees to it that it gets further."""
 
     info: HandlerInfo
     function: Callable[..., Any]
     asynchronous: bool
     takes_step: bool
     convert: Callable[[dict[str, Any]], Any] | None = None
+    resumes: bool = False
 
     def arguments(self, step: Step) -> tuple[Any, ...]:
         """What the function is called with. Constants win over the context. Raises InvalidInput naming the field."""
@@ -186,20 +188,23 @@ class Handlers:
         reads: Reads = "fields",
         implementation: Literal["native", "dspy"] = "native",
         adds: tuple[str, ...] = (),
+        resumes: bool = False,
     ) -> Callable[[F], F]:
         """Register a function under ``name``. With ``reads="signature"`` its input type describes the constants
-        alone, and the signature's fields are in ``step.inputs``; ``adds`` names outputs besides the signature's."""
+        alone, and the signature's fields are in ``step.inputs``; ``adds`` names outputs besides the signature's.
+        ``resumes``: however many workers are lost over a task, it is delivered again; the function goes on from where
+        it was, and gives up by itself where that leads nowhere."""
 
         def register(function: F) -> F:
             described = describe(name, function, reads=reads, implementation=implementation)
             if reads == "signature":
                 described = msgspec.structs.replace(described, outputs=adds)
-            self.add(function, described)
+            self.add(function, described, resumes=resumes)
             return function
 
         return register
 
-    def add(self, function: Callable[..., Any], info: HandlerInfo) -> None:
+    def add(self, function: Callable[..., Any], info: HandlerInfo, *, resumes: bool = False) -> None:
         """Register a function under a description of one's own."""
         if info.name in self._handlers:
             raise SetupError(f"two handlers are called {info.name!r}")
@@ -212,6 +217,7 @@ class Handlers:
             asynchronous=inspect.iscoroutinefunction(function),
             takes_step=len(parameters) > 1,
             convert=_converter(kind) if struct else None,
+            resumes=resumes,
         )
 
     def include(self, other: Handlers) -> None:
@@ -241,6 +247,9 @@ class Handlers:
                 f"this worker has no handler {name!r}; it has: {', '.join(sorted(self._handlers))}",
                 code="unknown_handler",
             ) from None
+
+    def resumes(self, name: str) -> bool:
+        return name in self._handlers and self._handlers[name].resumes
 
     def infos(self) -> tuple[HandlerInfo, ...]:
         return tuple(handler.info for handler in self._handlers.values())

@@ -40,12 +40,14 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Said on ``dspex.v1.progress.<session>.<node>.<attempt>``, not stored: the attempt runs, and how far it is."""
+    """Said on ``dspex.v1.progress.<session>.<node>.<attempt>``, not stored: the attempt runs, and how far it is.
+    ``details`` are the handler's own, such as an optimizer's scores."""
 
     worker: str
     started_ms: int
     note: str = ""
     fraction: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class Unwanted(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -36,4 +36,8 @@ def __getattr__(name: str) -> Handlers:
     # ``dspex_services.dspy:handlers`` is what a worker imports; the environment is read then and not before.
     if name == "handlers":
         return dspy_handlers(_programs())
+    if name == "optimizers":
+        from .optimizing import optimizing
+
+        return optimizing(_programs())
     raise AttributeError(name)

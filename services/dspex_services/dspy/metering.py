@@ -63,18 +63,23 @@ class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
 
     def count(self, reply: LMReply) -> None:
         """What the engine says of a call. From any thread."""
-        said = Usage(
-            calls=0 if reply.cached else 1,
-            saved_calls=1 if reply.cached else 0,
-            input_tokens=reply.usage.input_tokens,
-            output_tokens=reply.usage.output_tokens,
-            cached_tokens=reply.usage.cached_tokens,
-            model=self._model,
-            cost=reply.cost,
-        )
+        said = usage_of(reply, self._model)
         with self._lock:
             self._usage = said if self._usage is None else self._usage.plus(said)
 
     def usage(self) -> Usage | None:
         """The whole of it; None where no model was asked."""
         return self._usage
+
+
+def usage_of(reply: LMReply, model: str) -> Usage:
+    """What one call used; nothing where the reply had been kept."""
+    return Usage(
+        calls=0 if reply.cached else 1,
+        saved_calls=1 if reply.cached else 0,
+        input_tokens=reply.usage.input_tokens,
+        output_tokens=reply.usage.output_tokens,
+        cached_tokens=reply.usage.cached_tokens,
+        model=model,
+        cost=reply.cost,
+    )

@@ -11,6 +11,7 @@ from dspex_bus.wire import HandlerInfo
 from ..handlers import Handlers, Step
 from .agents import agents
 from .ensembles import ensembles
+from .forwarding import forwarding
 from .loading import apply
 from .modules import fields, import_object, is_module
 from .options import PredictOptions, ProgramOptions, UserOptions
@@ -24,7 +25,7 @@ from .values import plain
 def dspy_handlers(programs: Programs) -> Handlers:
     """DSPy's own modules and retrievers."""
     handlers = Handlers()
-    for make in (predictors, agents, ensembles, retrievers, rag, scoring):
+    for make in (predictors, agents, ensembles, retrievers, rag, scoring, forwarding):
         handlers.include(make(programs))
     handlers.on_close(programs.models.engine.aclose)
     return handlers

@@ -144,7 +144,7 @@ class Programs:
         return prediction
 
     async def _call(self, module: Any, inputs: dict[str, Any], step: Step) -> Any:
-        if _asynchronous(module):
+        if is_asynchronous(module):
             return await module.acall(**inputs)
         return await step.in_thread(lambda: module(**inputs))
 
@@ -188,7 +188,7 @@ def signature_of(module: Any) -> Any:
     return predictors[0].signature if len(predictors) == 1 else None
 
 
-def _asynchronous(module: Any) -> bool:
+def is_asynchronous(module: Any) -> bool:
     if isinstance(module, _THREADED):
         return False
     forward = getattr(module, "aforward", None)

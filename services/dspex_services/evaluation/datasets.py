@@ -13,22 +13,21 @@ import msgspec
 
 from dspex_bus.errors import InvalidRequest, SetupError
 
-_canonical = msgspec.json.Encoder(order="deterministic").encode
-
 Row = dict[str, Any]
 DataSource = str | Path | Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Examples by place. ``digest`` names their content: equal examples in the same order have the same."""
+    """Examples by place. ``digest`` names their content: equal examples in the same order have the same. The order of
+    an example's fields counts: prompts show it."""
 
     name: str
     rows: tuple[Row, ...]
 
     @property
     def digest(self) -> str:
-        return f"sha256:{hashlib.sha256(_canonical(self.rows)).hexdigest()}"
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(self.rows)).hexdigest()}"
 
     @property
     def fields(self) -> tuple[str, ...]:

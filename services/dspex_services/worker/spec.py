@@ -16,6 +16,7 @@ from ..handlers import Handlers
 
 NATIVE = "dspex_services.native:handlers"
 DSPY = "dspex_services.dspy:handlers"
+OPTIMIZE = "dspex_services.dspy:optimizers"
 
 
 class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):

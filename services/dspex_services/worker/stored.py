@@ -192,7 +192,7 @@ class StoredTasks:
             await self._worker.streams.settle(task, decode_outcome(filled.data, subject=slot))
             await self._done(held)
             return None
-        if delivery.deliveries >= MAX_DELIVERIES:
+        if delivery.deliveries >= MAX_DELIVERIES and not self._worker.handlers.resumes(task.handler):
             await self._lose(held, delivery, task)
             return None
         if self._worker.is_cancelled(task):

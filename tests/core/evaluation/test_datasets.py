@@ -14,7 +14,7 @@ ROWS = [{"question": "1 + 1?", "answer": "2"}, {"question": "Größe?", "answer"
 
 def test_every_format_gives_the_same_examples(tmp_path: Path) -> None:
     assert write_jsonl(ROWS, tmp_path / "a.jsonl") == 2
-    (tmp_path / "a.json").write_text('[{"answer": "2", "question": "1 + 1?"}, {"question": "Größe?", "answer": ""}]')
+    (tmp_path / "a.json").write_text('[{"question": "1 + 1?", "answer": "2"}, {"question": "Größe?", "answer": ""}]')
     (tmp_path / "a.csv").write_text('question,answer\n"1 + 1?",2\nGröße?,\n', encoding="utf-8-sig")
     found = [load_dataset(tmp_path / name) for name in ("a.jsonl", "a.json", "a.csv")]
     assert [list(one.rows) for one in found] == [ROWS] * 3

@@ -1,0 +1,88 @@
+"""Functions that stay here: workers ask for them over the bus, and nothing of them travels."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+
+from dspex_bus import Bus, Message, Subscription, subjects
+from dspex_bus.errors import DspexError
+from dspex_bus.wire import ErrorInfo, decode, encode, error_info
+from dspex_services.evaluation.metrics import as_score
+
+_AT_ONCE = 16
+
+
+def import_path(thing: Any) -> str | None:
+    """Where others can import a class or function from; None for a lambda, what is made inside a function, or what
+    ``__main__`` defines."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if not module or not name or module == "__main__" or not name.isidentifier():
+        return None
+    try:
+        return f"{module}:{name}" if getattr(importlib.import_module(module), name) is thing else None
+    except (ImportError, AttributeError):
+        return None
+
+
+class Fields(dict[str, Any]):
+    """An example or a prediction, by key and by attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Served:
+    """A metric that is called here. It gets the example and the prediction, and, if it takes three arguments, a trace
+    that says no more than whether there is one."""
+
+    def __init__(self, bus: Bus, function: Callable[..., Any], id: str) -> None:
+        self.subject = subjects.served(id)
+        self._bus = bus
+        self._function = function
+        self._room = _room(function)
+        self._limit = anyio.CapacityLimiter(_AT_ONCE)
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        self._subscription = await self._bus.subscribe(self.subject, self._on_call)
+
+    async def close(self) -> None:
+        if self._subscription is not None:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await self._subscription.close()
+
+    async def _on_call(self, message: Message) -> None:
+        try:
+            asked = decode(dict[str, Any], message.data, subject=message.subject)
+            score = await anyio.to_thread.run_sync(self._score, asked, limiter=self._limit)
+            await self._bus.publish(message.reply, encode(score))
+        except DspexError as error:
+            await self._refuse(message, error_info(error))
+        except Exception as error:  # the user's function: whatever it is, the job is told
+            await self._refuse(message, ErrorInfo(code="metric_failed", message=f"{type(error).__name__}: {error}"))
+
+    async def _refuse(self, message: Message, error: ErrorInfo) -> None:
+        headers = {"Nats-Service-Error-Code": "500", "Nats-Service-Error": error.code}
+        await self._bus.publish(message.reply, encode(error), headers=headers)
+
+    def _score(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        example = Fields(asked["example"])
+        arguments: tuple[Any, ...] = (example, Fields(asked["prediction"]), [] if asked.get("tracing") else None, asked.get("predictor"))
+        score = as_score(self._function(*arguments[: self._room]), getattr(self._function, "__name__", "the metric"))
+        return {"score": score.value, "feedback": score.feedback}
+
+
+def _room(function: Callable[..., Any]) -> int:
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 4
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return min(4, sum(parameter.kind in places for parameter in parameters))

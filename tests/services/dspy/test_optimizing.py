@@ -1,0 +1,149 @@
+"""Optimizers as jobs: equal to plain DSPy, stopped with their best, started again for free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import dspy
+import msgspec
+import pytest
+from dspy_system import System
+
+from dspex_bus import Message, subjects
+from dspex_bus.wire import Progress, decode
+from dspex_services.dspy.model import Models
+from dspex_services.dspy.optimizing import optimizing
+from dspex_services.dspy.programs import Programs
+from dspex_services.evaluation.builtin import normalized
+from dspex_services.evaluation.datasets import load_dataset
+from dspex_services.evaluation.metrics import metric_spec
+from dspex_services.evaluation.stored import keep_dataset
+from dspex_services.optimizing import Job, JobProgress, ModuleSpec, Records, job_definition, number_of_trials
+
+pytestmark = pytest.mark.anyio
+
+PEOPLE = ["Ada Lovelace", "Kurt Goedel", "Emmy Noether", "Alan Turing", "Grace Hopper", "Mary Shelley"]
+THINGS = ["pool", "lease", "worker", "router", "journal", "ledger"]
+ROWS = [
+    {
+        "context": f"{person} designed the {thing}. {PEOPLE[place - 1]} slept.",
+        "question": f"Who designed the {thing}?",
+        "answer": person,
+    }
+    for place, (person, thing) in enumerate(zip(PEOPLE, THINGS, strict=True))
+]
+SIGNATURE = "context, question -> answer"
+MODULE = ModuleSpec(module="dspy.Predict", signature=SIGNATURE)
+
+
+@pytest.fixture
+async def whole(system: System, model_environment: dict[str, str]) -> System:
+    await system.serve(optimizing(Programs(Models(model_environment))), "optimize", slots=1)
+    return system
+
+
+async def job_of(whole: System, **fields: Any) -> Job:
+    digest = await keep_dataset(whole.client.bus, load_dataset(ROWS))
+    given = {
+        "module": MODULE,
+        "trainset": digest,
+        "inputs": ("context", "question"),
+        "metric": metric_spec("exact_match"),
+    }
+    return Job(**{**given, **fields})
+
+
+async def ran(whole: System, **fields: Any) -> dict[str, Any]:
+    result = await whole.client.run(job_definition(await job_of(whole, **fields)), timeout_s=50)
+    assert result.output is not None
+    return result.output
+
+
+def exact(example: Any, prediction: Any, trace: Any = None) -> float:
+    return float(normalized(example.answer) == normalized(prediction.answer))
+
+
+async def plainly(whole: System, make: Any, **arguments: Any) -> Any:
+    """What plain DSPy makes of the same module, examples and model: a state."""
+
+    def work() -> Any:
+        lm = whole.programs.models.get(None, None, None)
+        trainset = [dspy.Example(**row).with_inputs("context", "question") for row in ROWS]
+        with dspy.context(lm=lm):
+            return make().compile(dspy.Predict(SIGNATURE), trainset=trainset, **arguments).dump_state()
+
+    return await anyio.to_thread.run_sync(work)
+
+
+async def test_bootstrapping_gives_what_plain_dspy_gives(whole: System) -> None:
+    found = await ran(whole, optimizer="bootstrap_few_shot", options={"max_labeled_demos": 2}, program="qa")
+    assert (found["program"], found["score"], found["stopped"]) == ("qa@1", None, "")
+    assert found["usage"]["calls"] > 0
+    plain = await plainly(whole, lambda: dspy.BootstrapFewShot(metric=exact, max_labeled_demos=2))
+    assert await whole.client.programs.state(found["digest"]) == plain
+    version = await whole.client.programs.version("qa")
+    assert (version.origin.optimizer, version.origin.metric) == ("BootstrapFewShot", "exact_match")
+    output = await whole.step("dspy.Program", {name: ROWS[0][name] for name in ("context", "question")}, program="qa")
+    assert output == {"answer": "Ada Lovelace"}
+
+
+async def test_mipro_gives_what_plain_dspy_gives_and_tells_how_far_it_is(whole: System) -> None:
+    job = await job_of(whole, optimizer="miprov2", options={"num_candidates": 3}, seed=4, promote="production")
+    said: list[JobProgress] = []
+
+    async def hear(message: Message) -> None:
+        details = decode(Progress, message.data, subject=message.subject).details
+        if details:
+            said.append(msgspec.convert(details, JobProgress))
+
+    session = await whole.client.submit(job_definition(job))
+    subscription = await whole.client.bus.subscribe(subjects.session_progress(session.id), hear)
+    result = await session.result(timeout_s=50)
+    await subscription.close()
+    assert result.output is not None, result.error
+    found = result.output
+    assert (found["program"], len(found["trials"])) == ("Predict-miprov2@1", 1 + number_of_trials(1, 3))
+    plain = await plainly(
+        whole,
+        lambda: dspy.MIPROv2(metric=exact, auto=None, num_candidates=3, seed=4),
+        num_trials=number_of_trials(1, 3),
+        minibatch=False,
+    )
+    assert await whole.client.programs.state(found["digest"]) == plain
+    assert found["score"] == max(trial["score"] for trial in found["trials"]) > found["baseline"]
+    assert said[0].trials < said[-1].trials
+    assert (said[-1].phase, said[-1].of, said[-1].best) == ("done", len(found["trials"]), found["score"])
+    record = await Records(whole.client.bus).get(session.id)
+    assert record is not None
+    assert (record.program, record.usage.calls) == ("Predict-miprov2@1", found["usage"]["calls"])
+    assert (await whole.client.programs.version("Predict-miprov2@production")).digest == found["digest"]
+
+
+EVERY = {
+    "labeled_few_shot": {"k": 2},
+    "bootstrap_random_search": {"num_candidate_programs": 2, "max_labeled_demos": 2},
+    "bootstrap_optuna": {"num_candidate_programs": 3, "max_labeled_demos": 2},
+    "copro": {"breadth": 2, "depth": 1},
+    "simba": {"bsize": 4, "num_candidates": 2, "max_steps": 1},
+    "gepa": {"max_metric_calls": 20, "reflection_minibatch_size": 2},
+    "infer_rules": {"num_candidates": 2, "num_rules": 2, "max_labeled_demos": 2},
+    "bettertogether": {
+        "optimizers": {
+            "p": {"optimizer": "bootstrap_random_search", "num_candidate_programs": 1},
+            "q": {"optimizer": "miprov2", "num_candidates": 2},
+        },
+        "strategy": "p -> q",
+        "valset_ratio": 0.4,
+    },
+}
+
+
+@pytest.mark.parametrize("optimizer", EVERY)
+async def test_every_optimizer_makes_a_program_twice_the_same(whole: System, optimizer: str) -> None:
+    first = await ran(whole, optimizer=optimizer, options=EVERY[optimizer], seed=3, program="first")
+    again = await ran(whole, optimizer=optimizer, options=EVERY[optimizer], seed=3, program="again")
+    assert first["digest"] == again["digest"]
+    assert "calls" not in again["usage"]
+    question = {name: ROWS[0][name] for name in ("context", "question")}
+    assert (await whole.step("dspy.Program", question, program="first"))["answer"]
