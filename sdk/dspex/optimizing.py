@@ -10,14 +10,14 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
 
 from dspex_bus import Message, subjects
-from dspex_bus.errors import DecodeError, InvalidRequest
+from dspex_bus.errors import DecodeError, InvalidRequest, Unavailable
 from dspex_bus.signatures import read_signature
 from dspex_bus.wire import Progress, RunResult, StepDefinition, Usage, decode
 from dspex_services.evaluation.datasets import Dataset, DataSource, load_dataset
@@ -47,6 +47,8 @@ Metric = str | Mapping[str, Any] | Callable[..., Any]
 OnProgress = Callable[[JobProgress], None]
 
 _QUEUE = 64
+_QUIET_S = 0.5
+"""After that long without a word it is asked whether the job has ended."""
 
 
 class Optimized(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,19 +89,24 @@ class OptimizationJob:
 
         subscription = await self._client.bus.subscribe(subjects.session_progress(self.session.id), hear)
         try:
-            async with anyio.create_task_group() as group:
-
-                async def until_it_ends() -> None:
-                    await self.session.result(timeout_s=10 * 365 * 86_400.0)
-                    send.close()
-
-                group.start_soon(until_it_ends)
-                async for said in receive:
+            while True:
+                said: JobProgress | None = None
+                with anyio.move_on_after(_QUIET_S):
+                    said = await receive.receive()
+                if said is not None:
                     yield said
+                elif await self._is_over():
+                    return
         finally:
+            send.close()
             receive.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await subscription.close()
+
+    async def _is_over(self) -> bool:
+        with suppress(Unavailable):
+            return (await self.session.view()).status != "running"
+        return False
 
     async def record(self) -> JobRecord | None:
         """What it has spent and the best it has found, also of one that was cancelled or lost."""

@@ -75,7 +75,12 @@ class Served:
 
     def _score(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         example = Fields(asked["example"])
-        arguments: tuple[Any, ...] = (example, Fields(asked["prediction"]), [] if asked.get("tracing") else None, asked.get("predictor"))
+        arguments: tuple[Any, ...] = (
+            example,
+            Fields(asked["prediction"]),
+            [] if asked.get("tracing") else None,
+            asked.get("predictor"),
+        )
         score = as_score(self._function(*arguments[: self._room]), getattr(self._function, "__name__", "the metric"))
         return {"score": score.value, "feedback": score.feedback}
 

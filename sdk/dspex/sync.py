@@ -31,8 +31,8 @@ _HANDLES = (Session, Predictor, OptimizationJob)
 
 
 class Blocking:
-    """Any asynchronous object of the SDK (client, session, predictor, optimization job), with its coroutines run to their end and its
-    asynchronous iterators as plain ones."""
+    """Any asynchronous object of the SDK (client, session, predictor, optimization job), with its coroutines run to
+    their end and its asynchronous iterators as plain ones."""
 
     def __init__(self, target: Client | Session | Predictor | OptimizationJob, portal: BlockingPortal) -> None:
         self._target = target

@@ -16,7 +16,7 @@ from dspex_bus import EmbeddedServer, NatsBus
 from dspex_bus.errors import InvalidRequest
 from dspex_router import Router, RouterConfig
 from dspex_services.lm import LMConfig
-from dspex_services.supervisor import DSPY, NATIVE, PoolSpec, Supervisor
+from dspex_services.supervisor import DSPY, NATIVE, OPTIMIZE, PoolSpec, Supervisor
 
 from ._connecting import server_url
 
@@ -30,19 +30,23 @@ NO_MODEL_NOTE = (
     "or try things out on: dspex offline-lm"
 )
 
-_SIZES = {"native": 1, "dspy": 4}
-_SLOTS = {"native": 64, "dspy": 8}
+_SIZES = {"native": 1, "dspy": 4, "optimize": 1}
+_SLOTS = {"native": 64, "dspy": 8, "optimize": 1}
+_HANDLERS = {"native": NATIVE, "dspy": DSPY, "optimize": OPTIMIZE}
+_ENVIRONMENT = {"optimize": {"TQDM_DISABLE": "1"}}  # its progress goes over the bus
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemOptions:
-    """``native`` and ``dspy`` are numbers of workers; ``modules`` are the user's DSPy modules, served beside DSPy's.
+    """``native``, ``dspy`` and ``optimize`` are numbers of workers; ``modules`` are the user's DSPy modules, served
+    beside DSPy's.
     ``pools`` are the user's own, besides the built-in ones. ``data_dir`` None: the server's data goes with it.
     ``documents`` is the folder that the search handlers may read; None: the working directory. ``templates`` is the one
     with files of templates; None: there are none."""
 
     native: int = 1
     dspy: int = 1
+    optimize: int = 0
     modules: Sequence[str] = ()
     pools: Sequence[PoolSpec] = ()
     data_dir: Path | None = None
@@ -122,16 +126,17 @@ async def run_pool(spec: PoolSpec, server: str | None, *, task_status: TaskStatu
 def built_in_pool(
     name: str, *, size: int | None = None, slots: int | None = None, modules: Sequence[str] = ()
 ) -> PoolSpec:
-    """``native``, or ``dspy`` with the user's own ``modules`` besides DSPy's."""
-    if modules and name != "dspy":
+    """``native``, or ``dspy`` and ``optimize``, which know the user's own ``modules`` besides DSPy's."""
+    if modules and name == "native":
         raise InvalidRequest(f"the pool {name} serves no DSPy modules; they go to the pool dspy")
     return PoolSpec(
         pool=name,
-        handlers=(NATIVE if name == "native" else DSPY,),
+        handlers=(_HANDLERS[name],),
         modules=tuple(modules),
         size=size or _SIZES[name],
         slots=slots or _SLOTS[name],
         path=(os.getcwd(),),
+        environment=_ENVIRONMENT.get(name, {}),
     )
 
 
@@ -177,7 +182,7 @@ def _pools(options: SystemOptions, model: Model) -> list[PoolSpec]:
         environment["DSPEX_TEMPLATES"] = str(options.templates.resolve())
     if options.modules and not options.dspy:
         raise InvalidRequest("your DSPy modules need workers of the pool dspy, and it is to have none")
-    sizes = {"native": options.native, "dspy": options.dspy}
-    modules = {"native": (), "dspy": options.modules}
+    sizes = {"native": options.native, "dspy": options.dspy, "optimize": options.optimize}
+    modules = {"native": (), "dspy": options.modules, "optimize": options.modules}
     specs = [built_in_pool(name, size=size, modules=modules[name]) for name, size in sizes.items() if size]
     return [in_environment(spec, environment) for spec in (*specs, *options.pools)]

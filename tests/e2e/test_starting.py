@@ -74,10 +74,10 @@ async def test_up_with_ones_own_handlers_and_modules_and_ctrl_c(package: Path) -
             )
             output = (await client.run(both, {"text": "Hey", "question": "What is 2 plus 3?"})).output
             assert output == {"loud": "HEY", "quiet": "hey", "asked": {"first": "5", "second": "5"}}
-            assert {pool.pool for pool in (await client.pools()).pools} == {"dspy", "mine"}
+            assert {pool.pool for pool in (await client.pools()).pools} == {"dspy", "mine", "optimize"}
         assert (package / ".dspex").is_dir()
         started = descendants(up.pid)
-        assert len(started) == 4  # the server, a worker of each pool, and who kills what they leave behind
+        assert len(started) == 5  # the server, a worker of each pool, and who kills what they leave behind
         os.kill(up.pid, signal.SIGINT)
         assert up.wait(20) == 130
         await_gone(started)

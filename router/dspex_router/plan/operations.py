@@ -13,6 +13,7 @@ from .catalog import Catalog
 
 NATIVE_POOL = "native"
 DSPY_POOL = "dspy"
+OPTIMIZE_POOL = "optimize"
 
 
 class Operation(NamedTuple):
@@ -171,5 +172,9 @@ def _unavailable(operation: str, implementation: str) -> InvalidRequest:
 
 
 def _no_workers(pool: str) -> NoWorkers:
-    start = f"dspex pool {pool}" if pool in (NATIVE_POOL, DSPY_POOL) else "dspex serve MODULE:handlers --pool " + pool
+    start = (
+        f"dspex pool {pool}"
+        if pool in (NATIVE_POOL, DSPY_POOL, OPTIMIZE_POOL)
+        else "dspex serve MODULE:handlers --pool " + pool
+    )
     return NoWorkers(f"the pool {pool!r} has no live worker; start one: {start}", details={"pool": pool})

@@ -54,10 +54,10 @@ async def serve(
 
 
 @click.command(short_help="Start one of the built-in pools.")
-@click.argument("name", type=click.Choice(["native", "dspy"]))
-@click.option("--size", type=click.IntRange(1), help="Worker processes; default 1 for native, 4 for dspy.")
+@click.argument("name", type=click.Choice(["native", "dspy", "optimize"]))
+@click.option("--size", type=click.IntRange(1), help="Worker processes; default 4 for dspy, else 1.")
 @click.option("--slots", type=click.IntRange(1), help="Tasks a worker runs at once.")
-@click.option("--module", "modules", multiple=True, metavar="MODULE:CLASS", help="Your own DSPy modules (pool dspy).")
+@click.option("--module", "modules", multiple=True, metavar="MODULE:CLASS", help="Your own DSPy modules, metrics.")
 @templates_option
 @click.option("--offline", is_flag=True, help="Without a model, answer with the offline LM instead of an error.")
 @server_option

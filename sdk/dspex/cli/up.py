@@ -24,6 +24,7 @@ from .shell import asynchronous, json_option, out, retention_option, say_ready, 
 )
 @click.option("--native", "native", type=click.IntRange(0), default=1, show_default=True, help="Native workers.")
 @click.option("--dspy", "dspy", type=click.IntRange(0), default=4, show_default=True, help="DSPy workers.")
+@click.option("--optimize", type=click.IntRange(0), help="Workers for optimizers; default: 1, with DSPy workers.")
 @click.option("--handlers", multiple=True, metavar="MODULE:NAME", help="Your own handlers, in a pool of their own.")
 @click.option("--module", "modules", multiple=True, metavar="MODULE:CLASS", help="Your own DSPy modules.")
 @click.option(
@@ -43,6 +44,7 @@ async def up(
     data: Path,
     native: int,
     dspy: int,
+    optimize: int | None,
     handlers: tuple[str, ...],
     modules: tuple[str, ...],
     documents: Path | None,
@@ -66,6 +68,7 @@ async def up(
     options = SystemOptions(
         native=native,
         dspy=dspy,
+        optimize=min(1, dspy) if optimize is None else optimize,
         modules=modules,
         pools=user_pools(handlers),
         data_dir=data,

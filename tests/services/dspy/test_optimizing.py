@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import anyio
@@ -10,7 +11,9 @@ import msgspec
 import pytest
 from dspy_system import System
 
+import dspex
 from dspex_bus import Message, subjects
+from dspex_bus.errors import DspexError
 from dspex_bus.wire import Progress, decode
 from dspex_services.dspy.model import Models
 from dspex_services.dspy.optimizing import optimizing
@@ -139,11 +142,94 @@ EVERY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", EVERY)
 async def test_every_optimizer_makes_a_program_twice_the_same(whole: System, optimizer: str) -> None:
     first = await ran(whole, optimizer=optimizer, options=EVERY[optimizer], seed=3, program="first")
     again = await ran(whole, optimizer=optimizer, options=EVERY[optimizer], seed=3, program="again")
     assert first["digest"] == again["digest"]
+    assert first["usage"].get("calls", 0) > 5 or optimizer == "labeled_few_shot"
     assert "calls" not in again["usage"]
     question = {name: ROWS[0][name] for name in ("context", "question")}
     assert (await whole.step("dspy.Program", question, program="first"))["answer"]
+
+
+async def test_the_client_takes_modules_metrics_and_budgets(whole: System) -> None:
+    asked: list[str] = []
+
+    def close(example: Any, prediction: Any, trace: Any = None) -> bool:
+        asked.append(prediction.answer)
+        return bool(normalized(example.answer) == normalized(prediction["answer"]))
+
+    module = dspex.module("dspy.Predict", signature=SIGNATURE)
+    seen: list[JobProgress] = []
+    found = await whole.client.optimize(
+        module, ROWS, metric=close, num_candidates=2, seed=1, program="qa", on_progress=seen.append
+    )
+    assert (found.program, found.score, found.baseline) == ("qa@1", 100.0, 0.0)
+    assert asked
+    assert seen[-1].phase == "done"
+    cheap = await whole.client.optimize(
+        dspy.ChainOfThought(SIGNATURE), ROWS, metric="f1", num_candidates=4, seed=2, budget={"calls": 7}, program="qa"
+    )
+    assert (cheap.stopped, cheap.usage.calls) == ("budget: calls", 7)
+    record = await whole.client.optimization(cheap.session).record()
+    assert record is not None
+    assert (record.stopped, record.program) == ("budget: calls", cheap.program)
+    further = await whole.client.optimize("qa@1", ROWS, metric="exact_match", optimizer="labeled_few_shot", k=1)
+    origin = (await whole.client.programs.version(further.program)).origin
+    assert (origin.parent, origin.module) == (found.digest, "dspy.Predict")
+
+
+async def test_what_is_wrong_with_a_job_is_said_before_anything_is_spent(whole: System) -> None:
+    class Mine(dspy.Module):  # type: ignore[misc]
+        def forward(self, question: str) -> Any:
+            return dspy.Prediction(answer=question)
+
+    module = dspex.module("dspy.Predict", signature=SIGNATURE)
+    for given, code in (
+        ({"auto": "light", "num_candidates": 3}, "conflicting_options"),
+        ({"candidates": 3}, "invalid_option"),
+        ({"metric": {"judge": "x", "name": "f1"}}, "invalid_metric"),
+        ({"budget": {"dollars": 3}}, "invalid_job"),
+        ({"trainset": [{"question": "?"}] * 3}, "missing_field"),
+        ({"module": Mine(), "inputs": ["question"]}, "invalid_job"),
+        ({"module": "nobody"}, "unknown_program"),
+        ({"optimizer": "mipro9"}, "unknown_optimizer"),
+    ):
+        with pytest.raises(DspexError) as refused:
+            await whole.client.optimize(**{"module": module, "trainset": ROWS, "metric": "f1", **given})  # type: ignore[arg-type]
+        assert refused.value.code == code
+    assert not (await whole.client.sessions()).sessions
+    with pytest.raises(DspexError) as failed:
+        await whole.client.optimize(module, ROWS, metric="os:system", optimizer="bootstrap_few_shot")
+    assert failed.value.code == "unknown_metric"
+
+
+async def test_cancelling_keeps_the_best_so_far(whole: System) -> None:
+    slow: list[str] = []
+
+    def metric(example: Any, prediction: Any) -> float:
+        slow.append(prediction.answer)
+        if len(slow) > 18:
+            time.sleep(0.3)
+        return float(normalized(example.answer) == normalized(prediction.answer))
+
+    module = dspex.module("dspy.Predict", signature=SIGNATURE)
+    job = await whole.client.start_optimizing(
+        module, ROWS, metric=metric, optimizer="bootstrap_random_search", num_candidate_programs=30, program="kept"
+    )
+    with anyio.fail_after(20):
+        async for said in job.progress():
+            if said.best == 100.0:
+                await job.cancel("enough")
+                break
+        assert (await job.session.result()).status == "cancelled"
+        while (record := await job.record()) is None or not record.program:
+            await anyio.sleep(0.05)
+    version = await whole.client.programs.version("kept")
+    assert (record.program, version.origin.scores, version.origin.note) == (
+        "kept@1",
+        {"trainset": 100.0},
+        "stopped: cancelled",
+    )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from dspex_bus.wire import Usage
 
+from ...handlers import Step
 from ...lm import LMReply
 from ...optimizing.job import Budget
 from ..metering import Meter, Stopped, usage_of
@@ -113,8 +114,8 @@ class Control:
 class JobMeter(Meter):
     """Counts and bounds the calls that the optimizer itself makes: proposals, reflections, judges."""
 
-    def __init__(self, model: str, control: Control, proposing: Callable[[], None]) -> None:
-        super().__init__(model)
+    def __init__(self, model: str, step: Step, control: Control, proposing: Callable[[], None]) -> None:
+        super().__init__(model, step)
         self._control = control
         self._proposing = proposing
         self._open: dict[str, Any] = {}
@@ -131,4 +132,8 @@ class JobMeter(Meter):
             around.__exit__(None, None, None)
 
     def count(self, reply: LMReply) -> None:
-        self._control.count(usage_of(reply, self._model))
+        said = usage_of(reply, self._model)
+        self._control.count(said)
+        self._usage = self._control.spent
+        if self._step.tenant and self._step.tenants is not None:  # the others' calls are counted where they are made
+            self._home.call_soon_threadsafe(self._step.tenants.add, self._step.tenant, said)

@@ -24,6 +24,7 @@ from dspex_bus.wire import (
     encode,
 )
 
+from ...budgets import together
 from ...errors import StepError
 from ...handlers import Step
 
@@ -68,11 +69,11 @@ class Fanout:
         await asyncio.sleep(0.1)  # the others answer the same roll call
         return max(1, sum(slots for _, slots in self._workers.values()))
 
-    async def call(self, handler: str, inputs: dict[str, Any]) -> tuple[dict[str, Any], Usage | None]:
-        """The outputs, and what they cost. Raises StepError as the handler did, after trying again where that may
-        help."""
+    async def call(self, handler: str, inputs: dict[str, Any], spent: Usage) -> tuple[dict[str, Any], Usage | None]:
+        """The outputs, and what they cost. ``spent`` is what the job has used of its run's budget. Raises StepError as
+        the handler did, after trying again where that may help."""
         for attempt in range(1, _TRIES + 1):
-            outcome = await self._outcome(handler, inputs)
+            outcome = await self._outcome(self._task(handler, inputs, spent))
             match outcome:
                 case StepSucceeded():
                     return outcome.outputs, outcome.usage
@@ -85,9 +86,9 @@ class Fanout:
                     raise StepError(error.message, code=error.code, retryable=error.retryable, details=error.details)
         raise AssertionError("the last try returns or raises")
 
-    async def _outcome(self, handler: str, inputs: dict[str, Any]) -> StepOutcome:
+    async def _outcome(self, task: Task) -> StepOutcome:
         """The first answer to the call, or to one that was made after a worker was lost."""
-        calls = {asyncio.create_task(self._asked(handler, inputs))}
+        calls = {asyncio.create_task(self._asked(task))}
         try:
             while True:
                 lost = asyncio.create_task(self._lost.wait())
@@ -98,22 +99,20 @@ class Fanout:
                 for call in calls:
                     if call.done():
                         return call.result()
-                calls.add(asyncio.create_task(self._asked(handler, inputs)))
+                calls.add(asyncio.create_task(self._asked(task)))
         finally:
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
 
-    async def _asked(self, handler: str, inputs: dict[str, Any]) -> StepOutcome:
-        subject, until = subjects.now(self._pool, handler), time.monotonic() + _NOBODY_S
+    async def _asked(self, task: Task) -> StepOutcome:
+        subject, until = subjects.now(self._pool, task.handler), time.monotonic() + _NOBODY_S
         while True:
             try:
-                answer = await self._step.bus.request(
-                    subject, encode(self._task(handler, inputs)), timeout_s=_CALL_S + 5
-                )
+                answer = await self._step.bus.request(subject, encode(task), timeout_s=_CALL_S + 5)
                 return decode_outcome(answer.data, subject=subject)
             except DeadlineExceeded as error:
-                raise StepError(f"{handler} was not answered", code="step_timed_out", retryable=True) from error
+                raise StepError(f"{task.handler} was not answered", code="step_timed_out", retryable=True) from error
             except Unavailable as error:
                 if time.monotonic() > until:
                     raise StepError(
@@ -124,8 +123,12 @@ class Fanout:
                     ) from error
                 await asyncio.sleep(0.5)
 
-    def _task(self, handler: str, inputs: dict[str, Any]) -> Task:
+    def _task(self, handler: str, inputs: dict[str, Any], spent: Usage) -> Task:
+        budget = self._step.budget
         return Task(
+            budget=budget,
+            used=together(self._step.used, spent) if budget else None,
+            tenant=self._step.tenant,
             session=self._step.session,
             node=self._step.node,
             attempt=self._step.attempt,

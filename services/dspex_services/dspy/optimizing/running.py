@@ -18,6 +18,7 @@ from dspex_bus import subjects
 from dspex_bus.errors import DspexError, InvalidRequest
 from dspex_bus.wire import Progress, SessionRequest, SessionView, decode, encode
 
+from ...budgets import BudgetExceeded
 from ...errors import StepError
 from ...evaluation.metrics import scorer
 from ...evaluation.stored import stored_dataset
@@ -33,7 +34,7 @@ from ..engine import Calling
 from ..failures import translated
 from ..forwarding import FORWARD
 from ..loading import apply
-from ..metering import Stopped
+from ..metering import Halted, Stopped
 from ..options import ModelOptions
 from ..programs import Programs
 from .control import Control, JobMeter
@@ -135,7 +136,7 @@ class Running:
         )
         trainset = examples(train, job.inputs)
         valset = examples(val, job.inputs) if val is not None else None
-        meter = JobMeter(lm.model, self._control, self._tracker.proposing)
+        meter = JobMeter(lm.model, step, self._control, self._tracker.proposing)
         engine = programs.models.engine
         if engine.cache is None:
             engine.cache = step.cache
@@ -156,7 +157,9 @@ class Running:
         with context, translated(), engine.calling(Calling(ttl=job.keep_s, meter=meter)):
             try:
                 return await step.in_thread(work)
-            except Stopped:
+            except (Stopped, Halted) as ended:
+                if isinstance(ended, Halted):
+                    self._control.stop(f"budget: {ended.error.message}")
                 best = self._tracker.best
                 return best[1] if best is not None else state_of(initial)
             except (ValueError, TypeError, AssertionError) as error:
@@ -194,7 +197,14 @@ class Running:
             if digest is None:
                 digest = self._kept_states[state] = await self._store.keep(request["state"])
             request = {**request, "state": None, "digest": digest}
-        outputs, usage = await self._fanout.call(FORWARD, {**request, "cache": self._job.keep_s})
+        try:
+            outputs, usage = await self._fanout.call(
+                FORWARD, {**request, "cache": self._job.keep_s}, self._control.spent
+            )
+        except StepError as error:
+            if error.code == BudgetExceeded.code:
+                self._control.stop(f"budget: {error.message}")
+            raise
         self._control.count(usage)
         return outputs
 
@@ -257,7 +267,7 @@ class Running:
         await self._keep()
         progress = self._tracker.progress()
         await self._say(progress)
-        self._step.record_usage(progress.usage)
+        self._step.usage = progress.usage
         return {
             "program": f"{self._job.name}@{version.version}",
             "digest": version.digest,
