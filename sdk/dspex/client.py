@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from dspex_services.evaluation.datasets import Dataset, DataSource
 
     from .evaluating import Evaluation, Target
+    from .explaining import Explanation
     from .optimizing import OptimizationJob, Optimized
 
 T = TypeVar("T")
@@ -300,6 +301,24 @@ class Client:
         from .optimizing import OptimizationJob
 
         return OptimizationJob(self, self.session(session))
+
+    # --- what would run, and why ---
+
+    async def explain(
+        self,
+        what: Pipeline,
+        *,
+        constants: Mapping[str, Any] | None = None,
+        implementation: Implementation = "auto",
+        pool: str | None = None,
+    ) -> Explanation:
+        """Which implementation, handler and pool each step of a definition gets, or an operation with these constants,
+        and why. Nothing is run."""
+        from .explaining import explain_call, explain_pipeline
+
+        if isinstance(what, PipelineDefinition):
+            return await explain_pipeline(self, what)
+        return await explain_call(self, what, constants or {}, implementation, pool)
 
     # --- pipelines and pools ---
 

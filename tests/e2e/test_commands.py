@@ -375,3 +375,19 @@ def test_a_budget_ends_a_run_and_a_tenant_s_use_is_told(ask: Ask, tmp_path: Path
     assert ask.json("tenants", "reset", "frugal") == {"tenant": "frugal"}
     whole = ask.json("run", str(file), "--tenant", "generous", "--tokens", "100000")
     assert whole["usage"]["calls"] == 2
+
+
+def test_explaining_a_file_an_operation_and_a_stored_pipeline(ask: Ask, hello: str) -> None:
+    (step,) = ask.json("explain", hello)["steps"]
+    assert (step["handler"], step["implementation"], step["pool"]) == ("template", "native", "native")
+    assert "template (native)" in ask("explain", hello).stdout
+    (step,) = ask.json("explain", "predict", "--with", "signature=image: dspy.Image -> caption")["steps"]
+    assert (step["handler"], step["why"]) == ("dspy.Predict", "only DSPy handles dspy.Image")
+    called = ask("call", "predict", "--with", "signature=q -> a", "--explain")
+    assert "predict (native)" in called.stdout
+    refused = ask.json("explain", "predict", "--with", "signature=q -> a", "--implementation", "native", code=0)
+    assert refused["steps"][0]["why"] == "asked for"
+    unknown = ask("explain", "predcit")
+    assert (unknown.returncode, "did you mean 'predict'?" in unknown.stderr) == (1, True)
+    ask("pipelines", "put", hello)
+    assert ask.json("explain", "hello")["steps"] == ask.json("explain", hello)["steps"]

@@ -2,6 +2,7 @@
 
 from .catalog import Catalog
 from .compile import compile_pipeline
+from .explain import Explained, explain, explain_step
 from .operations import OPERATIONS, Choice, choose
 from .references import Reference, references
 from .structure import check_structure, digest_of
@@ -10,10 +11,13 @@ __all__ = [
     "OPERATIONS",
     "Catalog",
     "Choice",
+    "Explained",
     "Reference",
     "check_structure",
     "choose",
     "compile_pipeline",
     "digest_of",
+    "explain",
+    "explain_step",
     "references",
 ]

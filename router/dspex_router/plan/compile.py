@@ -39,7 +39,7 @@ from .fields import (
     signature_of,
     written_by,
 )
-from .operations import Choice, choose, find_pool
+from .operations import Choice, assign
 from .references import Reference
 from .structure import check_structure, digest_of, kind_of
 
@@ -146,24 +146,16 @@ class _Compiler:
                 return SleepNode(id=id, name=step.name or "sleep", duration_ms=_milliseconds(step.sleep_s)), frozenset()
             case "wait":
                 return _wait(step, id)
-        return self._task(step, self._placed(step, kind, path), path, id, known)
+        return self._task(step, self._placed(step, path), path, id, known)
 
-    def _placed(self, step: StepDefinition, kind: str, path: str) -> Choice:
+    def _placed(self, step: StepDefinition, path: str) -> Choice:
         """Where a step runs; what is wrong with that gets its path."""
         try:
-            return self._place(step, kind)
+            return assign(step, self._catalog)
         except NoWorkers as error:
             raise NoWorkers(f"{path}: {error.message}", details={"path": path, **error.details}) from error
         except DspexError as error:
             raise InvalidPipeline(error.message, path=path, code=error.code, details=error.details) from error
-
-    def _place(self, step: StepDefinition, kind: str) -> Choice:
-        if kind == "call":
-            return choose(step.call or "", step.implementation, self._catalog, pool=step.pool)
-        implementation: Literal["native", "dspy"] = "native" if kind == "native" else "dspy"
-        handler = (step.native or step.module or "").replace(":", ".")
-        pool = find_pool(handler, implementation, self._catalog, step.pool)
-        return Choice(pool, handler, implementation, "the step says so")
 
     def _parallel(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
         nodes: list[Node] = []

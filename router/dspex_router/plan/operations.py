@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 from dspex_bus.errors import InvalidRequest, NotFound, NoWorkers
-from dspex_bus.wire import Implementation
+from dspex_bus.wire import HandlerInfo, Implementation, StepDefinition
 
 from .catalog import Catalog
+from .fitting import only_dspy
 
 NATIVE_POOL = "native"
 DSPY_POOL = "dspy"
@@ -67,6 +68,9 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+_ASKED = "asked for"
+
+
 class Choice(NamedTuple):
     """``why`` is one line a person can read."""
 
@@ -76,11 +80,19 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose(operation: str, implementation: Implementation, catalog: Catalog, *, pool: str | None = None) -> Choice:
-    """What runs ``operation``, which is one of the table's or any handler that a live worker offers.
+def choose(
+    operation: str,
+    implementation: Implementation,
+    catalog: Catalog,
+    *,
+    pool: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Choice:
+    """What runs ``operation``, which is one of the table's or any handler that a live worker offers, with these
+    constants.
 
     Raises NotFound (code ``unknown_operation``), NoWorkers, or InvalidRequest (``ambiguous_pool``,
-    ``implementation_unavailable``).
+    ``implementation_unavailable``, ``unsupported_natively``).
     """
     entry = OPERATIONS.get(operation)
     if entry is None:
@@ -90,6 +102,13 @@ def choose(operation: str, implementation: Implementation, catalog: Catalog, *, 
     if implementation == "dspy" and entry.dspy is None:
         raise _unavailable(operation, "dspy")
     native_first = implementation != "dspy" and entry.native is not None
+    if native_first and entry.dspy is not None and (why := _beyond(entry, catalog, options or {})):
+        if implementation == "native":
+            raise InvalidRequest(
+                f"{operation} cannot run natively: {why}; leave out the implementation, or choose dspy",
+                code="unsupported_natively",
+            )
+        return _in_dspy(entry.dspy, catalog, pool, why)
     if native_first and (
         implementation == "native"
         or entry.dspy is None
@@ -97,10 +116,36 @@ def choose(operation: str, implementation: Implementation, catalog: Catalog, *, 
         or not _offered(entry.dspy, catalog, pool)
     ):
         assert entry.native is not None
-        return Choice(find_pool(entry.native, "native", catalog, pool), entry.native, "native", entry.why)
+        why = _ASKED if implementation == "native" else entry.why
+        return Choice(find_pool(entry.native, "native", catalog, pool), entry.native, "native", why)
     assert entry.dspy is not None
-    why = entry.why if not native_first else "no live worker offers it natively"
+    why = "no live worker offers it natively" if native_first else _ASKED if implementation == "dspy" else entry.why
     return Choice(find_pool(entry.dspy, "dspy", catalog, pool), entry.dspy, "dspy", why)
+
+
+def assign(step: StepDefinition, catalog: Catalog) -> Choice:
+    """Where a step runs that a handler runs. Raises as :func:`choose` does."""
+    if step.call is not None:
+        return choose(step.call, step.implementation, catalog, pool=step.pool, options=step.with_)
+    implementation: Literal["native", "dspy"] = "native" if step.native is not None else "dspy"
+    handler = (step.native or step.module or "").replace(":", ".")
+    return Choice(find_pool(handler, implementation, catalog, step.pool), handler, implementation, "the step says so")
+
+
+def _beyond(entry: Operation, catalog: Catalog, options: Mapping[str, Any]) -> str:
+    native, dspy = (_info(name, catalog) for name in (entry.native, entry.dspy))
+    return "" if native is None else only_dspy(options, native, dspy)
+
+
+def _info(handler: str | None, catalog: Catalog) -> HandlerInfo | None:
+    return next((handlers[handler] for handlers in catalog.pools.values() if handler and handler in handlers), None)
+
+
+def _in_dspy(handler: str, catalog: Catalog, pool: str | None, why: str) -> Choice:
+    try:
+        return Choice(find_pool(handler, "dspy", catalog, pool), handler, "dspy", why)
+    except NoWorkers as error:
+        raise NoWorkers(f"{why}, and {error.message}", details=error.details) from error
 
 
 def find_pool(handler: str, implementation: Literal["native", "dspy"], catalog: Catalog, pool: str | None) -> str:

@@ -72,7 +72,8 @@ class Calling:
         return self._choose(operation, request)
 
     def _choose(self, operation: str, request: CallRequest) -> Choice:
-        return choose(operation, request.implementation, self._presence.catalog, pool=request.pool)
+        catalog = self._presence.catalog
+        return choose(operation, request.implementation, catalog, pool=request.pool, options=request.with_)
 
 
 def _reply(choice: Choice, outcome: StepOutcome) -> CallReply:

@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "dspex.cli.parts:serve",
     "run": "dspex.cli.run:run",
     "call": "dspex.cli.run:call",
+    "explain": "dspex.cli.explain:explain",
     "watch": "dspex.cli.watch:watch",
     "cancel": "dspex.cli.control:cancel",
     "pause": "dspex.cli.control:pause",

@@ -15,6 +15,7 @@ from dspex_bus.wire import PipelineDefinition, Priority, Usage
 
 from ..client import connect
 from ..loading import load_pipeline
+from .explain import show
 from .shell import SECONDS, asynchronous, count, json_option, out, parse_inputs, print_json, server_option
 from .spending import budget_of, budget_options, tenant_option
 from .watching import follow
@@ -128,6 +129,7 @@ async def run(
 @click.option("--input", "document", metavar="JSON", help="The fields as a JSON object, @FILE, or - for stdin.")
 @click.option("--implementation", type=click.Choice(["auto", "native", "dspy"]), default="auto", show_default=True)
 @click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds to wait.")
+@click.option("--explain", is_flag=True, help="Say what would run, and why, and run nothing.")
 @budget_options
 @tenant_option
 @server_option
@@ -140,12 +142,13 @@ async def call(
     document: str | None,
     implementation: Any,
     timeout: float,
+    explain: bool,
     cost: float | None,
     tokens: int | None,
     tenant: str,
     server: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Call OPERATION (predict, chain_of_thought, lm, template, …) or any handler a pool offers. Nothing is stored.
 
     \b
@@ -153,11 +156,14 @@ async def call(
       dspex call lm prompt="Say hello."
       dspex call template --with template="Hello {{ name }}" name=Ada
     """
+    given = parse_inputs(constants, None)
     async with connect(server, name="dspex-call") as client:
+        if explain:
+            return show(await client.explain(operation, constants=given, implementation=implementation), as_json)
         prediction = await client.call(
             operation,
             inputs=parse_inputs(fields, document),
-            constants=parse_inputs(constants, None),
+            constants=given,
             implementation=implementation,
             timeout_s=timeout,
             budget=budget_of(cost, tokens),
@@ -166,10 +172,11 @@ async def call(
     if as_json:
         ran = {name: getattr(prediction, name) for name in _RAN}
         print_json({"outputs": dict(prediction), **ran})
-        return
+        return 0
     print_json(dict(prediction))
     where = (prediction.handler, prediction.implementation, f"pool {prediction.pool}", prediction.worker)
     out.print(f"[dim]{escape(' · '.join(where))}[/]")
+    return 0
 
 
 def _used(usage: Usage) -> str:

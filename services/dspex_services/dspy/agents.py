@@ -74,7 +74,7 @@ def agents(programs: Programs) -> Handlers:
 def _made(kind: Any, options: Any, **arguments: Any) -> Any:
     """A module with the signature of the options. DSPy's refusals name the field or tool at fault."""
     try:
-        return kind(dspy_signature(options.signature, options.instructions), **arguments)
+        return kind(dspy_signature(*options.spelled), **arguments)
     except (ValueError, TypeError) as error:
         raise InvalidInput(str(error)) from error
 

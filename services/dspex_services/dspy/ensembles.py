@@ -114,7 +114,7 @@ async def _rewarded(programs: Programs, kind: Any, options: RewardedOptions, ste
 async def _compare(programs: Programs, options: ComparisonOptions, step: Step) -> dict[str, Any]:
     inputs = dict(step.inputs)
     given = inputs.pop(_COMPLETIONS, None)
-    signature = dspy_signature(options.signature, options.instructions)
+    signature = dspy_signature(*options.spelled)
     if _COMPLETIONS in signature.input_fields:
         signature = signature.delete(_COMPLETIONS)
     if given is None:

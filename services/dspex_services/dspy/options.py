@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from dspex_bus.signatures import read_signature
+
 from ..native.retrieval.grounding import Search
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=100)]
@@ -35,10 +37,18 @@ class ModuleOptions(ModelOptions, frozen=True, kw_only=True):
     ``program`` is the name of a stored program whose state the module takes: ``name``, ``name@tag`` or
     ``name@version``."""
 
-    signature: str
+    signature: str | dict[str, Any]
     instructions: str | None = None
     demos: list[dict[str, Any]] | dict[str, list[dict[str, Any]]] = []
     program: str | None = None
+
+    @property
+    def spelled(self) -> tuple[str, str | None]:
+        """The signature as a text, and its instructions."""
+        if isinstance(self.signature, str):
+            return self.signature, self.instructions
+        found = read_signature(self.signature, self.instructions)
+        return found.text, found.instructions
 
 
 class UserOptions(ModelOptions, frozen=True, kw_only=True):

@@ -54,7 +54,7 @@ class Programs:
 
     def copy(self, kind: str, options: ModuleOptions) -> Any:
         """A module of one's own: ``kind`` is the name of a class of DSPy that takes a signature."""
-        return self._prototype(kind, options.signature, options.instructions).deepcopy()
+        return self._prototype(kind, *options.spelled).deepcopy()
 
     def made(self, origin: Origin) -> Any:
         """A new module as the program was made of. Raises InvalidInput where this pool has none like it."""

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dspex_bus.errors import DspexError, InvalidPipeline, InvalidRequest, NotFound, NoWorkers
@@ -53,6 +54,56 @@ def test_choice(operation: str, wanted: Any, offered: Catalog, pool: str | None,
 def test_the_reason_says_when_availability_decided() -> None:
     assert choose("predict", "auto", BOTH).why == OPERATIONS["predict"].why
     assert choose("predict", "auto", ONLY_DSPY).why == "no live worker offers it natively"
+
+
+RICH = msgspec.structs.replace(DSPY_PREDICT, optional=(*PREDICT.optional, "adapter", "lm"))
+OFFERED = catalog(native=(PREDICT, SPLIT), dspy=(RICH,))
+PICTURE = {"signature": "image: dspy.Image, past: list[dspy.History] -> caption"}
+
+NEEDS: list[tuple[dict[str, Any], str]] = [
+    (PICTURE, "only DSPy handles dspy.Image, dspy.History"),
+    ({"signature": {"inputs": {"image": "dspy.Image"}, "outputs": {"caption": "str"}}}, "only DSPy handles dspy.Image"),
+    ({"signature": "q -> a", "adapter": "json", "lm": {}}, "only DSPy has 'adapter', 'lm'"),
+]
+
+
+@pytest.mark.parametrize(("options", "why"), NEEDS)
+def test_what_native_does_not_cover_goes_to_dspy(options: dict[str, Any], why: str) -> None:
+    choice = choose("predict", "auto", OFFERED, options=options)
+    assert (choice.handler, choice.pool, choice.why) == ("dspy.Predict", "dspy", why)
+    with pytest.raises(InvalidRequest) as refused:
+        choose("predict", "native", OFFERED, options=options)
+    assert refused.value.code == "unsupported_natively"
+    assert why in refused.value.message
+    with pytest.raises(NoWorkers) as missing:
+        choose("predict", "auto", catalog(native=(PREDICT,)), options={**PICTURE})
+    assert missing.value.message.startswith("only DSPy handles dspy.Image, dspy.History, and the pool 'dspy'")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"signature": "q -> a: list[int]", "model": "m", "unknown": 1},
+        {"signature": "no signature"},
+        {"signature": 7, "instructions": 8},
+        {"signature": "q -> a", "instructions": "Be brief."},
+    ],
+)
+def test_what_native_covers_or_nobody_stays_native(options: dict[str, Any]) -> None:
+    assert choose("predict", "auto", OFFERED, options=options).handler == "predict"
+
+
+def test_a_handler_that_reads_anything_may_have_any_constant() -> None:
+    loose = msgspec.structs.replace(RICH, reads="any")
+    offered = catalog(native=(PREDICT,), dspy=(loose,))
+    assert choose("predict", "auto", offered, options={"signature": "q -> a", "adapter": "json"}).handler == "predict"
+
+
+def test_an_operation_without_dspy_is_left_to_its_handler() -> None:
+    parse = HandlerInfo(name="parse_reply", required=("signature", "text"))
+    offered = catalog(native=(parse,), dspy=(RICH,))
+    assert choose("parse_reply", "auto", offered, options=PICTURE).handler == "parse_reply"
 
 
 TWICE = catalog(a=(PREDICT, MINE), b=(PREDICT, MINE))
