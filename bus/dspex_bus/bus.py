@@ -145,17 +145,38 @@ class KeyValue(ABC):
         """Keys that match a subject pattern, sorted."""
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """``modified_ms`` is when it was stored, milliseconds since the epoch, by the server's clock."""
+
+    name: str
+    size: int
+    digest: str
+    modified_ms: int
+
+
 class ObjectStore(ABC):
     @abstractmethod
     async def put(self, name: str, data: bytes) -> str:
-        """Store, replacing; the content's digest, ``sha256:<hex>``."""
+        """Store, replacing; the content's digest, ``sha256:<hex>``. PayloadTooLarge where the bucket takes none of that
+        size."""
 
     @abstractmethod
     async def get(self, name: str) -> bytes | None:
         """The content, its digest checked; None where there is none."""
 
     @abstractmethod
-    async def delete(self, name: str) -> None: ...
+    async def delete(self, name: str) -> None:
+        """Absent ones are fine."""
+
+    @abstractmethod
+    async def contents(self) -> list[ObjectInfo]:
+        """What there is, oldest first; nothing where there is no bucket yet."""
+
+    @abstractmethod
+    async def tidy(self, before_ms: int) -> int:
+        """Erase what is left of objects whose storing was broken off before that (milliseconds since the epoch); of how
+        many."""
 
 
 class Request(ABC):

@@ -3,11 +3,12 @@
     DspexError
     ├── InvalidRequest          fix the call: nothing was started
     │   ├── DecodeError         the bytes are not the message that belongs on that subject
+    │   │   └── ObjectGone      the object that holds a message's body is gone, or is another
     │   ├── InvalidName         a name cannot be a subject token
     │   ├── InvalidPipeline     a definition cannot be compiled; ``path`` names the step
     │   ├── NotFound            no such pipeline, session, handler or key
     │   ├── NotPermitted        the server does not let this user do that
-    │   └── PayloadTooLarge     more bytes than the server carries
+    │   └── PayloadTooLarge     more bytes than the system carries
     ├── Unavailable             try again: the world, not the call, is at fault
     │   ├── Disconnected        no connection to the server
     │   ├── NoRouter            nobody answers requests
@@ -73,6 +74,10 @@ class DecodeError(InvalidRequest):
     @property
     def subject(self) -> str:
         return str(self.details.get("subject", ""))
+
+
+class ObjectGone(DecodeError):
+    code = "object_gone"
 
 
 class InvalidName(InvalidRequest):

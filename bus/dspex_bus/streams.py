@@ -27,7 +27,9 @@ TENANTS = "dspex_tenants"
 
 DEFAULT_PARTITIONS = 16
 CACHE_BYTES = 256 * 1024 * 1024
+LARGEST_BYTES = 64 * 1024 * 1024
 PARTITIONS_KEY = "dspex-partitions"
+LARGEST_KEY = "dspex-largest"
 
 Storage = Literal["file", "memory"]
 
@@ -58,12 +60,14 @@ def merged_metadata(there: Mapping[str, str], wanted: Mapping[str, str]) -> dict
 
 @dataclass(frozen=True, kw_only=True)
 class BucketSpec:
-    """One with ``most_bytes`` forgets its oldest keys when it is full: a cache."""
+    """One with ``most_bytes`` forgets its oldest keys when it is full: a cache. One with ``largest`` is for objects, of
+    so many bytes at most; the bucket itself says so, so that whoever writes to it need not be told."""
 
     name: str
     storage: Storage = "file"
     ttl: bool = False
     most_bytes: int | None = None
+    largest: int | None = None
     replicas: int = 1
 
 
@@ -89,7 +93,7 @@ def streams(*, partitions: int = DEFAULT_PARTITIONS, tasks: Storage = "memory", 
     ]
 
 
-def buckets(*, replicas: int = 1) -> list[BucketSpec]:
+def buckets(*, largest: int = LARGEST_BYTES, replicas: int = 1) -> list[BucketSpec]:
     return [
         BucketSpec(name=LIVE, replicas=replicas),
         BucketSpec(name=PIPELINES, replicas=replicas),
@@ -100,4 +104,5 @@ def buckets(*, replicas: int = 1) -> list[BucketSpec]:
         BucketSpec(name=THREADS, ttl=True, replicas=replicas),
         BucketSpec(name=TENANTS, replicas=replicas),
         BucketSpec(name=CACHE, ttl=True, most_bytes=CACHE_BYTES, replicas=replicas),
+        BucketSpec(name=OBJECTS, largest=largest, replicas=replicas),
     ]

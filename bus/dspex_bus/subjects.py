@@ -31,6 +31,7 @@ DEAD = f"{ROOT}.dead"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _IDS = [re.compile(rf"[A-Za-z0-9_-]{{1,255}}(\.[A-Za-z0-9_-]{{1,255}}){{{more}}}") for more in range(5)]
+_OBJECT = re.compile(r"([A-Za-z0-9_-]{0,64})\.[a-z]+\.[0-9a-f]{24}")
 _DOTTED = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}")
 
 
@@ -183,6 +184,35 @@ def split_task(subject: str) -> TaskSubject:
 def now(pool: str, operation: str) -> str:
     """Core request/reply to a pool, outside every stream; ``operation`` may have dots."""
     return f"{ROOT}.now.{_ids(pool)}.{dotted(operation, 'operation')}"
+
+
+# --- objects: the bodies that are too large for a message -------------------------------------------
+
+
+def object_owner(subject: str) -> str:
+    """The session that the body of a message on ``subject`` belongs to; '' where it is said, not stored."""
+    return _object_parts(subject)[0]
+
+
+def object_name(subject: str, nonce: str) -> str:
+    """A name for that body: ``<session>.<what>.<nonce>``, or ``.said.<nonce>``, which no session's can be."""
+    return ".".join((*_object_parts(subject), nonce))
+
+
+def split_object(name: str) -> str | None:
+    """The session whose message has its body there, '' for what was said; None where it is no message's: other objects
+    may be kept in the same bucket."""
+    found = _OBJECT.fullmatch(name)
+    return None if found is None else found[1]
+
+
+def _object_parts(subject: str) -> tuple[str, str]:
+    parts = subject.split(".")
+    if subject.startswith((f"{JOURNAL}.", f"{EVENT}.")) and len(parts) > 5:
+        return parts[4], parts[5]
+    if subject.startswith(f"{TASK}.") and len(parts) > 5:
+        return parts[5], "task"
+    return "", "said"
 
 
 # --- what is said and not stored -------------------------------------------------------------------

@@ -9,6 +9,7 @@ from datetime import datetime
 import anyio
 
 from dspex_bus import Message, subjects
+from dspex_bus.claim import claimed
 from dspex_bus.errors import DecodeError, SlowConsumer
 from dspex_bus.wire import StoredEvent, TokenMessage, TokensEnded, TokensStarted, decode_event, decode_tokens
 
@@ -27,8 +28,9 @@ class TokenEvent:
 
 class Feed:
     """A bounded buffer between the bus and one consumer. ``behind`` is True when events may have been missed (at the
-    start, after a reconnect, when the consumer was slower than the buffer): the journal is read then. Tokens can be
-    had nowhere else: ``overrun`` says that the consumer was too slow for them."""
+    start, after a reconnect, when the consumer was slower than the buffer), or came without their bodies, which are too
+    large for a message: the journal is read then. Tokens can be had nowhere else: ``overrun`` says that the consumer
+    was too slow for them."""
 
     def __init__(self) -> None:
         self.behind = True
@@ -42,7 +44,10 @@ class Feed:
         if len(self._events) >= _CAPACITY:
             self._events.clear()
             self.behind = True
-        self._events.append(live_event(message))
+        if claimed(message.data, message.headers) is None:
+            self._events.append(live_event(message))
+        else:
+            self.behind = True
         self._wake.set()
 
     async def on_tokens(self, message: Message) -> None:

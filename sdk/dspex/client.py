@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from dspex_bus import Bus, subjects
+from dspex_bus.claim import Claims
 from dspex_bus.errors import Disconnected, NoRouter, RunFailed, Unavailable
 from dspex_bus.signatures import Signature, signature_of
 from dspex_bus.wire import (
@@ -92,6 +93,7 @@ class Client:
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
+        self._claims = Claims(bus)
 
     @cached_property
     def programs(self) -> ProgramStore:
@@ -382,7 +384,7 @@ class Client:
     async def _ask(self, subject: str, request: Any, reply: type[T], timeout_s: float = 10.0) -> T:
         data = b"" if request is None else encode(request)
         try:
-            answer = await self.bus.request(subject, data, timeout_s=timeout_s)
+            answer = await self._claims.request(subject, data, timeout_s=timeout_s)
         except Unavailable as error:
             if error.code != "no_responders":
                 raise

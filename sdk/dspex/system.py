@@ -14,6 +14,7 @@ from anyio.abc import TaskStatus
 
 from dspex_bus import EmbeddedServer, NatsBus
 from dspex_bus.errors import InvalidRequest
+from dspex_bus.streams import LARGEST_BYTES
 from dspex_router import Router, RouterConfig
 from dspex_services.lm import LMConfig
 from dspex_services.supervisor import DSPY, NATIVE, OPTIMIZE, PoolSpec, Supervisor
@@ -55,6 +56,7 @@ class SystemOptions:
     documents: Path | None = None
     templates: Path | None = None
     retention_s: float = 7 * 86_400.0
+    largest_bytes: int = LARGEST_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,8 @@ async def local_system(options: SystemOptions) -> AsyncIterator[System]:
         model = await stack.enter_async_context(model_or_offline())
         bus = await stack.enter_async_context(NatsBus(server.url, name="dspex-router"))
         async with anyio.create_task_group() as group:
-            await group.start(Router(bus, RouterConfig(retention_s=options.retention_s)).run)
+            config = RouterConfig(retention_s=options.retention_s, largest_bytes=options.largest_bytes)
+            await group.start(Router(bus, config).run)
             await group.start(Supervisor(server.url, _pools(options, model)).run)
             try:
                 yield System(url=server.url, model=model.name, offline=model.offline)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from dspex_bus import Bus
+from dspex_bus.claim import Claims
 from dspex_bus.errors import NotFound
 from dspex_bus.subjects import call as call_subject
 from dspex_bus.wire import Budget, CallReply, CallRequest, ErrorInfo, HandlerInfo, Usage, decode, encode, error_from
@@ -115,7 +116,7 @@ class Step:
             tenant=self.tenant,
         )
         subject = call_subject(operation)
-        answer = await self.bus.request(subject, encode(request), timeout_s=self.remaining_s + 1)
+        answer = await Claims(self.bus).request(subject, encode(request), timeout_s=self.remaining_s + 1)
         if answer.headers and "Nats-Service-Error-Code" in answer.headers:
             raise error_from(decode(ErrorInfo, answer.data, subject=subject))
         reply = decode(CallReply, answer.data, subject=subject)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 import anyio
 import pytest
 
 from dspex_bus import Bus, Entry
-from dspex_bus.errors import Conflict, DspexError, NotFound, StoreFailed
+from dspex_bus.errors import Conflict, DspexError, NotFound, PayloadTooLarge, StoreFailed
+from dspex_bus.streams import BucketSpec
 
 from .conftest import Place
 
@@ -151,3 +153,33 @@ async def test_objects_of_a_bucket_that_is_not_there(place: Place, bus: Bus) -> 
     objects = bus.objects(f"none_{place.id}")
     assert await objects.get("a") is None
     await objects.delete("a")
+
+
+async def test_what_is_in_a_bucket_of_objects(place: Place, bus: Bus) -> None:
+    objects = bus.objects(f"o_{place.id}")
+    assert await objects.contents() == []
+    before = int(time.time() * 1000)
+    for name, data in (("a", b"1"), ("b", b"2" * 300_000), ("c", b""), ("a", b"11")):
+        await objects.put(name, data)
+    await objects.delete("c")
+    found = await objects.contents()
+    assert [(info.name, info.size) for info in found] == [("b", 300_000), ("a", 2)]
+    assert found[1].digest == f"sha256:{hashlib.sha256(b'11').hexdigest()}"
+    times = [info.modified_ms for info in found]
+    assert times == sorted(times)
+    assert before - 1000 <= times[0] <= times[1] <= int(time.time() * 1000) + 1000
+    assert await objects.tidy(int(time.time() * 1000) + 60_000) == 0
+    assert await objects.get("b") == b"2" * 300_000
+
+
+async def test_a_bucket_takes_no_larger_objects_than_it_was_made_for(place: Place, bus: Bus) -> None:
+    name = f"o_{place.id}"
+    await bus.prepare([], [BucketSpec(name=name, largest=1000, storage="memory")])
+    objects = (await place.bus()).objects(name)
+    await objects.put("fits", b"x" * 1000)
+    with pytest.raises(PayloadTooLarge) as refusal:
+        await objects.put("does not", b"x" * 1001)
+    assert refusal.value.details == {"size": 1001, "limit": 1000}
+    assert [info.name for info in await objects.contents()] == ["fits"]
+    await bus.prepare([], [BucketSpec(name=name, largest=2000, storage="memory")])
+    await objects.put("does not", b"x" * 1001)

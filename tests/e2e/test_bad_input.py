@@ -12,6 +12,8 @@ import nats
 import pytest
 from nats.aio.client import Client as Nats
 
+from dspex_bus.streams import LARGEST_BYTES
+
 from .conftest import RunningSystem
 
 pytestmark = pytest.mark.anyio
@@ -116,15 +118,18 @@ async def test_request_larger_than_the_server_carries_never_leaves_the_client(ra
     await _still_serves(raw)
 
 
-async def test_run_too_large_to_be_stored(raw: Nats) -> None:
-    """The request fits, but with its plan and headers it does not."""
-    body = {"definition": HELLO, "input": {"name": "x" * (raw.max_payload - 200)}}
-    await refused(raw, "dspex.v1.run.inline", body, "payload_too_large", "413")
-
-
 async def test_output_too_large(raw: Nats) -> None:
-    result = await ended_badly(raw, inline({"native": "rough.swell"}, size=raw.max_payload), "payload_too_large")
-    assert "text" in json.dumps(result["error"])
+    result = await ended_badly(raw, inline({"native": "rough.swell"}, size=LARGEST_BYTES), "payload_too_large")
+    assert "the largest outputs: text" in result["error"]["message"]
+    assert result["error"]["details"]["limit"] == LARGEST_BYTES
+    await _still_serves(raw)
+
+
+async def test_object_that_is_not_there(raw: Nats) -> None:
+    for name in (".said.0123456789abcdef01234567", "another.end.0123456789abcdef01234567", "whatever"):
+        reply = await raw.request("dspex.v1.run.inline", b"", timeout=10, headers={"Dspex-Object": name})
+        assert json.loads(reply.data)["code"] == "object_gone"
+        assert name in json.loads(reply.data)["message"]
 
 
 async def test_handler_that_raises(raw: Nats) -> None:

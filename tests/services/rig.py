@@ -11,14 +11,16 @@ from typing import Any
 import anyio
 
 from dspex_bus import Message, NatsBus, Stored, subjects
+from dspex_bus.claim import Claims
 from dspex_bus.errors import Unavailable
-from dspex_bus.streams import DEAD_LETTERS, EVENTS, TASKS, buckets, streams
+from dspex_bus.streams import DEAD_LETTERS, EVENTS, OBJECTS, TASKS, buckets, streams
 from dspex_bus.wire import StepOutcome, Task, WorkerPresence, decode, decode_outcome, encode
 from dspex_services.handlers import Handlers
 from dspex_services.worker import Worker, WorkerConfig
 
 PATIENCE_S = 10.0
 PARTITION = 3
+LARGEST_BYTES = 1_500_000
 
 
 class Rig:
@@ -28,6 +30,7 @@ class Rig:
         self.url = url
         self.bus = bus
         self.pool = pool
+        self.claims = Claims(bus)
         self.outcomes: dict[str, StepOutcome] = {}
         self.presences: list[WorkerPresence] = []
         self._changed = anyio.Event()
@@ -35,7 +38,7 @@ class Rig:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        await self.bus.prepare(streams(), buckets())
+        await self.bus.prepare(streams(), buckets(largest=LARGEST_BYTES))
         subscriptions = [
             await self.bus.subscribe(f"{subjects.EVENT}.>", self._on_event),
             await self.bus.subscribe(f"{subjects.ROOT}.presence.{self.pool}.*", self._on_presence),
@@ -47,9 +50,9 @@ class Rig:
                 await subscription.close()
 
     async def _on_event(self, message: Message) -> None:
-        self.outcomes[message.subject.replace(subjects.EVENT, subjects.JOURNAL)] = decode_outcome(
-            message.data, subject=message.subject
-        )
+        data = await self.claims.unpack(message.subject, message.data, message.headers)
+        outcome = decode_outcome(data, subject=message.subject)
+        self.outcomes[message.subject.replace(subjects.EVENT, subjects.JOURNAL)] = outcome
         self.changed()
 
     async def _on_presence(self, message: Message) -> None:
@@ -94,7 +97,7 @@ class Rig:
         return subjects.outcome(task.partition, task.session, self.pool, task.node, task.attempt)
 
     async def send(self, task: Task, headers: dict[str, str] | None = None) -> Stored:
-        return await self.bus.store_and_wait(self.subject(task), encode(task), headers=headers, once=True)
+        return await self.claims.store_once(self.subject(task), encode(task), headers)
 
     async def outcome(self, task: Task, within_s: float = PATIENCE_S) -> Any:
         slot = self.slot(task)
@@ -130,6 +133,11 @@ class Rig:
                     if message := await self.stored(task):
                         return decode_outcome(message.data, subject=message.subject)
                 await anyio.sleep(0.05)
+
+    async def objects(self, task: Task) -> list[str]:
+        """What is kept of the task's session, by kind."""
+        names = [info.name for info in await self.bus.objects(OBJECTS).contents()]
+        return sorted(name.split(".")[1] for name in names if name.startswith(f"{task.session}."))
 
     async def stored(self, task: Task) -> Any:
         return await self.bus.last(EVENTS, self.slot(task))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 
 from .._headers import EXPECTED_LAST
-from ..bus import Entry, KeyValue, ObjectStore
-from ..errors import Conflict, NotFound, StoreFailed
+from ..bus import Entry, KeyValue, ObjectInfo, ObjectStore
+from ..errors import Conflict, NotFound, PayloadTooLarge, StoreFailed
 from ..streams import lifetime_s
 from .server import MemoryServer
 from .stream import Stream, Taken
@@ -68,15 +69,31 @@ class MemoryKeyValue(KeyValue):
 
 class MemoryObjects(ObjectStore):
     def __init__(self, server: MemoryServer, bucket: str) -> None:
+        self._server = server
         self._objects = server.objects
         self._bucket = bucket
 
     async def put(self, name: str, data: bytes) -> str:
-        self._objects[self._bucket, name] = data
-        return f"sha256:{hashlib.sha256(data).hexdigest()}"
+        spec = self._server.buckets.get(self._bucket)
+        if spec is not None and spec.largest is not None and len(data) > spec.largest:
+            raise PayloadTooLarge(
+                f"{len(data):,} bytes: {self._bucket} takes objects of at most {spec.largest:,}",
+                details={"size": len(data), "limit": spec.largest},
+            )
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        self._objects.pop((self._bucket, name), None)
+        self._objects[self._bucket, name] = (data, ObjectInfo(name, len(data), digest, time.time_ns() // 1_000_000))
+        return digest
 
     async def get(self, name: str) -> bytes | None:
-        return self._objects.get((self._bucket, name))
+        held = self._objects.get((self._bucket, name))
+        return None if held is None else held[0]
 
     async def delete(self, name: str) -> None:
         self._objects.pop((self._bucket, name), None)
+
+    async def contents(self) -> list[ObjectInfo]:
+        return [info for (bucket, _), (_, info) in self._objects.items() if bucket == self._bucket]
+
+    async def tidy(self, before_ms: int) -> int:
+        return 0  # an object is there whole, or not at all

@@ -9,7 +9,7 @@ from dataclasses import replace
 from .._headers import EXPECTED_LAST, ROLLUP
 from .._mailbox import Mailbox
 from .._tasks import Tasks
-from ..bus import Headers, Message, OnMessage, StoredMessage, Subscription
+from ..bus import Headers, Message, ObjectInfo, OnMessage, StoredMessage, Subscription
 from ..errors import SetupError
 from ..streams import BucketSpec, StreamSpec, merged_metadata
 from .consumer import Durable
@@ -30,7 +30,7 @@ class MemoryServer:
         self.streams: dict[str, Stream] = {}
         self.durables: dict[tuple[str, str], Durable] = {}
         self.buckets: dict[str, BucketSpec] = {}
-        self.objects: dict[tuple[str, str], bytes] = {}
+        self.objects: dict[tuple[str, str], tuple[bytes, ObjectInfo]] = {}
         self._turns: dict[tuple[str, str], int] = {}
 
     def prepare(self, streams: Sequence[StreamSpec], buckets: Sequence[BucketSpec]) -> None:
@@ -38,6 +38,8 @@ class MemoryServer:
             self._prepare(spec)
         for bucket in buckets:
             self.buckets[bucket.name] = bucket
+            if bucket.largest is not None:
+                continue
             self._prepare(
                 StreamSpec(name=f"KV_{bucket.name}", subjects=(f"$KV.{bucket.name}.>",), storage=bucket.storage)
             )

@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from .._headers import ROLLUP
-from ..bus import ObjectStore, Stored
-from ..errors import DspexError, NotFound, StoreFailed
+from ..bus import ObjectInfo, ObjectStore, Stored
+from ..errors import DspexError, NotFound, PayloadTooLarge, StoreFailed
+from ..streams import LARGEST_KEY, BucketSpec
 from .history import History
 from .jetstream import JetStream
-from .streams import make
+from .streams import make, objects_config
 
 logger = logging.getLogger("dspex.bus")
 
@@ -26,7 +27,7 @@ Store = Callable[[str, bytes, dict[str, str]], Awaitable[Stored]]
 
 
 class NatsObjects(ObjectStore):
-    """The bucket is made by the first ``put``."""
+    """A bucket that nobody has prepared is made by the first ``put``."""
 
     def __init__(self, jetstream: JetStream, history: History, store: Store, bucket: str) -> None:
         self._jetstream = jetstream
@@ -36,7 +37,7 @@ class NatsObjects(ObjectStore):
         self._stream = f"OBJ_{bucket}"
 
     async def put(self, name: str, data: bytes) -> str:
-        await self._ensure()
+        await self._ensure(len(data))
         before = await self._about(name)
         id = uuid.uuid4().hex
         digest = hashlib.sha256(data)
@@ -78,6 +79,50 @@ class NatsObjects(ObjectStore):
             await self._purge(self._meta(name))
             await self._purge(self._chunks(about["nuid"]))
 
+    async def contents(self) -> list[ObjectInfo]:
+        return [
+            ObjectInfo(about["name"], about.get("size", 0), _hexadecimal(about.get("digest", "")), time_ms)
+            for about, time_ms in await self._all()
+        ]
+
+    async def tidy(self, before_ms: int) -> int:
+        chunks = await self._chunked()
+        named = {self._chunks(about["nuid"]) for about, _ in await self._all()}
+        count = 0
+        for subject in chunks - named:
+            newest = await self._history.last(self._stream, subject)
+            if newest is not None and newest.time_ms < before_ms:
+                await self._purge(subject)
+                count += 1
+        return count
+
+    async def _all(self) -> list[tuple[dict[str, Any], int]]:
+        """What is said of each object, and when it was stored."""
+        found = []
+        try:
+            async for message in self._history.read(self._stream, f"$O.{self._bucket}.M.>", 0):
+                about: dict[str, Any] = msgspec.json.decode(message.data)
+                if not about.get("deleted"):
+                    found.append((about, message.time_ms))
+        except NotFound:
+            return []
+        return found
+
+    async def _chunked(self) -> set[str]:
+        """The subjects that hold chunks."""
+        found: set[str] = set()
+        offset, total = 0, 1
+        while offset < total:
+            asked = {"subjects_filter": self._chunks(">"), "offset": offset}
+            try:
+                answer = await self._jetstream.ask(f"STREAM.INFO.{self._stream}", asked)
+            except NotFound:
+                break
+            page = answer["state"].get("subjects") or {}
+            found |= page.keys()
+            offset, total = offset + len(page), answer.get("total", 0) if page else 0
+        return found
+
     def _meta(self, name: str) -> str:
         return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
@@ -110,18 +155,18 @@ class NatsObjects(ObjectStore):
     async def _purge(self, subject: str) -> None:
         await self._jetstream.ask(f"STREAM.PURGE.{self._stream}", {"filter": subject})
 
-    async def _ensure(self) -> None:
-        config = {
-            "name": self._stream,
-            "subjects": [f"$O.{self._bucket}.C.>", f"$O.{self._bucket}.M.>"],
-            "storage": "file",
-            "retention": "limits",
-            "discard": "new",
-            "allow_rollup_hdrs": True,
-            "allow_direct": True,
-            "num_replicas": 1,
-        }
-        await make(self._jetstream, config)
+    async def _ensure(self, size: int) -> None:
+        there = await make(self._jetstream, objects_config(BucketSpec(name=self._bucket)))
+        largest = ((there or {}).get("metadata") or {}).get(LARGEST_KEY)
+        if largest is not None and size > int(largest):
+            raise PayloadTooLarge(
+                f"{size:,} bytes: {self._bucket} takes objects of at most {int(largest):,}",
+                details={"size": size, "limit": int(largest)},
+            )
+
+
+def _hexadecimal(digest: str) -> str:
+    return f"sha256:{base64.urlsafe_b64decode(digest.removeprefix('SHA-256=')).hex()}"
 
 
 def _named(digest: bytes) -> str:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ..errors import NotFound, SetupError, StoreFailed
-from ..streams import BucketSpec, StreamSpec, merged_metadata
+from ..streams import LARGEST_KEY, BucketSpec, StreamSpec, merged_metadata
 from .jetstream import JetStream
 
 logger = logging.getLogger("dspex.bus")
@@ -34,6 +34,8 @@ def stream_config(spec: StreamSpec) -> dict[str, Any]:
 
 
 def bucket_config(spec: BucketSpec) -> dict[str, Any]:
+    if spec.largest is not None:
+        return objects_config(spec)
     return {
         "name": f"KV_{spec.name}",
         "subjects": [f"$KV.{spec.name}.>"],
@@ -46,6 +48,20 @@ def bucket_config(spec: BucketSpec) -> dict[str, Any]:
         "allow_direct": True,
         "allow_rollup_hdrs": True,
         "allow_msg_ttl": spec.ttl,
+    }
+
+
+def objects_config(spec: BucketSpec) -> dict[str, Any]:
+    return {
+        "name": f"OBJ_{spec.name}",
+        "subjects": [f"$O.{spec.name}.C.>", f"$O.{spec.name}.M.>"],
+        "storage": spec.storage,
+        "retention": "limits",
+        "discard": "new",
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+        "num_replicas": spec.replicas,
+        "metadata": {} if spec.largest is None else {LARGEST_KEY: str(spec.largest)},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dspex_bus import Bus, subjects
+from dspex_bus.claim import Claims
 from dspex_bus.errors import DeadlineExceeded, DecodeError, PayloadTooLarge, Unavailable
 from dspex_bus.wire import (
     ErrorInfo,
@@ -26,7 +27,7 @@ async def ask(bus: Bus, pool: str, task: Task) -> StepOutcome:
     subject = subjects.now(pool, task.handler)
     allowed_s = max(0.0, min(task.timeout_ms, task.deadline_ms - now_ms()) / 1000)
     try:
-        answer = await bus.request(subject, encode(task), timeout_s=allowed_s + _MARGIN_S)
+        answer = await Claims(bus).request(subject, encode(task), timeout_s=allowed_s + _MARGIN_S)
         return decode_outcome(answer.data, subject=subject)
     except DeadlineExceeded:
         message = f"no worker of the pool {pool} answered for {task.handler} within {allowed_s:g} s"

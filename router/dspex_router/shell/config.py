@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dspex_bus.streams import DEFAULT_PARTITIONS, Storage
+from dspex_bus.streams import DEFAULT_PARTITIONS, LARGEST_BYTES, Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,8 @@ class RouterConfig:
     that has no worker yet. ``requests`` may be in the router's hands at once; more are answered ``overloaded``.
     ``sweep_s``: how often the live index is searched for sessions nobody has in memory. ``store_tries``: how
     often a refused write is tried, with growing pauses, before the session is set aside. ``retention_s``: how long a
-    journal is kept after its session's end; looked at every ``purge_s``.
+    journal is kept after its session's end; looked at every ``purge_s``. ``largest_bytes``: more than that no message's
+    body may have. ``stray_s``: objects that belong to no session are kept that long.
     """
 
     tasks: Storage = "memory"
@@ -29,3 +30,5 @@ class RouterConfig:
     store_tries: int = 8
     retention_s: float = 7 * 86_400.0
     purge_s: float = 60.0
+    largest_bytes: int = LARGEST_BYTES
+    stray_s: float = 86_400.0

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 
 from dspex_bus import Bus, subjects
+from dspex_bus.claim import Claims
 from dspex_bus.errors import Conflict, NotFound
 from dspex_bus.streams import EVENTS
 from dspex_bus.wire import (
@@ -30,6 +31,7 @@ class Controls:
         self._bus = bus
         self._journals = journals
         self._sessions = sessions
+        self._claims = Claims(bus)
 
     async def state(self, session: str) -> Session:
         """Raises NotFound ``unknown_session``."""
@@ -79,8 +81,7 @@ class Controls:
 
     async def _store(self, slot: str, event: JournalEvent) -> bool:
         """Whether it was stored; False where the slot was filled before."""
-        data, headers = encode_event(event, slot)
-        return (await self._bus.store_and_wait(slot, data, headers=headers, once=True)).created
+        return (await self._claims.store_once(slot, *encode_event(event, slot))).created
 
 
 def _unended(state: Session) -> Session:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from anyio.abc import TaskGroup
 
-from dspex_bus import Endpoint, Request, ServiceSpec, subjects
+from dspex_bus import Bus, Endpoint, Request, ServiceSpec, subjects
+from dspex_bus.claim import Claims
 from dspex_bus.errors import DspexError, Unavailable
 from dspex_bus.wire import (
     CONTENT_TYPE,
@@ -78,7 +79,8 @@ class Overloaded(Unavailable):
 class Endpoints:
     """``add`` each subject with what answers it, then serve ``spec()``. An answer of None means that it comes later."""
 
-    def __init__(self, config: RouterConfig, group: TaskGroup, version: str) -> None:
+    def __init__(self, bus: Bus, config: RouterConfig, group: TaskGroup, version: str) -> None:
+        self._claims = Claims(bus)
         self._config = config
         self._group = group
         self._version = version
@@ -115,10 +117,11 @@ class Endpoints:
     async def _answer(self, request: Request, kind: type[Any] | None, answer: Answer) -> None:
         content = content_type(request.headers)
         try:
-            body = None if kind is None else decode(kind, request.data, subject=request.subject, content=content)
+            body = None if kind is None else await self._body(request, kind, content)
             said = await answer(request, body, content)
             if said is not None:
-                await request.respond(encode(said, content), {CONTENT_TYPE: content})
+                data, headers = encode(said, content), {CONTENT_TYPE: content}
+                await request.respond(*await self._claims.pack(request.reply, data, headers))
         except DspexError as error:
             await _refuse(request, content, error)
         except Exception as error:
@@ -126,6 +129,12 @@ class Endpoints:
             await _refuse(request, content, DspexError(f"{type(error).__name__}: {error}"))
         finally:
             self._busy -= 1
+            if not request.data:
+                await self._claims.drop(request.subject, request.headers)
+
+    async def _body(self, request: Request, kind: type[Any], content: str) -> Any:
+        data = await self._claims.unpack(request.subject, request.data, request.headers)
+        return decode(kind, data, subject=request.subject, content=content)
 
 
 async def _refuse(request: Request, content: str, error: DspexError) -> None:

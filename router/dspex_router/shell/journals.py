@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dspex_bus import Bus, StoredMessage, subjects
+from dspex_bus.claim import Claims, claimed
 from dspex_bus.errors import DecodeError
 from dspex_bus.streams import EVENTS
 from dspex_bus.subjects import JournalSubject
@@ -40,21 +41,22 @@ _BELONGS: dict[str, tuple[type, ...]] = {
 @dataclass(slots=True)
 class Entry:
     """A journal message as read. ``fault`` is there where the bytes were not what belongs in that slot: the slot is
-    filled all the same, so it counts as the failure it is, for this router and every later one."""
+    filled all the same, so it counts as the failure it is, for this router and every later one. ``size`` is that of the
+    event, wherever it is kept."""
 
     where: JournalSubject
     recorded: Recorded
+    size: int
     fault: DecodeError | None = None
 
 
-def read(message: StoredMessage) -> Entry:
-    """Raises DecodeError where nothing can be made of it."""
+def read(message: StoredMessage, fault: DecodeError | None = None) -> Entry:
+    """Raises DecodeError where nothing can be made of it. ``fault`` is what is known to be wrong with it."""
     where = _split(message)
-    fault = None
     try:
-        event = _event(where, message)
+        event = _failure(where, fault) if fault is not None else _event(where, message)
     except DecodeError as error:
-        fault, event = error, _failure(where, error)
+        event, fault = _failure(where, fault or error), fault or error
     recorded = Recorded(
         sequence=message.sequence,
         time_ms=message.time_ms,
@@ -64,7 +66,7 @@ def read(message: StoredMessage) -> Entry:
         node=where.node,
         attempt=where.attempt,
     )
-    return Entry(where, recorded, fault)
+    return Entry(where, recorded, len(message.data), fault)
 
 
 def _split(message: StoredMessage) -> JournalSubject:
@@ -104,16 +106,27 @@ class Journals:
 
     def __init__(self, bus: Bus, partitions: int) -> None:
         self._bus = bus
+        self._claims = Claims(bus)
         self.partitions = partitions
 
     def partition(self, session: str) -> int:
         return subjects.partition_of(session, self.partitions)
 
+    async def read(self, message: StoredMessage) -> Entry:
+        """Like :func:`read`, wherever the event is kept."""
+        if claimed(message.data, message.headers) is None:
+            return read(message)
+        try:
+            data = await self._claims.unpack(message.subject, message.data, message.headers)
+        except DecodeError as fault:
+            return read(message, fault)
+        return read(replace(message, data=data))
+
     async def entries(self, session: str, *, after: int = 0) -> AsyncIterator[Entry]:
         pattern = subjects.session_journal(self.partition(session), session)
         async for message in self._bus.history(EVENTS, pattern, after=after):
             try:
-                entry = read(message)
+                entry = await self.read(message)
             except DecodeError as error:
                 if message.subject.endswith(".accepted"):
                     raise
@@ -135,7 +148,7 @@ class Journals:
         found = await self._bus.last(EVENTS, subjects.accepted(self.partition(session), session))
         if found is None:
             return None
-        event = read(found).recorded.event
+        event = (await self.read(found)).recorded.event
         assert isinstance(event, SessionAccepted)
         return event, found
 
@@ -144,6 +157,6 @@ class Journals:
         found = await self._bus.last(EVENTS, subjects.end(self.partition(session), session))
         if found is None:
             return None
-        event = read(found).recorded.event
+        event = (await self.read(found)).recorded.event
         assert isinstance(event, SessionEnded)
         return event, found.time_ms

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import anyio
+
 from dspex_bus import Bus, StoredMessage, subjects
+from dspex_bus.claim import claimed
 from dspex_bus.errors import DecodeError, DspexError
 from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
@@ -21,6 +25,8 @@ from .timers import Timers
 from .writing import Writer
 
 log = logging.getLogger(__name__)
+
+_FETCH_PAUSE_S = 0.25
 
 
 class Owner:
@@ -43,7 +49,9 @@ class Owner:
         self.broken: dict[str, SessionAccepted] = {}
         self.malformed = 0
         self._early: dict[str, list[Recorded]] = {}
+        self._fetching: dict[str, deque[StoredMessage]] = {}
         self._recoveries = 0
+        self._tries = config.store_tries
 
     def own(self, partitions: frozenset[int]) -> None:
         """What is stored about other partitions' sessions is from here on somebody else's to do."""
@@ -90,11 +98,53 @@ class Owner:
         await self._writer.write(end_write(accepted.session, partition, ended))
 
     async def on_stored(self, message: StoredMessage) -> None:
+        if message.data and not self._fetching:
+            await self._on_whole(message)
+            return
+        session = subjects.object_owner(message.subject)
+        waiting = self._fetching.get(session)
+        if waiting is not None:
+            waiting.append(message)
+        elif claimed(message.data, message.headers) is None:
+            await self._on_whole(message)
+        else:
+            # The others' events must not wait for it, and its session's own must.
+            self._fetching[session] = deque([message])
+            self._errands.add(partial(self._fetch, session))
+
+    async def _fetch(self, session: str) -> None:
+        waiting = self._fetching[session]
+        try:
+            while waiting:
+                await self._on_fetched(session, waiting.popleft())
+        finally:
+            del self._fetching[session]
+
+    async def _on_fetched(self, session: str, message: StoredMessage) -> None:
+        for tried in range(self._tries):
+            try:
+                entry = await self._journals.read(message)
+            except DecodeError as error:
+                await self._reject(message, error)
+                return
+            except DspexError as error:
+                if tried == self._tries - 1:
+                    self._set_aside(session, error)
+                    return
+                await anyio.sleep(_FETCH_PAUSE_S * (tried + 1))
+            else:
+                await self._on_entry(message, entry)
+                return
+
+    async def _on_whole(self, message: StoredMessage) -> None:
         try:
             entry = read(message)
         except DecodeError as error:
             await self._reject(message, error)
-            return
+        else:
+            await self._on_entry(message, entry)
+
+    async def _on_entry(self, message: StoredMessage, entry: Entry) -> None:
         if entry.where.partition not in self.owned:
             return
         if entry.fault is not None:

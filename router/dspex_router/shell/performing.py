@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 from dspex_bus import Bus, subjects
-from dspex_bus.errors import Conflict, DspexError, NotFound
+from dspex_bus.bus import Headers
+from dspex_bus.claim import Claims
+from dspex_bus.errors import Conflict, DspexError, NotFound, PayloadTooLarge
 from dspex_bus.streams import LIVE, TASKS
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
@@ -63,6 +65,7 @@ class Performer:
         self._bus = bus
         self._journals = journals
         self._live = bus.key_value(LIVE)
+        self._claims = Claims(bus)
         self._writer = writer
         self._timers = timers
         self._errands = errands
@@ -146,18 +149,29 @@ class Performer:
         if command.parent is not None and command.report is not None:
             parent = command.parent
             slot = subjects.outcome(parent.partition, parent.session, ROUTER_POOL, parent.node, parent.attempt)
-            data, headers = encode_event(command.report, slot)
-            await self._bus.store_and_wait(slot, data, headers=headers, once=True)
+            await self._claims.store_once(slot, *encode_event(command.report, slot))
         await self._live.delete(live_key(partition, session))
 
     async def reply(self, subject: str, result: Any, content: str) -> None:
-        await self._say(subject, encode(result, content), {CONTENT_TYPE: content})
+        data, headers = encode(result, content), {CONTENT_TYPE: content}
+        if self._claims.large(data):
+            self._errands.add(partial(self._reply_large, subject, data, headers))
+        else:
+            await self._say(subject, data, headers)
+
+    async def _reply_large(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        try:
+            data, told = await self._claims.pack(subject, data, headers)
+        except PayloadTooLarge as error:
+            await self.reply_error(subject, error, headers[CONTENT_TYPE])
+        else:
+            await self._say(subject, data, told)
 
     async def reply_error(self, subject: str, error: DspexError, content: str) -> None:
         headers = {"Nats-Service-Error-Code": str(error.status), "Nats-Service-Error": " ".join(error.message.split())}
         await self._say(subject, encode(error_info(error), content), {CONTENT_TYPE: content, **headers})
 
-    async def _say(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
+    async def _say(self, subject: str, data: bytes, headers: Headers | None = None) -> None:
         try:
             await self._bus.publish(subject, data, headers=headers)
         except DspexError as error:

@@ -12,6 +12,7 @@ from dspex_bus.streams import EVENTS
 
 from .clock import now_ms
 from .config import RouterConfig
+from .leftovers import Leftovers
 from .owner import Owner
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,9 @@ _AT_ONCE = 1000
 class Retention:
     """Ends are read in the order they came in, so each look is at what has to go and one that has not."""
 
-    def __init__(self, bus: Bus, config: RouterConfig, owner: Owner) -> None:
+    def __init__(self, bus: Bus, config: RouterConfig, owner: Owner, leftovers: Leftovers) -> None:
         self._bus = bus
+        self._leftovers = leftovers
         self._config = config
         self._owner = owner
 
@@ -32,12 +34,15 @@ class Retention:
         while True:
             await anyio.sleep(self._config.purge_s)
             try:
+                gone: set[str] = set()
                 for partition in sorted(self._owner.owned):
-                    await self._purge(partition)
+                    gone |= await self._purge(partition)
+                await self._leftovers.remove_of(gone)
             except DspexError as error:
                 log.warning("old sessions were not purged: %s", error)
 
-    async def _purge(self, partition: int) -> None:
+    async def _purge(self, partition: int) -> set[str]:
+        """The sessions whose journals are no more."""
         oldest_ms = now_ms() - int(self._config.retention_s * 1000)
         gone: list[str] = []
         async for message in self._bus.history(EVENTS, subjects.session_journal_end(partition)):
@@ -48,3 +53,4 @@ class Retention:
             await self._bus.purge(EVENTS, subjects.session_journal(partition, session))
         if gone:
             log.info("purged %d sessions of the partition %d", len(gone), partition)
+        return set(gone)

@@ -20,6 +20,7 @@ from .endpoints import Endpoints, Parts, add_all
 from .errands import Errands
 from .forking import Forking
 from .journals import Journals
+from .leftovers import Leftovers
 from .membership import Membership
 from .owner import Owner
 from .ownership import Ownership
@@ -53,7 +54,7 @@ class Router:
         config, bus = self._config, self._bus
         await bus.prepare(
             streams(partitions=config.partitions, tasks=config.tasks, replicas=config.replicas),
-            buckets(replicas=config.replicas),
+            buckets(largest=config.largest_bytes, replicas=config.replicas),
         )
         journals = Journals(bus, await self._partitions())
         errands, presence = Errands(), Presence(bus)
@@ -73,9 +74,11 @@ class Router:
             async with ownership.held():
                 group.start_soon(ownership.follow)
                 group.start_soon(recovery.sweep)
-                group.start_soon(Retention(bus, config, owner).keep)
+                leftovers = Leftovers(bus, config, owner, journals)
+                group.start_soon(Retention(bus, config, owner, leftovers).keep)
+                group.start_soon(leftovers.sweep)
                 bus.on_reconnect(recovery.resend)
-                endpoints = Endpoints(config, group, importlib.metadata.version("dspex"))
+                endpoints = Endpoints(bus, config, group, importlib.metadata.version("dspex"))
                 pipelines = Pipelines(bus, definitions)
                 submitting = Submitting(bus, config, journals, Compiling(config, presence), pipelines)
                 sessions = Sessions(bus, owner, journals)

@@ -31,6 +31,9 @@ from .journals import Journals
 from .owner import Owner
 
 _LOOK_S = 5.0
+_PAGE_BYTES = 256 * 1024
+"""A page ends behind the event that goes over this: with luck it is one message."""
+
 _READ_AT_ONCE = 256
 
 
@@ -81,6 +84,7 @@ class Sessions:
 
     async def events(self, request: EventsRequest) -> EventPage:
         found: list[StoredEvent] = []
+        size = 0
         async for entry in self._journals.entries(request.session, after=request.after):
             event = entry.recorded
             found.append(
@@ -93,7 +97,8 @@ class Sessions:
                     attempt=event.attempt,
                 )
             )
-            if len(found) == request.limit:
+            size += entry.size
+            if len(found) == request.limit or size > _PAGE_BYTES:
                 break
         if not found and request.after == 0:
             await self._controls.state(request.session)

@@ -8,7 +8,8 @@ import secrets
 import msgspec
 
 from dspex_bus import Bus, Stored, subjects
-from dspex_bus.errors import Conflict, InvalidRequest, PayloadTooLarge
+from dspex_bus.claim import Claims
+from dspex_bus.errors import Conflict, InvalidRequest
 from dspex_bus.streams import LIVE
 from dspex_bus.wire import JSON, PipelineDefinition, RunRequest, SessionAccepted, Submitted, encode_event
 
@@ -34,6 +35,7 @@ class Submitting:
         self._compiling = compiling
         self._pipelines = pipelines
         self._live = bus.key_value(LIVE)
+        self._claims = Claims(bus)
 
     async def definition(self, name: str, request: RunRequest) -> PipelineDefinition:
         """The request's own under the name ``inline``, else the stored one."""
@@ -97,14 +99,9 @@ class Submitting:
         """Index and journal at once; the index without the journal is a stray that recovery drops."""
         subject = subjects.accepted(partition, accepted.session)
         data, headers = encode_event(accepted, subject)
-        if len(data) + 1024 > self._bus.max_payload:
-            raise PayloadTooLarge(
-                f"the run's plan and input have {len(data):,} bytes; the server carries {self._bus.max_payload:,}",
-                details={"size": len(data), "limit": self._bus.max_payload},
-            )
         results = await asyncio.gather(
             self._live.put(live_key(partition, accepted.session), b"1"),
-            self._bus.store_and_wait(subject, data, headers=headers, once=True, timeout_s=_STORE_S),
+            self._claims.store_once(subject, data, headers, timeout_s=_STORE_S),
         )
         return results[1]
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from dspex_bus import Bus, Stored
 from dspex_bus.bus import Headers
+from dspex_bus.claim import Claims
 from dspex_bus.errors import DspexError, PayloadTooLarge, StoreFailed
 
 from .clock import now_ms
@@ -24,7 +25,8 @@ _LONGEST_PAUSE_MS = 5_000
 @dataclass(slots=True)
 class Write:
     """One message for one slot, on behalf of a session. ``instead`` makes what is written where this cannot be:
-    because of its size, or because the server kept refusing it."""
+    because of its size, or because the server kept refusing it. What is large is in the object store by the second
+    try."""
 
     session: str
     subject: str
@@ -46,9 +48,24 @@ class Writer:
         self._timers = timers
         self._tries = tries
         self._give_up = give_up
+        self._claims = Claims(bus)
 
     async def write(self, write: Write) -> None:
-        """Returns when the message is handed to the connection."""
+        """Returns when the message is handed to the connection, or what is large to somebody who sees to it."""
+        if self._claims.large(write.data):
+            self._errands.add(partial(self._write_large, write))
+        else:
+            await self._send(write)
+
+    async def _write_large(self, write: Write) -> None:
+        try:
+            write.data, write.headers = await self._claims.pack(write.subject, write.data, write.headers)
+        except DspexError as error:
+            self._refused(write, error)
+        else:
+            await self._send(write)
+
+    async def _send(self, write: Write) -> None:
         try:
             await self._bus.store(
                 write.subject, write.data, headers=write.headers, once=True, then=partial(self._answered, write)
@@ -61,6 +78,8 @@ class Writer:
             self._refused(write, result)
         elif isinstance(result, Exception):
             self._refused(write, StoreFailed(f"{type(result).__name__}: {result}"))
+        elif isinstance(result, Stored) and not result.created and not write.data:
+            self._errands.add(partial(self._claims.drop_unless_stored, write.subject, write.headers))
 
     def _refused(self, write: Write, error: DspexError) -> None:
         write.tries += 1

@@ -12,7 +12,15 @@ import click
 from dspex_bus.process import settle
 
 from .._connecting import server_url
-from .shell import asynchronous, json_option, retention_option, say_ready, server_option, templates_option
+from .shell import (
+    asynchronous,
+    json_option,
+    largest_option,
+    retention_option,
+    say_ready,
+    server_option,
+    templates_option,
+)
 
 if TYPE_CHECKING:
     from dspex_services.supervisor import PoolSpec
@@ -105,17 +113,19 @@ async def _pool(spec: PoolSpec, server: str | None, as_json: bool) -> None:
 
 @click.command(short_help="Start a router.")
 @retention_option
+@largest_option
 @server_option
 @json_option
 @asynchronous
-async def router(retention_days: float, server: str | None, as_json: bool) -> None:
+async def router(retention_days: float, largest_mb: int, server: str | None, as_json: bool) -> None:
     """Run a router until told to stop: it keeps sessions going and answers clients. Any number may run."""
     from dspex_router import Router, RouterConfig
 
     from .._connecting import open_bus
 
     async with open_bus(server, name="dspex-router") as bus, anyio.create_task_group() as group:
-        await group.start(Router(bus, RouterConfig(retention_s=86_400 * retention_days)).run)
+        config = RouterConfig(retention_s=86_400 * retention_days, largest_bytes=largest_mb << 20)
+        await group.start(Router(bus, config).run)
         settle()
         url = server_url(server)
         say_ready(f"router is ready on {url}; Ctrl-C stops it, sessions go on with the next", {"server": url}, as_json)

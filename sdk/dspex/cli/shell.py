@@ -49,6 +49,14 @@ retention_option = click.option(
     help="How long a session's journal is kept after its end.",
 )
 
+largest_option = click.option(
+    "--largest-mb",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="How many mebibytes an input, an output or a result may have.",
+)
+
 
 templates_option = click.option(
     "--templates",

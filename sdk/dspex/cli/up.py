@@ -10,7 +10,7 @@ import click
 from dspex_bus.process import settle
 
 from .._connecting import DEFAULT_SERVER
-from .shell import asynchronous, json_option, out, retention_option, say_ready, templates_option
+from .shell import asynchronous, json_option, largest_option, out, retention_option, say_ready, templates_option
 
 
 @click.command(short_help="Start server, router and pools on this machine.")
@@ -37,6 +37,7 @@ from .shell import asynchronous, json_option, out, retention_option, say_ready, 
     "--sync-always", is_flag=True, help="Sync every write to disk: survives power loss, costs twice the time."
 )
 @retention_option
+@largest_option
 @json_option
 @asynchronous
 async def up(
@@ -51,6 +52,7 @@ async def up(
     templates: Path | None,
     sync_always: bool,
     retention_days: float,
+    largest_mb: int,
     as_json: bool,
 ) -> None:
     """Start an embedded NATS server, the router and the pools, and keep them running until Ctrl-C.
@@ -77,6 +79,7 @@ async def up(
         documents=documents,
         templates=templates,
         retention_s=86_400 * retention_days,
+        largest_bytes=largest_mb << 20,
     )
     if not as_json:
         out.print("starting server, router and pools …")

@@ -13,6 +13,7 @@ from typing import Any
 import dspy
 
 from dspex_bus import subjects
+from dspex_bus.claim import Claims
 from dspex_bus.wire import (
     CallReply,
     CallRequest,
@@ -105,7 +106,7 @@ class BusTool:
             tenant=self._step.tenant,
         )
         subject = subjects.now(pool, self._options.handler)
-        answer = await self._step.bus.request(subject, encode(task), timeout_s=left_s + 1)
+        answer = await Claims(self._step.bus).request(subject, encode(task), timeout_s=left_s + 1)
         outcome = decode_outcome(answer.data, subject=subject)
         if isinstance(outcome, StepSucceeded):
             return outcome.outputs
@@ -117,7 +118,7 @@ class BusTool:
         """Through the execution router: an operation, such as ``predict``, that is no handler's own name."""
         request = CallRequest(with_=self._options.with_, inputs=given, timeout_s=left_s)
         subject = subjects.call(self._options.handler)
-        answer = await self._step.bus.request(subject, encode(request), timeout_s=left_s + 1)
+        answer = await Claims(self._step.bus).request(subject, encode(request), timeout_s=left_s + 1)
         if answer.headers and "Nats-Service-Error-Code" in answer.headers:
             error = decode(ErrorInfo, answer.data, subject=subject)
             raise StepError(error.message, code=error.code, retryable=error.retryable)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from dspex_bus import Message, Subscription, subjects
-from dspex_bus.errors import DecodeError, DspexError, PayloadTooLarge
+from dspex_bus.claim import Claims
+from dspex_bus.errors import DspexError, PayloadTooLarge
 from dspex_bus.wire import ErrorInfo, StepCancelled, StepFailed, StepOutcome, decode_task, encode_event, error_info
 
 from .attempt import Attempt
@@ -28,6 +29,7 @@ class DirectCalls:
         self._worker = worker
         self._slots = asyncio.Semaphore(worker.config.slots)
         self._inside = 0
+        self._claims = Claims(worker.bus)
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
@@ -88,19 +90,22 @@ class DirectCalls:
 
     async def _outcome(self, message: Message) -> tuple[StepOutcome, Attempt | None]:
         try:
-            task = decode_task(message.data, subject=message.subject)
-        except DecodeError as error:
+            data = await self._claims.unpack(message.subject, message.data, message.headers)
+            task = decode_task(data, subject=message.subject)
+        except DspexError as error:
             return StepFailed(error=error_info(error), worker=self._worker.config.name), None
+        if not message.data:
+            await self._claims.drop(message.subject, message.headers)
         outcome, attempt = await self._worker.execute(task)
         return outcome or StepCancelled(reason="the session was cancelled"), attempt
 
     async def _reply(self, message: Message, outcome: StepOutcome) -> None:
         if not message.reply:
             return
-        data, headers = encode_event(outcome, message.subject)
         try:
+            data, headers = await self._claims.pack(message.reply, *encode_event(outcome, message.subject))
             await self._worker.bus.publish(message.reply, data, headers=headers)
-        except PayloadTooLarge:
-            await self._reply(message, too_large(outcome, len(data)))
+        except PayloadTooLarge as refusal:
+            await self._reply(message, too_large(outcome, refusal))
         except DspexError as error:
             logger.warning("a call on %s could not be answered: %s", message.subject, error)

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 import anyio
 
 from dspex_bus import Consumer, Delivery, Stored, subjects
-from dspex_bus.errors import DecodeError, DspexError, NotFound, PayloadTooLarge
+from dspex_bus.bus import Headers
+from dspex_bus.claim import Claims as ObjectClaims
+from dspex_bus.claim import claimed
+from dspex_bus.errors import DecodeError, DspexError, NotFound, ObjectGone, PayloadTooLarge
 from dspex_bus.streams import EVENTS, TASKS
+from dspex_bus.subjects import TaskSubject
 from dspex_bus.wire import (
     RESENT,
     ErrorInfo,
@@ -48,11 +52,13 @@ _STUBBORN_S = 2.0
 @dataclass(slots=True, eq=False)
 class Held:
     """An attempt in our hands. It may be delivered again while we run it: then it has several ``deliveries``.
-    ``recorded``: its outcome is on its way to the journal."""
+    ``recorded``: its outcome is on its way to the journal. ``claim`` says where a large task is kept, until nobody
+    needs it."""
 
     subject: str
     deliveries: list[Delivery]
     recorded: bool = False
+    claim: Headers | None = None
 
 
 class StoredTasks:
@@ -65,6 +71,7 @@ class StoredTasks:
         self._worker = worker
         self._claims = claims
         self._lanes: Lanes[Held] = Lanes(worker.config.slots, self._begin, worker.spawn)
+        self._objects = ObjectClaims(worker.bus)
         self._held: dict[str, Held] = {}
         self._released = asyncio.Event()
         self._stored: list[Held] = []
@@ -128,6 +135,8 @@ class StoredTasks:
             await self._lanes.dropped(lane)
             return
         held = self._held[delivery.subject] = Held(delivery.subject, [delivery])
+        if claimed(delivery.data, delivery.headers) is not None:
+            held.claim = delivery.headers
         self._lanes.came(lane, held)
 
     def _begin(self, held: Held) -> None:
@@ -177,13 +186,9 @@ class StoredTasks:
             await self._done(held)
             return None
         try:
-            task = read_task(delivery, place)
+            task = await read_task(self._objects, delivery, place)
         except DecodeError as error:
-            # Nobody else would ever fill its slot, and the session wait for it.
-            partition = await partition_of(self._worker.bus, place.session)
-            slot = subjects.outcome(partition, place.session, place.pool, place.node, place.attempt)
-            await bury(self._worker.bus, delivery, error_info(error))
-            await self._record(held, slot, StepFailed(error=error_info(error), worker=self._worker.config.name))
+            await self._refuse(held, delivery, place, error)
             return None
         slot = self._slot(task)
         again = delivery.deliveries > 1 or bool(delivery.headers and RESENT in delivery.headers)
@@ -206,11 +211,27 @@ class StoredTasks:
             await self._record(held, slot, outcome)
         return attempt
 
+    async def _refuse(self, held: Held, delivery: Delivery, place: TaskSubject, error: DecodeError) -> None:
+        """Nobody else would ever fill the slot of a task that cannot be read, and the session wait for it."""
+        partition = await partition_of(self._worker.bus, place.session)
+        slot = subjects.outcome(partition, place.session, place.pool, place.node, place.attempt)
+        if isinstance(error, ObjectGone) and await self._worker.bus.last(EVENTS, slot) is not None:
+            await self._done(held)  # that is why it is gone
+            return
+        held.claim = None  # the dead letter names it
+        await bury(self._worker.bus, delivery, error_info(error))
+        await self._record(held, slot, StepFailed(error=error_info(error), worker=self._worker.config.name))
+
     def _slot(self, task: Task) -> str:
         return subjects.outcome(task.partition, task.session, self._worker.config.pool, task.node, task.attempt)
 
     async def _record(self, held: Held, slot: str, outcome: StepOutcome) -> None:
-        data, headers = encode_event(outcome, slot)
+        held.recorded = True
+        encoded = encode_event(outcome, slot)
+        try:
+            data, headers = await self._objects.pack(slot, *encoded)
+        except PayloadTooLarge as refusal:
+            data, headers = encode_event(too_large(outcome, refusal), slot)
 
         def then(result: Stored | Exception) -> None:
             if isinstance(result, Exception):
@@ -221,12 +242,10 @@ class StoredTasks:
                 self.late += not result.created
                 self._stored.append(held)
                 self._tidy_soon()
+                if not data and not result.created:
+                    self._worker.spawn(self._objects.drop_unless_stored(slot, headers))
 
-        held.recorded = True
-        try:
-            await self._worker.bus.store(slot, data, headers=headers, once=True, then=then)
-        except PayloadTooLarge:
-            await self._record(held, slot, too_large(outcome, len(data)))
+        await self._worker.bus.store(slot, data, headers=headers, once=True, then=then)
 
     async def _lose(self, held: Held, delivery: Delivery, task: Task) -> None:
         error = ErrorInfo(
@@ -234,6 +253,7 @@ class StoredTasks:
             message=f"delivered {delivery.deliveries - 1} times, and no worker lived to tell the outcome",
         )
         outcome = StepLost(error=error, deliveries=delivery.deliveries)
+        held.claim = None  # the dead letter names it
         await bury(self._worker.bus, delivery, error)
         await self._worker.streams.settle(task, outcome)
         await self._record(held, self._slot(task), outcome)
@@ -253,6 +273,8 @@ class StoredTasks:
     async def _done(self, held: Held) -> None:
         for delivery in self._release(held):
             await delivery.ack()
+        if held.claim is not None:
+            await self._objects.drop(held.subject, held.claim)
 
     async def _give_back(self, held: Held, delay_s: float = 0.0) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from dspex_bus import Bus, Delivery, subjects
+from dspex_bus.claim import Claims, claim_of
 from dspex_bus.errors import DecodeError, PayloadTooLarge, StoreFailed
 from dspex_bus.streams import DEFAULT_PARTITIONS, EVENTS, PARTITIONS_KEY
 from dspex_bus.subjects import TaskSubject
@@ -22,9 +23,10 @@ def place_of(delivery: Delivery) -> TaskSubject | None:
     return place if subjects.task(*place) == delivery.subject else None
 
 
-def read_task(delivery: Delivery, place: TaskSubject) -> Task:
+async def read_task(claims: Claims, delivery: Delivery, place: TaskSubject) -> Task:
     """Raises DecodeError, also where the task is another's than its subject says."""
-    task = decode_task(delivery.data, subject=delivery.subject)
+    data = await claims.unpack(delivery.subject, delivery.data, delivery.headers)
+    task = decode_task(data, subject=delivery.subject)
     if (task.session, task.node, task.attempt) != (place.session, place.node, place.attempt):
         raise DecodeError(
             f"the task on {delivery.subject} says that it is attempt {task.attempt} of {task.node} in {task.session}",
@@ -48,7 +50,8 @@ async def bury(bus: Bus, delivery: Delivery, reason: ErrorInfo) -> None:
         subject = subjects.dead_unnamed(delivery.subject)
     else:
         subject = subjects.dead(place.pool, place.session, place.node, place.attempt)
-    headers = {"Dspex-Reason": encode(reason).decode(), "Dspex-Subject": delivery.subject}
+    reason_and_place = {"Dspex-Reason": encode(reason).decode(), "Dspex-Subject": delivery.subject}
+    headers = {**reason_and_place, **(claim_of(delivery.headers) if not delivery.data else {})}
     try:
         try:
             await bus.store_and_wait(subject, delivery.data, headers=headers, once=True)
@@ -58,8 +61,8 @@ async def bury(bus: Bus, delivery: Delivery, reason: ErrorInfo) -> None:
         logger.error("%s could not be kept as a dead letter: %s", delivery.subject, error)
 
 
-def too_large(outcome: StepOutcome, size: int) -> StepFailed:
-    """In place of an outcome that no message can carry: what was large."""
+def too_large(outcome: StepOutcome, refusal: PayloadTooLarge) -> StepFailed:
+    """In place of an outcome that nothing can carry: what was large."""
     sizes = {}
     if isinstance(outcome, StepSucceeded):
         sizes = {name: len(encode(value)) for name, value in outcome.outputs.items()}
@@ -67,7 +70,7 @@ def too_large(outcome: StepOutcome, size: int) -> StepFailed:
     named = ", ".join(f"{name} ({count} bytes)" for name, count in largest)
     error = ErrorInfo(
         code="payload_too_large",
-        message=f"the outcome has {size} bytes, more than one message carries; the largest outputs: {named}",
-        details={"size": size, "outputs": dict(largest)},
+        message=f"the outcome is too large: {refusal.message}; the largest outputs: {named}",
+        details={**refusal.details, "outputs": dict(largest)},
     )
     return StepFailed(error=error, worker=getattr(outcome, "worker", ""))
