@@ -11,11 +11,13 @@ from . import sums, texts
 from .material import Material
 from .prompt import OutputField
 from .schema import Schema, resolve
-from .words import keywords, names, sentences, terms
+from .words import keywords, names, places, sentences, terms
 
 _CITATION = re.compile(r"cit(?:e|ation)|source|reference|evidence_ids|passage_ids|doc_ids|indices|indexes")
 _QUERY = re.compile(r"quer(?:y|ies)|search_terms|subquestions|sub_questions")
-_TAGS = re.compile(r"keyword|tag|topic|entit|name|people|person|place|organi[sz]ation|concept|term")
+_TAGS = re.compile(
+    r"keyword|tag|topic|entit|name|people|person|place|location|cities|countries|towns|organi[sz]ation|concept|term"
+)
 _SHARE = re.compile(r"confidence|score|relevance|probability|certainty|similarity")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w])")
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
@@ -130,14 +132,22 @@ def _strings(name: str, material: Material) -> list[str]:
         return texts.queries(material)
     if _TAGS.search(name):
         text = "\n\n".join(passage.text for passage in material.passages) or material.everything
-        return (names(text) if not _is_keyword_list(name) else []) or keywords(text, _KEYWORD_LIMIT)
+        return _named(name, text) or keywords(text, _KEYWORD_LIMIT)
     if material.evidence:
         return [one.sentence for one in material.evidence]
     return sentences(material.everything)[:_LIST_LIMIT]
 
 
-def _is_keyword_list(name: str) -> bool:
-    return "keyword" in name or "term" in name
+def _named(name: str, text: str) -> list[str]:
+    """The text's names of the kind that the field's name says."""
+    if "keyword" in name or "term" in name:
+        return []
+    if re.search(r"place|location|cit(?:y|ies)|countr|town", name):
+        return places(text)
+    if re.search(r"people|person", name):
+        elsewhere = places(text)
+        return [one for one in names(text) if one not in elsewhere]
+    return names(text)
 
 
 def _object(name: str, schema: Schema, root: Schema, material: Material) -> dict[str, Any]:

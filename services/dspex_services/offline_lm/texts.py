@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from . import sums
 from .evidence import central
 from .material import Material
 from .passages import Passage
-from .words import keywords, names, terms, words
+from .words import keywords, names, places, terms, words
 
 _QUERY_WORDS = 6
 _SHORT = 8  # words
@@ -53,6 +54,34 @@ def short_span(material: Material) -> str:
 def summary(material: Material) -> str:
     given = material.passages or [Passage(material.everything)]
     return _joined(central(given, limit=2 if material.wants_short else 3))
+
+
+def gist(material: Material) -> str:
+    return _joined(central(material.passages or [Passage(material.everything)], limit=1))
+
+
+def place(material: Material) -> str:
+    """The first place that is named."""
+    return next(iter(places(material.everything)), None) or answer(material)
+
+
+def translation(material: Material) -> str:
+    """The text with the words of a glossary, where one is given, in their places: no language is known here."""
+    inputs = {name: (text, _glossary(text)) for name, text in material.prompt.inputs.items()}
+    glossary = {word.lower(): other for _, found in inputs.values() for word, other in found.items()}
+    text = next((text for text, found in inputs.values() if not found), "")
+    if not glossary:
+        return f"[not translated: the offline LM knows no languages] {text}"
+    known = "|".join(re.escape(word) for word in sorted(glossary, key=len, reverse=True))
+    return re.sub(rf"\b(?:{known})\b", lambda match: glossary[match.group().lower()], text, flags=re.IGNORECASE)
+
+
+def _glossary(text: str) -> dict[str, str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return {word: str(other) for word, other in found.items() if word} if isinstance(found, dict) else {}
 
 
 def _joined(found: list[str]) -> str:
@@ -134,7 +163,10 @@ _BY_NAME: tuple[tuple[re.Pattern[str], Callable[[Material], str]], ...] = tuple(
         (r"reasoning|rationale|thought|explanation|justification", reasoning),
         (r"instruction", instruction),
         (r"(?:^|_)quer(?:y|ies)$|search_terms", query),
-        (r"summary|summari|tldr|abstract|gist", summary),
+        (r"tldr|gist", gist),
+        (r"summary|summari|abstract", summary),
+        (r"translat", translation),
+        (r"^(?:place|location|city|town|country)$", place),
         (r"(?:^|_)(?:code|function|program|script|implementation)$", code),
         (r"title|headline|subject|topic", title),
     )

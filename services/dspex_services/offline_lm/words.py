@@ -76,6 +76,11 @@ def names(text: str) -> list[str]:
     return list(found)
 
 
+def places(text: str) -> list[str]:
+    """Of the names those that a word of place goes before."""
+    return [name for name in names(text) if re.search(rf"\b(?:in|at|from|to|near|into) {re.escape(name)}\b", text)]
+
+
 def _without_leading_stop_words(phrase: str) -> str:
     parts = phrase.split()
     while parts and parts[0].lower() in STOP_WORDS:

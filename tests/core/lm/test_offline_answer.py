@@ -160,3 +160,23 @@ def test_vectors_lie_close_for_shared_words() -> None:
     assert closeness("a worker pulls tasks", "rain over gardens") < 0.5
     assert set(embed("the of and")) == {0.0}
     assert len(embed("x", 16)) == 16
+
+
+def test_people_and_places_are_told_apart() -> None:
+    text = {"text": "Ada Lovelace met Charles Babbage in London and went to Paris."}
+    assert field("people", "list[str]", text) == ["Ada Lovelace", "Charles Babbage"]
+    assert field("places", "list[str]", text) == ["London", "Paris"]
+    assert field("city", inputs=text) == "London"
+
+
+def test_a_translation_uses_the_glossary_given_and_says_so_without_one() -> None:
+    glossary = {"the pool": "das Becken", "pool": "Teich", "full": "voll"}
+    inputs = {"text": "The pool is full, fully.", "glossary": json.dumps(glossary)}
+    assert field("translation", inputs=inputs) == "das Becken is voll, fully."
+    assert "knows no languages" in field("translation", inputs={"text": "The pool is full."})
+
+
+def test_the_gist_is_one_sentence() -> None:
+    assert (
+        field("gist", inputs={"text": "A pool has workers. Workers of a pool run tasks. Cats sleep."}).count(".") == 1
+    )
