@@ -30,6 +30,7 @@ logger = logging.getLogger("dspex.worker")
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 Reads = Literal["fields", "signature", "any"]
+ProgramOf = Callable[[Bus, Mapping[str, Any]], Awaitable[str]]
 
 
 @dataclass(slots=True)
@@ -181,6 +182,7 @@ class Handlers:
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._closing: list[Callable[[], Awaitable[None]]] = []
+        self._programs: list[ProgramOf] = []
 
     def handler(
         self,
@@ -228,6 +230,18 @@ class Handlers:
                 raise SetupError(f"two handlers are called {handler.info.name!r}")
             self._handlers[handler.info.name] = handler
         self._closing += other._closing
+        self._programs += other._programs
+
+    def with_programs(self, program_of: ProgramOf) -> None:
+        """Some of these handlers run stored programs: what is kept of their steps depends on which one was meant."""
+        self._programs.append(program_of)
+
+    async def program_of(self, bus: Bus, options: Mapping[str, Any]) -> str:
+        """The digest of the stored program that constants mean now, '' where they name none."""
+        for program_of in self._programs:
+            if digest := await program_of(bus, options):
+                return digest
+        return ""
 
     def on_close(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Have something closed when the worker that serves these handlers leaves."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import dspy
 
 from dspex_bus import Bus
+from dspex_bus.errors import InvalidRequest
 
 from ..errors import InvalidInput
 from ..programs import Origin, ProgramStore
@@ -33,12 +34,25 @@ class Loader:
 
     async def load(self, bus: Bus, wanted: str) -> Loaded:
         """The program that a reference means now. Raises NotFound."""
-        store = ProgramStore(bus)
+        digest, origin = await self._meaning(bus, wanted)
+        return Loaded(digest, origin, await self.state(bus, digest))
+
+    async def program_of(self, bus: Bus, options: Mapping[str, Any]) -> str:
+        """The digest of the program that constants name; '' where it is none, which whoever runs it will say."""
+        wanted = options.get("program")
+        if not isinstance(wanted, str):
+            return ""
+        try:
+            return (await self._meaning(bus, wanted))[0]
+        except InvalidRequest:
+            return ""
+
+    async def _meaning(self, bus: Bus, wanted: str) -> tuple[str, Origin]:
         meant = self._meant.get(wanted)
         if meant is None or time.monotonic() - meant[0] > _FRESH_S:
-            version = await store.version(wanted)
+            version = await ProgramStore(bus).version(wanted)
             meant = self._meant[wanted] = (time.monotonic(), version.digest, version.origin)
-        return Loaded(meant[1], meant[2], await self.state(bus, meant[1]))
+        return meant[1:]
 
     async def state(self, bus: Bus, digest: str) -> dict[str, Any]:
         """A state by its digest, which never changes."""

@@ -28,6 +28,7 @@ def dspy_handlers(programs: Programs) -> Handlers:
     for make in (predictors, agents, ensembles, retrievers, rag, scoring, forwarding):
         handlers.include(make(programs))
     handlers.on_close(programs.models.engine.aclose)
+    handlers.with_programs(programs.loader.program_of)
     return handlers
 
 

@@ -18,6 +18,7 @@ _GRACE_S = 1.0
 _outputs = msgspec.json.Decoder(dict[str, Any])
 
 Run = Callable[[], Awaitable[StepOutcome | None]]
+ProgramOf = Callable[[], Awaitable[str]]
 
 
 class _Own(Exception):
@@ -28,22 +29,29 @@ class _Own(Exception):
 
 
 class StepCache:
-    """By pool, handler, constants and inputs: pools may offer different handlers under one name."""
+    """By pool, handler, constants, inputs and the digest of a stored program: pools may offer different handlers under
+    one name, and a program's name means another after a promotion."""
 
     def __init__(self, cache: Cache, pool: str, worker: str) -> None:
         self._cache = cache
         self._pool = pool
         self._worker = worker
 
-    async def outcome(self, task: Task, run: Run) -> StepOutcome | None:
-        """What ``run`` comes to, or the outputs of an equal step. One that failed fails for those who waited for it."""
+    async def outcome(self, task: Task, run: Run, program_of: ProgramOf) -> StepOutcome | None:
+        """What ``run`` comes to, or the outputs of an equal step. One that failed fails for those who waited for it.
+        ``program_of`` gives the digest of the stored program that the step means now, '' where it means none."""
+        try:
+            program = await program_of()
+        except DspexError:  # what is kept may be another's: better not to look
+            return await run()
         own: list[StepOutcome] = []
 
         async def make() -> Made:
             outcome = await run()
             if isinstance(outcome, StepSucceeded):
                 own.append(outcome)
-                return Made(msgspec.json.encode(outcome.outputs))
+                # A promotion in between: what was made is another program's.
+                return Made(msgspec.json.encode(outcome.outputs), keep=outcome.program in ("", program))
             if isinstance(outcome, StepFailed):
                 own.append(outcome)
                 raise error_from(outcome.error)
@@ -54,7 +62,7 @@ class StepCache:
         left_s = min(task.timeout_ms, max(0, task.deadline_ms - started)) / 1000
         try:
             async with asyncio.timeout(left_s + _GRACE_S):
-                found = await self._cache.fetch(step_key(self._pool, task), make, ttl_s=ttl_s)
+                found = await self._cache.fetch(step_key(self._pool, task, program), make, ttl_s=ttl_s)
         except _Own as ended:
             return ended.outcome
         except DspexError as error:
@@ -67,8 +75,8 @@ class StepCache:
         if own:
             return own[0]
         kept = _outputs.decode(found.value)
-        return StepSucceeded(outputs=kept, cached=True, worker=self._worker, started_ms=started)
+        return StepSucceeded(outputs=kept, cached=True, worker=self._worker, started_ms=started, program=program)
 
 
-def step_key(pool: str, task: Task) -> str:
-    return key("step", pool, task.handler, task.implementation, task.options, task.inputs)
+def step_key(pool: str, task: Task, program: str = "") -> str:
+    return key("step", pool, task.handler, task.implementation, task.options, task.inputs, program)

@@ -170,7 +170,11 @@ class Worker:
             return StepFailed(error=error_info(error), worker=self.config.name), None
         attempt = Attempt(task, handler, self.config.name, self._threads)
         run = partial(self._watched, attempt)
-        outcome = await (self._kept.outcome(task, run) if task.cache_ms and not task.thread else run())
+        if task.cache_ms and not task.thread:
+            program_of = partial(self.handlers.program_of, self.bus, task.options)
+            outcome = await self._kept.outcome(task, run, program_of)
+        else:
+            outcome = await run()
         return outcome, attempt
 
     def overdue(self, longer_than_s: float) -> list[Task]:

@@ -14,6 +14,7 @@ from dspy_system import System
 
 import dspex
 from dspex_bus.errors import InvalidRequest, NotFound
+from dspex_bus.wire import StepSucceeded
 from dspex_services.programs import Origin, ProgramStore, from_file, to_file
 
 pytestmark = pytest.mark.anyio
@@ -177,3 +178,36 @@ async def test_what_is_the_operators_of_a_model_is_not_kept(system: System, stor
     assert kept["predict"]["lm"]["temperature"] == 0.3
     # The pool's own address is asked, not the one in the state: nothing answers there.
     assert (await system.step("dspy.Program", INPUTS, program="qa"))["answer"] == BRIEF
+
+
+async def test_a_promotion_makes_kept_outputs_of_the_step_old(system: System, store: ProgramStore) -> None:
+    await store.put("kept", state(chain()), ORIGIN)
+    await store.promote("kept@1")
+    step = dspex.module("dspy.ChainOfThought", signature=SIGNATURE, program="kept@production", cache_s=60)
+    pipeline = dspex.pipeline([step])
+
+    async def ran() -> tuple[dict[str, Any], bool, str]:
+        result = await system.client.run(pipeline, INPUTS, timeout_s=20)
+        (report,) = (await system.client.session(result.session).view()).steps
+        cached = [
+            event.event.cached
+            async for event in system.client.session(result.session).events()
+            if isinstance(event.event, StepSucceeded)
+        ]
+        return dict(result.output or {}), cached[0], report.program
+
+    first, cached, digest = await ran()
+    assert (first["answer"], cached) == (LONG, False)
+    assert await ran() == (first, True, digest)
+    await store.put("kept", state(chain(DEMO)), ORIGIN)
+    await store.promote("kept@2")
+    with anyio.fail_after(5):
+        while (await ran())[2] == digest:  # a worker follows a promotion within half a second
+            pass
+    promoted, _, newer = await ran()
+    assert (promoted["answer"], newer != digest) == (BRIEF, True)
+    await store.rollback("kept")
+    with anyio.fail_after(5):
+        while (await ran())[2] != digest:
+            pass
+    assert await ran() == (first, True, digest)
