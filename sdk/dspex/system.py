@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -127,9 +128,10 @@ async def run_pool(spec: PoolSpec, server: str | None, *, task_status: TaskStatu
 
 
 def built_in_pool(
-    name: str, *, size: int | None = None, slots: int | None = None, modules: Sequence[str] = ()
+    name: str, *, size: int | None = None, slots: int | None = None, modules: Sequence[str] = (), **more: Any
 ) -> PoolSpec:
-    """``native``, or ``dspy`` and ``optimize``, which know the user's own ``modules`` besides DSPy's."""
+    """``native``, or ``dspy`` and ``optimize``, which know the user's own ``modules`` besides DSPy's. ``more`` are
+    other fields of the spec."""
     if modules and name == "native":
         raise InvalidRequest(f"the pool {name} serves no DSPy modules; they go to the pool dspy")
     return PoolSpec(
@@ -140,6 +142,7 @@ def built_in_pool(
         slots=slots or _SLOTS[name],
         path=(os.getcwd(),),
         environment=_ENVIRONMENT.get(name, {}),
+        **more,
     )
 
 
@@ -157,9 +160,10 @@ def user_pool(
     name: str | None = None,
     size: int = 1,
     slots: int | None = None,
-    ack_wait_s: float = 15.0,
+    **more: Any,
 ) -> PoolSpec:
-    """A pool for the handlers at ``module:attribute``, found from the working directory."""
+    """A pool for the handlers at ``module:attribute``, found from the working directory. ``more`` are other fields of
+    the spec."""
     name = name or _pool_name(paths[0])
     if name in _SIZES:
         raise InvalidRequest(f"the pool {name} is built in; give yours another name: --pool NAME", code="invalid_name")
@@ -169,7 +173,7 @@ def user_pool(
         size=size,
         slots=slots or _SLOTS["native"],
         path=(os.getcwd(),),
-        ack_wait_s=ack_wait_s,
+        **more,
     )
 
 

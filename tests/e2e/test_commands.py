@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from dspex.cli import COMMANDS, cli
 
-from .conftest import RunningSystem
+from .conftest import RunningSystem, command
 from .processes import dspex, dspex_here, offline_environment
 
 NOBODY = "nats://127.0.0.1:1"
@@ -325,7 +325,19 @@ def test_pools(ask: Ask) -> None:
     pools = {pool["pool"]: pool for pool in ask.json("pools")["pools"]}
     assert {"native", "dspy", "rough"} <= set(pools)
     assert "rough.echo" in {handler["name"] for handler in pools["rough"]["workers"][0]["handlers"]}
-    assert "1 worker " in ask("pools").stdout
+    table = ask("pools").stdout
+    assert "1 worker " in table
+    columns = "pool worker busy done memory queued oldest running again late model"
+    assert " ".join(table.partition("\n")[0].split()) == columns
+
+
+def test_pools_watched(running: RunningSystem) -> None:
+    with command("pools", "--watch", "--json", environment=running.environment) as watching:
+        assert watching.stdout is not None
+        for _ in range(2):
+            assert "native" in {pool["pool"] for pool in json.loads(watching.stdout.readline())["pools"]}
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 130
 
 
 class TestDoctor:

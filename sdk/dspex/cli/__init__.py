@@ -28,7 +28,7 @@ COMMANDS = {
     "pipelines": "dspex.cli.pipelines:pipelines",
     "schedules": "dspex.cli.schedules:schedules",
     "sessions": "dspex.cli.show:sessions",
-    "pools": "dspex.cli.show:pools",
+    "pools": "dspex.cli.pools:pools",
     "dead": "dspex.cli.dead:dead",
     "cache": "dspex.cli.cache:cache",
     "threads": "dspex.cli.threads:threads",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
@@ -21,6 +21,7 @@ from .shell import (
     server_option,
     templates_option,
 )
+from .sizing import given, sizing_options
 
 if TYPE_CHECKING:
     from dspex_services.supervisor import PoolSpec
@@ -38,11 +39,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds of silence after which a worker's tasks go to another.",
 )
+@sizing_options
 @server_option
 @json_option
 @asynchronous
 async def serve(
-    handlers: str, name: str | None, size: int, slots: int | None, ack_wait: float, server: str | None, as_json: bool
+    handlers: str,
+    name: str | None,
+    size: int,
+    slots: int | None,
+    ack_wait: float,
+    server: str | None,
+    as_json: bool,
+    **sizing: Any,
 ) -> None:
     """Serve the handlers registered in MODULE:NAME, such as mypackage.steps:handlers, in a pool of their own.
 
@@ -55,10 +64,17 @@ async def serve(
       def length(request: Text) -> dict: return {"length": len(request.text)}
 
     The module is looked for in this folder first, then where Python finds its packages.
+
+    A worker that is replaced goes on until its replacement is ready, and finishes what it has begun: no request
+    fails and no capacity is missing. One that crashes is started again at once, and its tasks go to the others.
+
+    
+      dspex serve mypackage.steps:handlers --size 2 --max-size 8 --recycle-after-tasks 10000 --recycle-over-mb 2000
     """
     from ..system import user_pool
 
-    await _pool(user_pool(handlers, name=name, size=size, slots=slots, ack_wait_s=ack_wait), server, as_json)
+    spec = user_pool(handlers, name=name, size=size, slots=slots, ack_wait_s=ack_wait, **given(sizing))
+    await _pool(spec, server, as_json)
 
 
 @click.command(short_help="Start one of the built-in pools.")
@@ -68,6 +84,7 @@ async def serve(
 @click.option("--module", "modules", multiple=True, metavar="MODULE:CLASS", help="Your own DSPy modules, metrics.")
 @templates_option
 @click.option("--offline", is_flag=True, help="Without a model, answer with the offline LM instead of an error.")
+@sizing_options
 @server_option
 @json_option
 @asynchronous
@@ -80,15 +97,20 @@ async def pool(
     offline: bool,
     server: str | None,
     as_json: bool,
+    **sizing: Any,
 ) -> None:
     """Run worker processes of the pool NAME until told to stop.
+
+    
+      dspex pool dspy --size 2 --max-size 8         more workers when tasks wait, fewer when they are idle
+      dspex pool dspy --recycle-over-mb 2000        a worker that has grown is replaced, without a gap
 
     The model is the environment's: DSPEX_MODEL (openai/NAME or anthropic/NAME), DSPEX_BASE_URL for any
     OpenAI-compatible server, and the key in OPENAI_API_KEY or ANTHROPIC_API_KEY.
     """
     from ..system import NO_MODEL_NOTE, OFFLINE_NOTE, built_in_pool, in_environment, model_or_offline, named_model
 
-    spec = built_in_pool(name, size=size, slots=slots, modules=modules)
+    spec = built_in_pool(name, size=size, slots=slots, modules=modules, **given(sizing))
     if templates:
         spec = in_environment(spec, {"DSPEX_TEMPLATES": str(templates)})
     if not offline:

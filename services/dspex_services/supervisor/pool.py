@@ -47,6 +47,11 @@ class Pool:
         self._broken = ""
         self._changed = anyio.Event()
 
+    @property
+    def size(self) -> int:
+        """Workers that serve."""
+        return sum(member.ready for member in self._members)
+
     def claims(self) -> Iterator[WorkerClaims]:
         """What its workers hold, where they hold it for longer than a moment."""
         return (claims for member in self._members if (claims := member.claims()) and claims.receipts)
@@ -71,7 +76,7 @@ class Pool:
         while True:
             changed = self._changed
             self._see_who_ended()
-            if not told and sum(member.ready for member in self._members) >= self.spec.size:
+            if not told and self.size >= self.spec.size:
                 told = True
                 task_status.started()
             if self._broken and not (told and self._members):

@@ -44,6 +44,10 @@ class Supervisor:
         self._started = False
 
     @property
+    def pools(self) -> tuple[Pool, ...]:
+        return tuple(self._pools)
+
+    @property
     def restarts(self) -> int:
         return sum(pool.restarts for pool in self._pools)
 

@@ -45,6 +45,10 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         token(self.pool, "pool")
+        if 0 < self.max_size < self.size:
+            raise SetupError(
+                f"the pool {self.pool} cannot have {self.size} workers at least and {self.max_size} at most"
+            )
 
 
 def _described(error: BaseException) -> str:

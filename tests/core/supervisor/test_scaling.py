@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from dspex_services.errors import SetupError
 from dspex_services.supervisor.scaling import Load, Scaling
 from dspex_services.worker.spec import PoolSpec
 
@@ -20,7 +23,8 @@ QUIET = Load(queued=0, oldest_wait_s=0, busy=0)
 def test_a_pool_of_one_size_is_fixed() -> None:
     assert scaling(max_size=0, size=3).fixed
     assert scaling(max_size=3, size=3).fixed
-    assert scaling(max_size=2, size=3).fixed
+    with pytest.raises(SetupError, match="3 workers at least and 2 at most"):
+        scaling(max_size=2, size=3)
     assert not scaling().fixed
 
 

@@ -116,6 +116,7 @@ async def test_a_silent_machines_tasks_are_given_back_once(rig: Rig, monkeypatch
     assert len(given) == 2
 
 
+@pytest.mark.slow
 async def test_whoever_leaves_is_not_taken_for_silent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "SILENT_S", 0.4)
     given: list[str] = []

@@ -216,6 +216,7 @@ def test_a_workers_libraries_start_no_threads_of_their_own(monkeypatch: pytest.M
     assert environment(PoolSpec(pool="p"), "m")["OMP_NUM_THREADS"] == "2"
 
 
+@pytest.mark.slow
 async def test_it_is_so_in_the_workers_process(rig: Rig) -> None:
     names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TOKENIZERS_PARALLELISM"]
     began = time.monotonic()
