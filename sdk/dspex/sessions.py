@@ -38,7 +38,10 @@ _QUIET_S = 2.0
 """After that long without a live event the journal is asked: what was missed during a reconnect is found then."""
 
 _LAST_WORDS_S = 0.5
-_POLL_S = 30.0
+_POLL_S = 5.0
+"""How long one question for a result stands: a router that is killed answers none of those it was asked."""
+
+_MARGIN_S = 2.0
 _AGAIN_S = 0.2
 _PATIENCE_S = 60.0
 
@@ -76,7 +79,11 @@ class Session:
                 wait = min(_POLL_S, timeout_s)
                 try:
                     return await self._client.ask(
-                        "session", "result", ResultRequest(session=self.id, wait_s=wait), RunResult, timeout_s=wait + 5
+                        "session",
+                        "result",
+                        ResultRequest(session=self.id, wait_s=wait),
+                        RunResult,
+                        timeout_s=wait + _MARGIN_S,
                     )
                 except DeadlineExceeded:
                     continue

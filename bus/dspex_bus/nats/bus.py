@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 import anyio
 
+from .. import crashing
 from .._headers import SCHEDULE, SCHEDULE_TARGET
 from .._service import Service
 from ..bus import (
@@ -163,7 +164,9 @@ class NatsBus(Bus):
     async def publish(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
     ) -> None:
+        crashing.before("say", subject)
         await self._connection.publish(subject, data, reply, headers)
+        crashing.sent("say", subject, self._connection.flush)
 
     async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
         subscription = await self._connection.subscribe(subject, callback, queue)
@@ -252,7 +255,9 @@ class NatsBus(Bus):
         await self._connection.flush()
 
     async def purge(self, stream: str, subject: str) -> int:
+        crashing.before("purge", subject)
         answer = await self._jetstream.ask(f"STREAM.PURGE.{stream}", {"filter": subject})
+        crashing.after("purge", subject)
         return int(answer.get("purged", 0))
 
     async def stream_info(self, stream: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import partial
 
 import msgspec
 
+from .. import crashing
 from ..bus import Consumer, Delivery, Headers, Message, OnDelivery
 from ..errors import DspexError
 from .connection import Connection
@@ -42,14 +43,19 @@ class NatsDelivery(Delivery):
         self.deliveries: int = int(parts[4] if len(parts) < 11 else parts[6])
 
     async def ack(self) -> None:
-        await self._connection.send(self.receipt, b"+ACK", "", b"", urgent=False)
+        await self._answer("ack", b"+ACK", urgent=False)
 
     async def nak(self, delay_s: float = 0.0) -> None:
         delay = b' {"delay": %d}' % nanoseconds(delay_s) if delay_s > 0 else b""
-        await self._connection.send(self.receipt, b"-NAK" + delay, "", b"")
+        await self._answer("nak", b"-NAK" + delay)
 
     async def in_progress(self) -> None:
-        await self._connection.send(self.receipt, b"+WPI", "", b"")
+        await self._answer("in_progress", b"+WPI")
+
+    async def _answer(self, verb: str, answer: bytes, *, urgent: bool = True) -> None:
+        crashing.before(verb, self.subject)
+        await self._connection.send(self.receipt, answer, "", b"", urgent=urgent)
+        crashing.sent(verb, self.subject, self._connection.flush)
 
 
 async def give_back(connection: Connection, receipt: str) -> None:

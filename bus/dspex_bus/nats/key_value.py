@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from .. import crashing
 from .._headers import EXPECTED_LAST, TTL
 from ..bus import Entry, KeyValue, Stored
 from ..errors import Conflict
@@ -46,7 +47,10 @@ class NatsKeyValue(KeyValue):
         return stored.sequence
 
     async def delete(self, key: str) -> None:
-        await self._jetstream.ask(f"STREAM.PURGE.{self._stream}", {"filter": self._prefix + key})
+        subject = self._prefix + key
+        crashing.before("purge", subject)
+        await self._jetstream.ask(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+        crashing.after("purge", subject)
 
     async def keys(self, pattern: str = ">") -> list[str]:
         found: list[str] = []

@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 
+from .. import crashing
 from .._headers import EXPECTED_LAST
 from .._waiting import tell
 from ..bus import Headers, Message, OnStored, Stored
@@ -73,6 +74,7 @@ class Stores:
         message.reply = self._replies.expect(partial(self._answered, message))
         self._outstanding[message.reply] = message
         self._empty.clear()
+        crashing.before("store", subject)
         await self._send(message)
 
     async def _send(self, message: Outstanding) -> None:
@@ -87,6 +89,7 @@ class Stores:
                 self._settle(message, error)
 
     def _answered(self, message: Outstanding, answer: Message) -> None:
+        crashing.after("store", message.subject)
         if status_of(answer) == "503":
             self._connection.tasks.start(self._no_stream(message), "stores: repair")
             return

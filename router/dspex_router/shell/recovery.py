@@ -14,6 +14,7 @@ from dspex_bus.streams import LIVE
 
 from .config import RouterConfig
 from .journals import Journals
+from .orphans import Orphans
 from .owner import Owner
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Recovery:
         self._config = config
         self._owner = owner
         self._journals = journals
+        self._orphans = Orphans(bus, owner.controls)
         self._strays: set[str] = set()
 
     async def take(self, partitions: frozenset[int]) -> int:
@@ -64,6 +66,7 @@ class Recovery:
             await anyio.sleep(self._config.sweep_s)
             try:
                 await self.take(self._owner.owned)
+                await self._orphans.cancel(list(self._owner.sessions.values()))
             except DspexError as error:
                 log.warning("the live index was not swept: %s", error)
 
@@ -86,6 +89,7 @@ class Recovery:
             return
         if state is not None:
             await self._owner.adopt(state)
+            await self._orphans.cancel([state])
         elif key in self._strays:
             await self._live.delete(key)
         else:

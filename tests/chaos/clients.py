@@ -1,0 +1,92 @@
+"""Clients that do not give up: what they ask is asked again until it is answered, and what they saw is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+
+import dspex
+from dspex_bus.errors import DeadlineExceeded, Unavailable
+from dspex_bus.streams import EVENTS
+from dspex_bus.wire import PipelineDefinition, RunResult
+
+from .history import Acknowledged, Observed
+
+T = TypeVar("T")
+TRY_S = 2.0
+AGAIN_S = 0.05
+PATIENCE_S = 90.0
+
+
+async def persistently(ask: Callable[[], Awaitable[T]], *, try_s: float = TRY_S) -> T:
+    """The answer, through routers that die with the question. Fails after a minute and a half."""
+    with anyio.fail_after(PATIENCE_S):
+        while True:
+            with anyio.move_on_after(try_s):
+                try:
+                    return await ask()
+                except (Unavailable, DeadlineExceeded):
+                    pass
+            await anyio.sleep(AGAIN_S)
+
+
+class Client:
+    """What a client asks for, noting in ``observed`` what it was answered."""
+
+    def __init__(self, client: dspex.Client, observed: Observed) -> None:
+        self.connected = client
+        self._observed = observed
+
+    async def put(self, definition: PipelineDefinition) -> None:
+        await persistently(lambda: self.connected.put_pipeline(definition))
+
+    async def submit(
+        self,
+        pipeline: PipelineDefinition | str,
+        input: dict[str, Any] | None = None,
+        *,
+        id: str,
+        timeout_s: float = 120,
+    ) -> dspex.Session:
+        """The same id however often it is asked: one session."""
+        session = await persistently(
+            lambda: self.connected.submit(pipeline, input or {}, session=id, timeout_s=timeout_s)
+        )
+        self._observed.accepted.add(session.id)
+        return session
+
+    async def result(self, session: dspex.Session) -> RunResult:
+        result = await persistently(lambda: session.result(timeout_s=1))
+        self._observed.results.append(result)
+        return result
+
+    async def cancel(self, session: dspex.Session) -> None:
+        """Until it is acknowledged, or the session has ended by itself."""
+        if not await _unless_over(session.cancel):
+            return
+        at_ms = time.time_ns() // 1_000_000
+        info = await persistently(lambda: self.connected.bus.stream_info(EVENTS))
+        self._observed.cancelled[session.id] = Acknowledged(at_ms, info["last_sequence"])
+
+    async def pause(self, session: dspex.Session) -> None:
+        await _unless_over(session.pause)
+
+    async def resume(self, session: dspex.Session) -> None:
+        await _unless_over(session.resume)
+
+    async def signal(self, session: dspex.Session, name: str, id: str, payload: dict[str, Any]) -> None:
+        await _unless_over(lambda: session.signal(name, payload, id=id))
+
+
+async def _unless_over(ask: Callable[[], Awaitable[object]]) -> bool:
+    """Whether it was answered; False where the session had ended."""
+    try:
+        await persistently(ask)
+    except dspex.DspexError as error:
+        if error.code != "session_ended":
+            raise
+        return False
+    return True

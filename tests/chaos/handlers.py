@@ -1,0 +1,64 @@
+"""The steps of the chaos tests: each execution does as it is told, and leaves a line of its own behind."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from pathlib import Path
+
+import anyio
+import msgspec
+
+import dspex
+
+from .history import Execution
+
+LOG = "DSPEX_TEST_EXECUTIONS"
+"""Names the file that executions are written to."""
+
+handlers = dspex.Handlers()
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """``script`` says what each attempt does, its last word all later ones: ``ok``, ``fail`` (to be tried again),
+    ``refuse`` (not to be), ``hang``, or ``die``, which takes the worker with it. Before that it works ``work_s``."""
+
+    script: tuple[str, ...] = ("ok",)
+    work_s: float = 0.0
+
+
+class Acted(msgspec.Struct, frozen=True, kw_only=True):
+    token: str
+
+
+@handlers.handler("chaos.act")
+async def act(request: Act, step: dspex.Step) -> Acted:
+    token = secrets.token_hex(6)
+    _note(Execution(step.session, step.node, step.attempt, time.time_ns() // 1_000_000, token))
+    await anyio.sleep(request.work_s)
+    match request.script[min(step.attempt, len(request.script)) - 1]:
+        case "fail":
+            raise dspex.StepError("told to fail", code="told_to_fail", retryable=True)
+        case "refuse":
+            raise dspex.StepError("told to refuse", code="told_to_refuse")
+        case "hang":
+            await anyio.sleep_forever()
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+    return Acted(token=token)
+
+
+def _note(execution: Execution) -> None:
+    """One write to the end of the file: lines of several processes do not mix."""
+    file = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, msgspec.json.encode(execution) + b"\n")
+    finally:
+        os.close(file)
+
+
+def executions(path: Path) -> list[Execution]:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [msgspec.json.decode(line, type=Execution) for line in lines]

@@ -1,0 +1,231 @@
+"""What must hold of any history, whatever was killed, stopped, cut off or restarted while it was made.
+
+``check`` reads the whole journal and what clients and workers saw, and says what is wrong. It is written against the
+promises of docs/architecture.md and shares no code with the router's core.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dspex_bus.subjects import ROUTER_POOL
+from dspex_bus.wire import (
+    CancelRequested,
+    JournalEvent,
+    RunResult,
+    SessionAccepted,
+    SessionEnded,
+    StepFailed,
+    StepSucceeded,
+    StepTimedOut,
+)
+
+from .joins import joins
+from .journal import History, Kept, histories
+
+TOKEN = "token"
+"""The output in which a step of the tests returns what no other execution returns."""
+
+CLOCK_MS = 2
+"""Times of one host's processes, rounded to milliseconds, may seem out of order by that much."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A worker started a handler on an attempt; ``token`` is what it would return."""
+
+    session: str
+    node: str
+    attempt: int
+    at_ms: int
+    token: str
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """A client was told that its cancel request stands: when, and how far the journal had come then."""
+
+    at_ms: int
+    sequence: int
+
+
+@dataclass
+class Observed:
+    """``accepted``: submits that were answered. ``results``: every answer to a question for a session's result."""
+
+    accepted: set[str] = field(default_factory=set)
+    results: list[RunResult] = field(default_factory=list)
+    cancelled: dict[str, Acknowledged] = field(default_factory=dict)
+    executions: list[Execution] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Violation:
+    rule: str
+    session: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: session {self.session}: {self.what}"
+
+
+def check(journal: Sequence[Kept], observed: Observed) -> list[Violation]:
+    """Everything that is wrong; nothing where all is as promised."""
+    found = histories(journal)
+    wrong = [
+        Violation("accepted", session, "a client was told that it is accepted, and the journal does not know it")
+        for session in sorted(observed.accepted - found.keys())
+    ]
+    for history in found.values():
+        for rule in (begins_and_ends_once, slots_once, attempts_in_turn, cause_of_end):
+            wrong += [Violation(rule.__name__, history.session, what) for what in rule(history)]
+        wrong += [Violation("joins", history.session, what) for what in joins(history)]
+        wrong += [Violation("children", history.session, what) for what in children(history, found)]
+    wrong += results_agree(found, observed)
+    wrong += executions_in_turn(found, observed)
+    wrong += cancels_are_kept(found, observed)
+    return wrong
+
+
+def begins_and_ends_once(history: History) -> Iterator[str]:
+    if history.accepted is None:
+        yield f"it begins with {type(history.events[0].event).__name__}"
+    if len(history.of(SessionAccepted)) > 1:
+        yield "it was accepted more than once"
+    ends = history.of(SessionEnded)
+    if len(ends) != 1:
+        yield f"it has {len(ends)} ends"
+    for kept in history.events:
+        if ends and kept.kind == "step" and kept.sequence > ends[0].sequence:
+            yield f"an outcome of {kept.node}.{kept.attempt} was accepted after its end"
+
+
+def slots_once(history: History) -> Iterator[str]:
+    seen: set[str] = set()
+    for kept in history.events:
+        if kept.slot in seen:
+            yield f"the slot {kept.slot} was filled twice"
+        seen.add(kept.slot)
+    for node, outcomes in history.outcomes.items():
+        if sum(isinstance(kept.event, StepSucceeded) for kept in outcomes) > 1:
+            yield f"the step {node} has more than one success"
+
+
+def attempts_in_turn(history: History) -> Iterator[str]:
+    for node, outcomes in history.outcomes.items():
+        numbers = [kept.attempt for kept in outcomes]
+        if numbers != list(range(1, len(numbers) + 1)):
+            yield f"the attempts of {node} were stored as {numbers}"
+        for kept in outcomes[:-1]:
+            if not isinstance(kept.event, StepFailed | StepTimedOut):
+                yield f"{node}.{kept.attempt} was {type(kept.event).__name__}, and another attempt followed"
+
+
+def cause_of_end(history: History) -> Iterator[str]:
+    """An end that was asked for was asked for, and a router never gives a session up for reasons of its own."""
+    ended, accepted = history.ended, history.accepted
+    if ended is None or accepted is None:
+        return
+    assert isinstance(ended.event, SessionEnded)
+    end = ended.event
+    if (end.output is not None) != (end.status == "succeeded") or (end.error is None) != (end.status == "succeeded"):
+        yield f"it ended {end.status} with output {end.output} and error {end.error}"
+    if end.error is not None and end.error.code == "internal":
+        yield f"it ended with an internal error: {end.error.message}"
+    asked = [kept for kept in history.of(CancelRequested) if kept.sequence < ended.sequence]
+    if end.status == "cancelled" and not asked:
+        yield "it ended cancelled, and nobody had asked for that"
+    if end.status == "timed_out" and ended.time_ms < accepted.deadline_ms - CLOCK_MS:
+        yield f"it timed out {accepted.deadline_ms - ended.time_ms} ms before its deadline"
+
+
+def children(history: History, found: dict[str, History]) -> Iterator[str]:
+    """A child's end is its parent's outcome, and no child outlives what started it."""
+    accepted = history.accepted
+    if accepted is None or accepted.parent is None:
+        return
+    parent = found.get(accepted.parent.session)
+    if parent is None:
+        yield f"its parent {accepted.parent.session} is not in the journal"
+        return
+    outcomes = [kept for kept in parent.outcomes[accepted.parent.node] if kept.attempt == accepted.parent.attempt]
+    if history.ended is None:
+        if parent.ended is not None:
+            yield "its parent has ended, and it has not"
+        return
+    end = history.ended.event
+    assert isinstance(end, SessionEnded)
+    for kept in outcomes:
+        if isinstance(kept.event, StepSucceeded) and (end.status != "succeeded" or kept.event.outputs != end.output):
+            yield f"its parent took {kept.event.outputs} for its result; it ended {end.status} with {end.output}"
+        if isinstance(kept.event, StepSucceeded) and kept.sequence < history.ended.sequence:
+            yield "its parent had its result before it ended"
+    if not outcomes and parent.ended is not None:
+        yield "its parent ended without an outcome of the step that started it"
+
+
+def results_agree(found: dict[str, History], observed: Observed) -> Iterator[Violation]:
+    """Whoever asked was told what is stored."""
+    for result in observed.results:
+        history = found.get(result.session)
+        end = history.ended.event if history is not None and history.ended is not None else None
+        if not isinstance(end, SessionEnded) or (end.status, end.output, end.error) != (
+            result.status,
+            result.output,
+            result.error,
+        ):
+            yield Violation("results", result.session, f"a client was told {result}, and the journal says {end}")
+
+
+def executions_in_turn(found: dict[str, History], observed: Observed) -> Iterator[Violation]:
+    """Attempt n+1 is sent once slot n holds a failure, and what is accepted as a result was returned by somebody."""
+    tokens: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+    for execution in observed.executions:
+        tokens[execution.session, execution.node, execution.attempt].add(execution.token)
+        history = found.get(execution.session)
+        if history is None:
+            yield Violation("executions", execution.session, f"{execution.node} ran for a session nobody accepted")
+            continue
+        if execution.attempt > 1:
+            before = [kept for kept in history.outcomes[execution.node] if kept.attempt == execution.attempt - 1]
+            if not before or before[0].time_ms > execution.at_ms + CLOCK_MS:
+                what = f"{execution.node}.{execution.attempt} ran before attempt {execution.attempt - 1} had an outcome"
+                yield Violation("executions", execution.session, what)
+    for history in found.values():
+        for node, outcomes in history.outcomes.items():
+            for kept in outcomes:
+                returned = _token(kept.event) if kept.pool != ROUTER_POOL else None
+                if returned is not None and returned not in tokens[history.session, node, kept.attempt]:
+                    what = f"{node}.{kept.attempt} has the result {returned}, which no execution of it returned"
+                    yield Violation("executions", history.session, what)
+
+
+def _token(event: JournalEvent) -> str | None:
+    return event.outputs.get(TOKEN) if isinstance(event, StepSucceeded) else None
+
+
+def cancels_are_kept(found: dict[str, History], observed: Observed) -> Iterator[Violation]:
+    """After a cancel was acknowledged no result is accepted, and no task of the session delivered."""
+    for session, acknowledged in observed.cancelled.items():
+        history = found.get(session)
+        if history is None:
+            continue
+        if not history.of(CancelRequested):
+            yield Violation("cancels", session, "a cancel was acknowledged, and the journal does not know of it")
+        for kept in history.of(StepSucceeded):
+            if kept.sequence > acknowledged.sequence:
+                what = f"the result of {kept.node}.{kept.attempt} was accepted after its cancel was acknowledged"
+                yield Violation("cancels", session, what)
+        if history.ended is not None and history.ended.sequence > acknowledged.sequence:
+            end = history.ended.event
+            if isinstance(end, SessionEnded) and end.status == "succeeded":
+                yield Violation("cancels", session, "it succeeded after its cancel was acknowledged")
+    for execution in observed.executions:
+        late = observed.cancelled.get(execution.session)
+        if late is not None and execution.at_ms > late.at_ms + CLOCK_MS:
+            what = (
+                f"{execution.node}.{execution.attempt} was started {execution.at_ms - late.at_ms} ms after its cancel "
+            )
+            yield Violation("cancels", execution.session, what + "was acknowledged")

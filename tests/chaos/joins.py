@@ -1,0 +1,260 @@
+"""The order that a plan allows its steps, worked out again from the outcomes alone.
+
+Each part of the plan is followed from the sequence at which it could begin: a step that has an outcome without having
+been due, a join that ended otherwise than its policy says, and a branch that went on after its join was settled are
+found. Where the journal cannot tell (an attempt that was waiting when it was given up leaves no trace) the benefit of
+the doubt is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dspex_bus.subjects import ROUTER_POOL
+from dspex_bus.wire import (
+    BranchNode,
+    LoopNode,
+    MapNode,
+    Node,
+    ParallelNode,
+    PipelineNode,
+    SequenceNode,
+    SessionAccepted,
+    SessionEnded,
+    StepFailed,
+    StepSucceeded,
+    StepTimedOut,
+    TaskNode,
+)
+
+from .journal import History, Kept
+
+Status = Literal["succeeded", "failed", "unknown"]
+NEVER = 2**62
+_OF_THE_RUN = ("missing_field", "output_conflict", "condition_failed", "invalid_input")
+"""Errors that no step's outcome shows: the plan's own."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """``unknown``: given up, not begun, or the journal does not tell. ``at``: the sequence of its end."""
+
+    status: Status
+    at: int = NEVER
+
+
+def joins(history: History) -> list[str]:
+    """What is wrong with the order of a session's steps, or with its end."""
+    accepted, ended = history.accepted, history.ended
+    if accepted is None or ended is None or not isinstance(ended.event, SessionEnded):
+        return []
+    follower = _Follower(history, accepted)
+    root = follower.follow(accepted.plan.root, "", history.events[0].sequence)
+    status = ended.event.status
+    if status == "succeeded" and root.status != "succeeded":
+        follower.wrong.append(f"it succeeded, and its steps had {root.status}")
+    code = ended.event.error.code if ended.event.error is not None else ""
+    if status == "failed" and root.status == "succeeded" and code not in _OF_THE_RUN:
+        follower.wrong.append(f"it failed ({code}), and its steps had succeeded")
+    if status == "succeeded":
+        follower.wrong += follower.kept_outcomes(accepted, ended.event.output or {})
+    return follower.wrong
+
+
+class _Follower:
+    def __init__(self, history: History, accepted: SessionAccepted) -> None:
+        self._outcomes = history.outcomes
+        self._kept = accepted.kept
+        self._input = accepted.input
+        self.begun: dict[str, int] = {}
+        self.ran: dict[str, Ran] = {}
+        self.wrong: list[str] = []
+
+    def follow(self, node: Node, id: str, began: int) -> Ran:
+        self.begun[id] = began
+        match node:
+            case SequenceNode():
+                ran = self._sequence(node, id, began)
+            case ParallelNode():
+                ran = self._parallel(node, id, began)
+            case MapNode():
+                ran = self._map(node, id, began)
+            case BranchNode():
+                ran = self._branch(node, id, began)
+            case LoopNode():
+                ran = self._loop(node, id, began)
+            case _:
+                ran = self._step(node, id, began)
+        self.ran[id] = ran
+        return ran
+
+    def _step(self, node: Node, id: str, began: int) -> Ran:
+        if id in self._kept:
+            return Ran("succeeded", began)
+        outcomes = self._outcomes.get(id, [])
+        if not outcomes:
+            return Ran("unknown")
+        if outcomes[0].sequence <= began:
+            self.wrong.append(f"{id} has an outcome at {outcomes[0].sequence}, and could begin at {began}")
+        last = outcomes[-1]
+        if isinstance(last.event, StepSucceeded):
+            return Ran("succeeded", last.sequence)
+        return Ran("failed", last.sequence) if _is_final(node, last) else Ran("unknown")
+
+    def _sequence(self, node: SequenceNode, id: str, began: int) -> Ran:
+        for place, child in enumerate(node.children):
+            ran = self.follow(child, _below(id, place), began)
+            if ran.status != "succeeded":
+                for later in range(place + 1, len(node.children)):
+                    self._nothing_of(_below(id, later), f"{_below(id, place)} has not succeeded")
+                return ran
+            began = ran.at
+        return Ran("succeeded", began)
+
+    def _parallel(self, node: ParallelNode, id: str, began: int) -> Ran:
+        branches = [self.follow(child, _below(id, place), began) for place, child in enumerate(node.children)]
+        return self._joined(node, id, branches, len(branches), began)
+
+    def _map(self, node: MapNode, id: str, began: int) -> Ran:
+        places = self._places(id)
+        items = self._input.get(node.over)
+        count = len(items) if isinstance(items, list) else max(places, default=-1) + 1
+        if any(place >= count for place in places):
+            self.wrong.append(f"{id} ran {max(places) + 1} items of {count}")
+        branches: list[Ran] = []
+        for place in range(count):
+            starts = began
+            if place >= node.limit:
+                ends = sorted(ran.at for ran in branches)
+                starts = ends[place - node.limit]
+                starts = 0 if starts == NEVER else starts
+            branches.append(self.follow(node.body, _below(id, place), starts))
+        return self._joined(node, id, branches, count, began)
+
+    def _joined(self, node: ParallelNode | MapNode, id: str, branches: list[Ran], count: int, began: int) -> Ran:
+        successes = sorted(ran.at for ran in branches if ran.status == "succeeded")
+        failures = sorted(ran.at for ran in branches if ran.status == "failed")
+        settled = min(_settled(node, count, successes, failures), self._deadline(id))
+        if settled < NEVER:
+            self._nothing_begins_after(id, settled)
+        status = self._judged(node, id, count, successes, failures)
+        if status == "unknown":
+            return Ran("unknown")
+        known = [ran.at for ran in branches if ran.at < NEVER]
+        return Ran(status, max([began, *known, settled if settled < NEVER else 0]))
+
+    def _judged(self, node: ParallelNode | MapNode, id: str, count: int, good: list[int], bad: list[int]) -> Status:
+        join = node.join
+        over = self._deadline(id)
+        if join.kind in ("any", "quorum"):
+            needed = _needed(node)
+            if len(good) >= needed and good[needed - 1] < over:
+                return "succeeded"
+            if count - len(bad) < needed or over < NEVER:
+                return "failed"
+            return "unknown"
+        if join.kind == "best_effort" or join.on_error == "collect":
+            return "succeeded" if len(good) + len(bad) == count or over < NEVER else "unknown"
+        if bad or over < NEVER:
+            return "failed"
+        return "succeeded" if len(good) == count else "unknown"
+
+    def _deadline(self, id: str) -> int:
+        """Where the join's time was over."""
+        for kept in self._outcomes.get(id, []):
+            if kept.pool == ROUTER_POOL and isinstance(kept.event, StepTimedOut):
+                return kept.sequence
+        return NEVER
+
+    def _nothing_begins_after(self, id: str, settled: int) -> None:
+        for below, began in self.begun.items():
+            if below.startswith(f"{id}-") and settled < began < NEVER and self._outcomes.get(below):
+                self.wrong.append(f"{below} began at {began}, after its join {id} was settled at {settled}")
+
+    def _branch(self, node: BranchNode, id: str, began: int) -> Ran:
+        chosen = self._places(id)
+        if len(chosen) > 1:
+            self.wrong.append(f"{id} went more than one way: {sorted(chosen)}")
+        bodies = [*(case.body for case in node.cases), *([node.otherwise] if node.otherwise is not None else [])]
+        for place in chosen:
+            if place < len(bodies):
+                return self.follow(bodies[place], _below(id, place), began)
+            self.wrong.append(f"{id} went the way {place}, and has {len(bodies)}")
+        # No way at all, or one whose first step has no outcome yet.
+        return Ran("unknown") if node.otherwise is not None else Ran("succeeded", began)
+
+    def _loop(self, node: LoopNode, id: str, began: int) -> Ran:
+        rounds = self._places(id)
+        if len(rounds) > node.at_most:
+            self.wrong.append(f"{id} went round {len(rounds)} times of {node.at_most}")
+        for round in range(len(rounds)):
+            ran = self.follow(node.body, _below(id, round), began)
+            if ran.status != "succeeded":
+                for later in range(round + 1, len(rounds)):
+                    self._nothing_of(_below(id, later), f"round {round} has not succeeded")
+                return ran
+            began = ran.at
+        return Ran("succeeded", began) if rounds else Ran("unknown")
+
+    def _places(self, id: str) -> set[int]:
+        """The items, rounds or ways below ``id`` of which something has ended."""
+        prefix = f"{id}-"
+        known = (*self._outcomes, *self._kept)
+        return {int(node[len(prefix) :].split("-")[0]) for node in known if node.startswith(prefix)}
+
+    def _nothing_of(self, id: str, because: str) -> None:
+        for node in self._outcomes:
+            if self._outcomes[node] and (node == id or node.startswith(f"{id}-")):
+                self.wrong.append(f"{node} ran, and {because}")
+
+    def kept_outcomes(self, accepted: SessionAccepted, output: dict[str, Any]) -> Iterator[str]:
+        """A join that is the run's last step and keeps every branch's outcome has them in order, as they were."""
+        last = accepted.plan.root.children[-1]
+        if not isinstance(last, ParallelNode | MapNode) or last.save_as is None or accepted.plan.output is not None:
+            return
+        entries = output.get(last.save_as, [])
+        for place, entry in enumerate(entries):
+            ran = self.ran.get(_below(last.id, place))
+            if isinstance(last, MapNode) and entry.get("index") != place:
+                yield f"the outcomes of {last.id} are out of order: {entry} at {place}"
+            if isinstance(last, ParallelNode) and entry.get("branch") != last.children[place].name:
+                yield f"the outcomes of {last.id} are out of order: {entry} at {place}"
+            if (
+                ran is not None
+                and ran.status != "unknown"
+                and (entry["status"] == "succeeded") != (ran.status == "succeeded")
+            ):
+                yield f"{last.id} kept {entry['status']} of branch {place}, which had {ran.status}"
+
+
+def _below(id: str, place: int) -> str:
+    return f"{id}-{place}" if id else str(place)
+
+
+def _is_final(node: Node, last: Kept) -> bool:
+    """Whether no other attempt could have followed a failure."""
+    if not isinstance(last.event, StepFailed | StepTimedOut) or not isinstance(node, TaskNode | PipelineNode):
+        return True
+    error, policy = last.event.error, node.retry
+    retried = error.retryable if policy.codes is None else error.code in policy.codes
+    return not retried or last.attempt >= policy.attempts
+
+
+def _needed(node: ParallelNode | MapNode) -> int:
+    return 1 if node.join.kind == "any" else node.join.quorum
+
+
+def _settled(node: ParallelNode | MapNode, count: int, good: Sequence[int], bad: Sequence[int]) -> int:
+    """The sequence from which the other branches are not needed, by what ended in this one's branches."""
+    join = node.join
+    if join.kind == "best_effort" or (join.kind == "all" and join.on_error == "collect"):
+        return NEVER
+    if join.kind == "all":
+        return bad[0] if bad else NEVER
+    needed = _needed(node)
+    enough = good[needed - 1] if len(good) >= needed else NEVER
+    too_many = count - needed
+    hopeless = bad[too_many] if len(bad) > too_many else NEVER
+    return min(enough, hopeless)

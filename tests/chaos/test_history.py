@@ -1,0 +1,342 @@
+"""The checker finds what is wrong with made-up histories, each one fault away from a right one."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from core.router.building import branch, loop, mapped, parallel, pipeline, plan, sequence, steady, task
+
+from dspex_bus.subjects import ROUTER_POOL
+from dspex_bus.wire import (
+    CancelRequested,
+    ErrorInfo,
+    JournalEvent,
+    Node,
+    Parent,
+    RunResult,
+    SessionAccepted,
+    SessionEnded,
+    StepCancelled,
+    StepFailed,
+    StepLost,
+    StepSucceeded,
+    StepTimedOut,
+)
+
+from .history import Acknowledged, Execution, Observed, check
+from .journal import Kept
+
+ERROR = ErrorInfo(code="unavailable", message="no", retryable=True)
+FAILED = StepFailed(error=ERROR)
+LATE = StepTimedOut(error=ERROR)
+DEADLINE_MS = 1_000_000
+
+
+def done(**outputs: Any) -> StepSucceeded:
+    return StepSucceeded(outputs=outputs)
+
+
+class Written:
+    """A journal as it is written, a millisecond and a sequence for each message."""
+
+    def __init__(self, *nodes: Node, session: str = "s", **more: Any) -> None:
+        self.kept: list[Kept] = []
+        self._number = itertools.count(1)
+        self.session = session
+        accepted = SessionAccepted(session=session, plan=plan(*nodes), input={}, deadline_ms=DEADLINE_MS, **more)
+        self.put("accepted", accepted)
+
+    def put(self, slot: str, event: JournalEvent, session: str | None = None, time_ms: int = 0) -> Kept:
+        number = next(self._number)
+        kind, *rest = slot.split(".")
+        pool, node, attempt = (rest[0], rest[1], int(rest[2])) if kind == "step" else ("", "", 0)
+        where = (session or self.session, slot, kind, pool, node, attempt)
+        self.kept.append(Kept(number, time_ms or 1_000 + number, *where, event))
+        return self.kept[-1]
+
+    def step(self, node: str, event: JournalEvent, attempt: int = 1, pool: str = "native") -> Kept:
+        return self.put(f"step.{pool}.{node}.{attempt}", event)
+
+    def end(self, status: str = "succeeded", output: Any = None, code: str = "failed", time_ms: int = 0) -> Kept:
+        if status == "succeeded":
+            ended = SessionEnded(status="succeeded", output=output or {})
+        else:
+            ended = SessionEnded(status=status, error=ErrorInfo(code=code, message="no"))  # type: ignore[arg-type]
+        return self.put("end", ended, time_ms=time_ms)
+
+    def wrong(self, observed: Observed | None = None) -> list[str]:
+        return [str(violation) for violation in check(self.kept, observed or Observed())]
+
+
+def finds(written: Written, text: str, observed: Observed | None = None) -> None:
+    found = written.wrong(observed)
+    assert any(text in violation for violation in found), found
+
+
+def two_steps() -> Written:
+    written = Written(task("0", retry=steady(3)), task("1"))
+    written.step("0", FAILED)
+    written.step("0", done(), attempt=2)
+    written.step("1", done(token="t"))
+    written.end(output={"token": "t"})
+    return written
+
+
+def test_a_right_history_is_found_right() -> None:
+    observed = Observed(accepted={"s"}, results=[RunResult(session="s", status="succeeded", output={"token": "t"})])
+    observed.executions = [
+        Execution("s", "0", 1, 1_001, "a"),
+        Execution("s", "0", 2, 1_003, "b"),
+        Execution("s", "1", 1, 1_004, "t"),
+    ]
+    assert two_steps().wrong(observed) == []
+
+
+def test_a_session_that_was_accepted_and_is_not_there() -> None:
+    finds(two_steps(), "accepted: session other", Observed(accepted={"s", "other"}))
+
+
+def test_ends() -> None:
+    open_still = two_steps()
+    open_still.kept.pop()
+    finds(open_still, "it has 0 ends")
+    twice = two_steps()
+    twice.end()
+    finds(twice, "it has 2 ends")
+    finds(twice, "the slot end was filled twice")
+    late = two_steps()
+    late.step("1", done(), attempt=2)
+    finds(late, "accepted after its end")
+
+
+def test_a_beginning() -> None:
+    headless = two_steps()
+    headless.kept.pop(0)
+    finds(headless, "it begins with StepFailed")
+    twice = two_steps()
+    twice.kept.append(twice.kept[0])
+    finds(twice, "accepted more than once")
+
+
+def test_a_step_that_succeeded_twice() -> None:
+    written = Written(task("0"))
+    written.step("0", done())
+    written.step("0", done(), attempt=2)
+    written.end()
+    finds(written, "more than one success")
+    finds(written, "0.1 was StepSucceeded, and another attempt followed")
+
+
+@pytest.mark.parametrize("attempts", [(2,), (1, 3), (2, 1)])
+def test_attempts_with_gaps_or_out_of_turn(attempts: tuple[int, ...]) -> None:
+    written = Written(task("0", retry=steady(5)))
+    for attempt in attempts:
+        written.step("0", FAILED, attempt=attempt)
+    written.end("failed")
+    finds(written, f"stored as {list(attempts)}")
+
+
+@pytest.mark.parametrize("outcome", [StepLost(error=ERROR), StepCancelled()])
+def test_an_attempt_after_one_that_ended_the_step(outcome: JournalEvent) -> None:
+    written = Written(task("0", retry=steady(5)))
+    written.step("0", outcome)
+    written.step("0", done(), attempt=2)
+    written.end()
+    finds(written, f"{type(outcome).__name__}, and another attempt followed")
+
+
+def test_ends_without_a_cause() -> None:
+    nobody = Written(task("0"))
+    nobody.end("cancelled")
+    finds(nobody, "nobody had asked")
+    early = Written(task("0"))
+    early.end("timed_out")
+    finds(early, "before its deadline")
+    given_up = Written(task("0"))
+    given_up.end("failed", code="internal")
+    finds(given_up, "internal error")
+    in_time = Written(task("0"))
+    in_time.end("timed_out", time_ms=DEADLINE_MS)
+    assert in_time.wrong() == []
+
+
+def test_a_step_before_its_turn() -> None:
+    written = Written(task("0"), task("1"))
+    written.step("1", done())
+    written.step("0", done())
+    written.end()
+    finds(written, "1 has an outcome at 2, and could begin at 3")
+    skipped = Written(task("0"), task("1"))
+    skipped.step("1", done())
+    skipped.end()
+    finds(skipped, "1 ran, and 0 has not succeeded")
+    finds(skipped, "it succeeded, and its steps had unknown")
+
+
+def test_ends_that_the_steps_do_not_tell() -> None:
+    lucky = Written(task("0"))
+    lucky.step("0", FAILED)
+    lucky.end()
+    finds(lucky, "it succeeded, and its steps had failed")
+    unlucky = Written(task("0"))
+    unlucky.step("0", done())
+    unlucky.end("failed")
+    finds(unlucky, "it failed (failed), and its steps had succeeded")
+
+
+def three(**join: Any) -> Node:
+    return parallel(
+        "0", *(sequence(f"0-{place}", task(f"0-{place}-0"), task(f"0-{place}-1")) for place in range(3)), **join
+    )
+
+
+JOINS: list[tuple[dict[str, Any], list[JournalEvent], str]] = [
+    ({"kind": "all"}, [done(), done(), done()], "succeeded"),
+    ({"kind": "all"}, [done(), FAILED, StepCancelled()], "failed"),
+    ({"kind": "all", "on_error": "collect"}, [done(), FAILED, FAILED], "succeeded"),
+    ({"kind": "any"}, [FAILED, done(), StepCancelled()], "succeeded"),
+    ({"kind": "any"}, [FAILED, FAILED, FAILED], "failed"),
+    ({"kind": "quorum", "quorum": 2}, [done(), FAILED, done()], "succeeded"),
+    ({"kind": "quorum", "quorum": 2}, [FAILED, done(), FAILED], "failed"),
+    ({"kind": "best_effort"}, [FAILED, FAILED, FAILED], "succeeded"),
+]
+
+
+@pytest.mark.parametrize(("join", "outcomes", "status"), JOINS)
+def test_joins_end_as_their_policy_says(join: dict[str, Any], outcomes: list[JournalEvent], status: str) -> None:
+    for claimed in ("succeeded", "failed"):
+        written = Written(parallel("0", task("0-0"), task("0-1"), task("0-2"), **join))
+        for place, outcome in enumerate(outcomes):
+            written.step(f"0-{place}", outcome)
+        written.end(claimed)
+        if claimed == status:
+            assert written.wrong() == []
+        else:
+            finds(written, f"it {claimed}")
+
+
+@pytest.mark.parametrize(
+    ("join", "first"),
+    [({"kind": "any"}, done()), ({"kind": "all"}, FAILED), ({"kind": "quorum", "quorum": 3}, FAILED)],
+)
+def test_a_branch_that_goes_on_after_its_join_was_settled(join: dict[str, Any], first: JournalEvent) -> None:
+    written = Written(three(**join))
+    if isinstance(first, StepSucceeded):
+        written.step("0-0-0", done())
+        written.step("0-0-1", first)
+    else:
+        written.step("0-0-0", first)
+    written.step("0-1-0", done())
+    allowed = list(written.kept)
+    written.step("0-1-1", done())
+    status = "succeeded" if isinstance(first, StepSucceeded) else "failed"
+    written.end(status)
+    finds(written, "0-1-1 began at")
+    written.kept = allowed
+    written.end(status)
+    assert written.wrong() == []
+
+
+def test_a_join_whose_time_was_over() -> None:
+    written = Written(three(timeout_ms=1))
+    written.step("0", LATE, pool=ROUTER_POOL)
+    written.step("0-0-0", done())
+    written.step("0-0-1", done())
+    written.end("failed")
+    finds(written, "0-0-1 began at 3, after its join 0 was settled at 2")
+
+
+def test_outcomes_kept_by_a_join() -> None:
+    for statuses, right in (("succeeded failed", True), ("failed succeeded", False)):
+        written = Written(parallel("0", task("0-0"), task("0-1"), save_as="all", on_error="collect"))
+        written.step("0-0", done())
+        written.step("0-1", FAILED)
+        kept = [{"branch": f"step 0-{place}", "status": status} for place, status in enumerate(statuses.split())]
+        written.end(output={"all": kept})
+        assert (written.wrong() == []) is right
+        written.kept.pop()
+        written.end(output={"all": kept[::-1]})
+        finds(written, "out of order")
+
+
+def test_items_of_a_map_start_as_others_end() -> None:
+    def items(*order: int, limit: int) -> Written:
+        written = Written(mapped("0", task("0-n-0"), limit=limit))
+        for place in order:
+            written.step(f"0-{place}-0", done())
+        written.end()
+        return written
+
+    assert items(1, 0, 2, 3, limit=2).wrong() == []
+    finds(items(2, 0, 1, 3, limit=2), "0-2-0 has an outcome at 2, and could begin at 3")
+
+
+def test_rounds_of_a_loop_and_ways_of_a_branch() -> None:
+    looped = Written(loop("0", task("0-n-0"), at_most=2))
+    for round in range(3):
+        looped.step(f"0-{round}-0", done())
+    looped.end()
+    finds(looped, "went round 3 times of 2")
+    again = Written(loop("0", task("0-n-0")))
+    again.step("0-0-0", FAILED)
+    again.step("0-1-0", done())
+    again.end("failed")
+    finds(again, "0-1-0 ran, and round 0 has not succeeded")
+    both = Written(branch("0", ("a", task("0-0-0")), otherwise=task("0-1-0")))
+    both.step("0-0-0", done())
+    both.step("0-1-0", done())
+    both.end()
+    finds(both, "more than one way")
+
+
+def family(end: SessionEnded, taken: JournalEvent, *, child_first: bool = True) -> Written:
+    written = Written(pipeline("0"))
+    parent = Parent(session="s", partition=0, node="0", attempt=1)
+    born = SessionAccepted(session="c", plan=plan(task("0")), input={}, deadline_ms=DEADLINE_MS, parent=parent)
+    written.put("accepted", born, "c")
+    written.put("step.native.0.1", done(x=1), "c")
+    if child_first:
+        written.put("end", end, "c")
+    written.step("0", taken, pool=ROUTER_POOL)
+    if not child_first:
+        written.put("end", end, "c")
+    written.end()
+    return written
+
+
+def test_children_end_and_are_what_their_parent_takes() -> None:
+    good = SessionEnded(status="succeeded", output={"x": 1})
+    assert family(good, done(x=1)).wrong() == []
+    finds(family(good, done(x=2)), "its parent took")
+    finds(family(good, done(x=1), child_first=False), "before it ended")
+    orphan = family(good, done(x=1))
+    orphan.kept = [kept for kept in orphan.kept if (kept.session, kept.kind) != ("c", "end")]
+    finds(orphan, "its parent has ended, and it has not")
+
+
+def test_what_clients_were_told() -> None:
+    told = RunResult(session="s", status="succeeded", output={"token": "other"})
+    finds(two_steps(), "a client was told", Observed(results=[told]))
+
+
+def test_executions() -> None:
+    finds(two_steps(), "which no execution of it returned", Observed(executions=[Execution("s", "1", 1, 1_004, "x")]))
+    finds(two_steps(), "ran before attempt 1", Observed(executions=[Execution("s", "0", 2, 900, "b")]))
+    finds(two_steps(), "for a session nobody accepted", Observed(executions=[Execution("x", "0", 1, 900, "b")]))
+
+
+def test_cancels() -> None:
+    written = Written(task("0"), task("1"))
+    written.step("0", done())
+    written.put("cancel", CancelRequested())
+    written.step("1", done())
+    written.end("cancelled")
+    assert written.wrong(Observed(cancelled={"s": Acknowledged(1_005, 4)})) == []
+    finds(written, "1.1 was accepted after", Observed(cancelled={"s": Acknowledged(1_003, 3)}))
+    ran = [Execution("s", "1", 1, 1_050, "t")]
+    late = Observed(cancelled={"s": Acknowledged(1_005, 5)}, executions=ran)
+    finds(written, "was started 45 ms after its cancel", late)
+    written.kept.pop(2)
+    finds(written, "does not know of it", Observed(cancelled={"s": Acknowledged(1_005, 4)}))
