@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
 
 import dspex
-from dspex_bus import EmbeddedServer, NatsBus, subjects
+from dspex_bus import EmbeddedServer, Message, NatsBus, subjects
 from dspex_bus.claim import OBJECT, Claims
 from dspex_bus.streams import EVENTS, OBJECTS
 from dspex_bus.wire import SessionEnded, StepSucceeded, StoredEvent
@@ -145,6 +146,41 @@ async def test_what_the_router_is_told_to_be_too_large(server: EmbeddedServer) -
         await handle.signal("go", {"said": "s" * 1_500_000})
         assert (await handle.result(timeout_s=10)).status == "succeeded"
         assert bus.connected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_ten_thousand_items_cost_ten_thousand_times_one(server: EmbeddedServer) -> None:
+    """Not the square of it: no item is sent the others, and nothing that is stored holds them again and again."""
+    count = 10_000
+    words = [f"word {number:05} of a long list" for number in range(count)]
+    pipeline = dspex.pipeline(
+        [
+            dspex.map("words", [dspex.native("template", template="{{ item }}!")], limit=256),
+            dspex.native("template", template="{{ words | length }} {{ text | length }}"),
+        ]
+    )
+    sent = [0, 0]
+
+    async def on_task(message: Message) -> None:
+        sent[0] += 1
+        sent[1] += len(message.data)
+
+    with router(server) as running, native_pool(server):
+        async with dspex.connect(server.url) as client:
+            before_kb = _peak_kb(running.pid)
+            await client.bus.subscribe(f"{subjects.TASK}.>", on_task)
+            handle = await client.submit(pipeline, {"words": words}, timeout_s=100)
+            assert (await handle.result(timeout_s=100)).output == {"text": f"{count} {count}"}
+            assert sent[0] == count + 1
+            assert sent[1] < count * 1_000
+            assert (await client.bus.stream_info(EVENTS))["bytes"] < count * 1_500
+            assert _peak_kb(running.pid) - before_kb < 200_000
+
+
+def _peak_kb(pid: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1])
 
 
 @pytest.mark.slow

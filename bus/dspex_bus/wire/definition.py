@@ -68,7 +68,8 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``map`` names a list in the context; ``do`` is done for each of its items, found in the field ``item``, ``limit`` at
     a time. What each item's last steps write becomes a list, in the items' order; with ``save_as`` every item's outcome
-    is kept as one list.
+    is kept as one list. A step in it that takes whatever there is, such as a template, gets the item but not the list,
+    unless its ``inputs`` name that: else every item would be sent every other.
 
     ``branch`` takes the first case whose condition holds, else ``otherwise``. ``loop`` repeats its steps until
     ``until`` holds, ``at_most`` times. Conditions are CEL expressions over the context: ``score > 0.5 &&

@@ -98,7 +98,8 @@ class ParallelNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 
 class MapNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="map"):
     """``body`` for each item of the list at the context path ``over``, ``limit`` at a time; results in the items'
-    order. ``columns`` are the fields known to be written, each a list, empty where the list is."""
+    order. ``columns`` are the fields known to be written, each a list, empty where the list is. Steps that take every
+    field take all but ``hidden``."""
 
     id: str
     name: str
@@ -107,6 +108,7 @@ class MapNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     body: SequenceNode
     limit: int
     columns: tuple[str, ...] = ()
+    hidden: str = ""
     save_as: str | None = None
     join: Join = Join()
 

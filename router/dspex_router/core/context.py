@@ -13,14 +13,15 @@ MISSING: Final = _Missing()
 
 
 class Context:
-    """``fields`` on top of ``base``. Only the sequence that made a layer writes to it, and only between its steps: what
-    its running steps see does not change under them."""
+    """``fields`` on top of ``base``, whose field ``hidden`` is only for who names it. Only the sequence that made a
+    layer writes to it, and only between its steps: what its running steps see does not change under them."""
 
-    __slots__ = ("base", "fields")
+    __slots__ = ("base", "fields", "hidden")
 
-    def __init__(self, fields: dict[str, Any] | None = None, base: Context | None = None) -> None:
+    def __init__(self, fields: dict[str, Any] | None = None, base: Context | None = None, hidden: str = "") -> None:
         self.fields: dict[str, Any] = {} if fields is None else fields
         self.base = base
+        self.hidden = hidden
 
     def get(self, path: str) -> Any:
         """The value at a dotted path (``parts.0.text``: names into objects, numbers into lists), or MISSING. A field
@@ -35,8 +36,11 @@ class Context:
         return MISSING
 
     def whole(self) -> dict[str, Any]:
-        """Every field, as one new dict."""
-        return dict(self.fields) if self.base is None else self.base.whole() | self.fields
+        """Every field that is not hidden, as one new dict."""
+        found = {} if self.base is None else self.base.whole()
+        found.pop(self.hidden, None)
+        found.update(self.fields)
+        return found
 
 
 def _descend(value: Any, path: str) -> Any:

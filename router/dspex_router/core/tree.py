@@ -97,7 +97,7 @@ class Growth:
     def _item(self, run: MapRun) -> None:
         place = run.following
         run.following += 1
-        context = Context({run.node.item: run.items[place]}, run.context)
+        context = Context({run.node.item: run.items[place]}, run.context, run.node.hidden)
         run.branches[place] = self.start(run.node.body, f"{run.id}-{place}", run, context)
 
     def _way(self, run: BranchRun) -> None:

@@ -82,6 +82,7 @@ class _Compiler:
         self._definitions = definitions
         self._stored = stored
         self._within = within
+        self._hidden: frozenset[str] = frozenset()
         self._retry = definition.retry or RetryPolicy()
 
     def plan(self, path: str, known: Fields) -> tuple[Plan, Fields]:
@@ -181,7 +182,10 @@ class _Compiler:
         if known is not None and step.map.partition(".")[0] not in known:
             raise missing_field(path, step.name or "map", step.map, known)
         inside = None if known is None else known | {step.item}
+        hidden = "" if "." in step.map or step.map == step.item else step.map
+        outside, self._hidden = self._hidden, self._hidden | {hidden}
         body, written = self._body(step.do, f"{path}.do", f"{id}-n", "item", inside)
+        self._hidden = outside
         lists = written is not None and step.save_as is None and step.join != "any"
         node = MapNode(
             id=id,
@@ -191,6 +195,7 @@ class _Compiler:
             body=body,
             limit=step.limit,
             columns=tuple(sorted(written)) if lists and written is not None else (),
+            hidden=hidden,
             save_as=step.save_as,
             join=_join(step),
         )
@@ -232,7 +237,7 @@ class _Compiler:
             raise InvalidPipeline(f"pipelines nested more than {_DEEPEST_PIPELINE} deep", path=f"{path}.pipeline")
         compiler = _Compiler(self._catalog, definition, self._definitions, stored=True, within=within)
         given = {*step.inputs, *step.with_}
-        inside = frozenset(given) if step.inputs else None if known is None else known | given
+        inside = frozenset(given) if step.inputs else None if known is None else (known - self._hidden) | given
         check_there(Reading(step.inputs, ()), known, step.name or step.pipeline, path)
         plan, written = compiler.plan(f"{path}.pipeline({step.pipeline}).", inside)
         node = PipelineNode(

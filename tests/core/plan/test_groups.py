@@ -65,6 +65,17 @@ def test_joins() -> None:
     assert (mapped.join, mapped.limit, mapped.columns) == (Join(kind="best_effort"), 3, ("count", "parts"))
 
 
+def test_a_map_s_list_is_not_for_who_takes_everything() -> None:
+    def hidden(**step: Any) -> str:
+        (node,) = compiled({"do": [SPLIT], **step}).root.children
+        assert isinstance(node, MapNode)
+        return node.hidden
+
+    assert hidden(map="text") == "text"
+    assert hidden(map="text.parts") == ""
+    assert hidden(map="text", item="text") == ""
+
+
 def test_sleep_and_wait() -> None:
     sleep, wait = compiled(
         {"sleep_s": 0.0001}, {"wait": "go", "timeout_s": 2, "default": {"ok": False}, "outputs": {"ok": "approved"}}
@@ -107,6 +118,22 @@ def test_faults_of_a_pipeline_within_are_found_where_they_are() -> None:
     with pytest.raises(InvalidPipeline) as caught:
         nested({"pipeline": "sub", "inputs": {"text": "body"}})
     assert (caught.value.path, caught.value.details["field"]) == ("steps[0]", "body")
+
+
+def test_a_pipeline_within_a_map_is_not_given_the_list() -> None:
+    def outer(*steps: dict[str, Any]) -> None:
+        compile_pipeline(
+            definition(*steps, name="outer"), catalog(), input_fields={"text"}, definitions={Reference("sub"): SUB}
+        )
+
+    outer({"map": "text", "do": [{"pipeline": "sub", "inputs": {"text": "text"}}]})
+    outer({"map": "text", "item": "text", "do": [{"pipeline": "sub"}]})
+    with pytest.raises(InvalidPipeline) as caught:
+        outer({"map": "text", "do": [{"pipeline": "sub"}]}, {"pipeline": "sub"})
+    assert (caught.value.code, caught.value.details["field"]) == ("missing_field", "text")
+    with pytest.raises(InvalidPipeline) as caught:
+        outer({"map": "text", "do": [{"map": "item", "item": "one", "do": [{"pipeline": "sub"}]}]})
+    assert caught.value.details["field"] == "text"
 
 
 def test_what_a_pipeline_within_writes_is_known() -> None:

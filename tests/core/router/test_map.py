@@ -174,3 +174,19 @@ def test_maps_within_a_map() -> None:
     fold.succeed("0-0-0-0-0-0", {"a": 1})
     end = only_end(fold.succeed("0-0-0-1-0-0", {"a": 2}))
     assert end.output == {"a": [[1, 2], None]}
+
+
+def test_the_list_is_sent_to_who_names_it() -> None:
+    """A step that takes whatever there is would get it with each of its own items."""
+    body = (task("0-n-0", reads_all=True), task("0-n-1", reads={"all": "items"}))
+    fold = Fold(mapped("0", *body, hidden="items"), task("1", reads_all=True), input={"items": [1], "x": 2})
+    assert sent(fold.opening) == [("0-0-0", {"item": 1, "x": 2})]
+    assert sent(fold.succeed("0-0-0")) == [("0-0-1", {"all": [1]})]
+    assert sent(fold.succeed("0-0-1", {"a": 3})) == [("1", {"items": [1], "x": 2, "a": [3]})]
+
+
+def test_what_an_item_writes_under_the_list_s_name_is_its_own() -> None:
+    body = (task("0-n-0"), task("0-n-1", reads_all=True), task("0-n-2", reads={"all": "items"}))
+    fold = Fold(mapped("0", *body, hidden="items"), input={"items": [1]})
+    fold.succeed("0-0-0", {"items": "mine"})
+    assert sent(fold.succeed("0-0-1")) == [("0-0-2", {"all": "mine"})]
