@@ -98,8 +98,17 @@ class Searches:
         return web.json_response({"results": [hit]})
 
 
+def test_an_optimized_program_is_used_by_the_next_run(running: RunningSystem) -> None:
+    *progress, result, answer = program("optimize.py", running).splitlines()
+    assert progress[-1].startswith("done: ")
+    assert "best so far" in progress[-1]
+    assert result.startswith("brief@")
+    assert answer == "Ituri"  # brief, as the metric wants it
+
+
 async def test_the_research_assistant(tmp_path: Path) -> None:
-    """Three searches side by side: over a folder, by ColBERTv2 and on the web."""
+    """Three searches side by side, over a folder, by ColBERTv2 and on the web; the answer by a program that was
+    optimized."""
     documents = tmp_path / "documents"
     documents.mkdir()
     (documents / "animals.md").write_text("# Okapis\n\nThe okapi is the only living relative of the giraffe.\n")
@@ -143,6 +152,10 @@ def _research(tmp_path: Path, documents: Path, environment: dict[str, str], sear
             assert done.returncode == 0, done.stdout + done.stderr
             return json.loads(done.stdout)["output"]
 
+        made = dspex("optimize", str(EXAMPLES / "synthesis.yaml"), environment=environment)
+        assert made.returncode == 0, made.stdout + made.stderr
+        assert "trial 2 of" in made.stdout
+        assert "synthesis@1" in made.stdout
         output = ask()
         assert [branch["status"] for branch in output["searched"]] == ["succeeded"] * 3
         assert "rainforest of the Congo" in output["answer"]
@@ -163,6 +176,9 @@ def _no_more_examples_than_are_run() -> Iterator[None]:
         "own_handlers",
         "timeouts_and_errors.py",
         "research.yaml",
+        "synthesis.yaml",
+        "synthesis.jsonl",
+        "optimize.py",
         "direct_call.py",
     }
     assert {path.name for path in EXAMPLES.iterdir() if not path.name.startswith("__")} == {*run, "javascript"}

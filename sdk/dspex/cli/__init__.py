@@ -35,6 +35,7 @@ COMMANDS = {
     "programs": "dspex.cli.programs:programs",
     "templates": "dspex.cli.templates:templates",
     "evaluate": "dspex.cli.evaluate:evaluate_",
+    "optimize": "dspex.cli.optimize:optimize",
     "dataset": "dspex.cli.dataset:dataset",
     "tenants": "dspex.cli.tenants:tenants",
     "doctor": "dspex.cli.doctor:doctor",
