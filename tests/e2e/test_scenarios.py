@@ -170,6 +170,8 @@ def _no_more_examples_than_are_run() -> Iterator[None]:
     run = {
         *ONE_FILE,
         "streaming.yaml",
+        "tools",
+        "own_module",
         "simple_use.py",
         "first.py",
         "cached.yaml",

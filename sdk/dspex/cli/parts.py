@@ -53,7 +53,8 @@ async def serve(
     as_json: bool,
     **sizing: Any,
 ) -> None:
-    """Serve the handlers registered in MODULE:NAME, such as mypackage.steps:handlers, in a pool of their own.
+    """Serve the handlers registered in MODULE:NAME, such as mypackage.steps:handlers, in a pool of their own; or the
+    DSPy module of that name, such as mypackage.programs:MultiHop.
 
     \b
       # mypackage/steps.py

@@ -43,6 +43,20 @@ class Directory:
             await subscription.close()
         return self._fresh(name)
 
+    async def under(self, bus: Bus, prefix: str) -> list[str]:
+        """The handlers whose names begin so, sorted, of whoever answers a roll call."""
+
+        async def on_presence(message: Message) -> None:
+            self._take(message)
+
+        subscription = await bus.subscribe(subjects.PRESENCE, on_presence)
+        try:
+            await bus.publish(subjects.ROLL_CALL)
+            await asyncio.sleep(_WAIT_S)
+        finally:
+            await subscription.close()
+        return sorted(name for name in self._known if name.startswith(prefix) and self._fresh(name) is not None)
+
     def _fresh(self, name: str) -> tuple[HandlerInfo, str] | None:
         seen = self._known.get(name)
         return (seen[1], seen[2]) if seen is not None and time.monotonic() - seen[0] < _FRESH_S else None

@@ -92,7 +92,8 @@ Tools = tuple[str | ToolOptions, ...]
 
 
 class ReActOptions(ModuleOptions, frozen=True, kw_only=True):
-    """``tools`` are handlers by name, or with a description and constants of their own."""
+    """``tools`` are handlers by name, or with a description and constants of their own; ``mcp.files.*`` are all that
+    begin so."""
 
     tools: Tools = ()
     max_iters: Count = 8

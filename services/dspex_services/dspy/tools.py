@@ -33,14 +33,14 @@ from .discovery import Directory, arguments
 from .options import ToolOptions
 
 _TOOL_TIMEOUT_S = 30.0
+_ALL = ".*"
 
 
 async def bus_tools(wanted: Sequence[str | ToolOptions], step: Step, directory: Directory) -> list[BusTool]:
     """The tools, each described by its handler unless the step describes it itself. Raises StepError for a handler
     that no live worker offers and the step does not describe."""
     tools = []
-    for one in wanted:
-        options = ToolOptions(handler=one) if isinstance(one, str) else one
+    for options in [option for one in wanted for option in await _named(one, step, directory)]:
         found = await directory.find(step.bus, options.handler)
         if found is None and not options.args:
             raise StepError(
@@ -48,6 +48,18 @@ async def bus_tools(wanted: Sequence[str | ToolOptions], step: Step, directory: 
             )
         tools.append(BusTool(options, step, found))
     return tools
+
+
+async def _named(one: str | ToolOptions, step: Step, directory: Directory) -> list[ToolOptions]:
+    """What one entry names: a handler, or all whose names begin like ``mcp.files.*``."""
+    if not isinstance(one, str):
+        return [one]
+    if not one.endswith(_ALL):
+        return [ToolOptions(handler=one)]
+    names = await directory.under(step.bus, one.removesuffix("*"))
+    if not names:
+        raise StepError(f"no live worker offers a handler {one!r}", code="unknown_tool", retryable=True)
+    return [ToolOptions(handler=name) for name in names]
 
 
 class BusTool:

@@ -88,6 +88,11 @@ def _registry(path: str) -> Handlers:
         found = getattr(importlib.import_module(module), name or "handlers")
     except BaseException as error:  # the user's code runs: it may raise anything, and leave with SystemExit
         raise SetupError(f"cannot import the handlers {path}: {_described(error)}") from error
-    if not isinstance(found, Handlers):
-        raise SetupError(f"{path} is a {type(found).__name__}; it must be a dspex.Handlers")
-    return found
+    if isinstance(found, Handlers):
+        return found
+    dspy = sys.modules.get("dspy")  # whoever defines a module of it has imported it
+    if dspy is not None and isinstance(found, type) and issubclass(found, dspy.Module):
+        from ..dspy import module_handlers
+
+        return module_handlers([path])
+    raise SetupError(f"{path} is a {type(found).__name__}; it must be a dspex.Handlers, or a dspy.Module class")
