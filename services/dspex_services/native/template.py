@@ -2,80 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import jinja2
 from jinja2 import meta
-from jinja2.lexer import Lexer
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import TemplateError, TemplateFailed
+from .sandbox import MAX_RENDERED, Place, Sandbox, rendering
 
 MAX_LENGTH = 262_144
 """Characters in a template's source."""
-MAX_RENDERED = 4_194_304
-"""Characters a template may render to, and items in anything it multiplies."""
-_MAX_POWER = 1024
 _INLINE = "<template>"
-
-
-class Place(int):
-    """A line, from 1, that knows the column, from 1. Jinja2 hands lines on from tokens to nodes and to errors."""
-
-    column: int
-
-    def __new__(cls, line: int, column: int) -> Place:
-        place = super().__new__(cls, line)
-        place.column = column
-        return place
-
-
-class _PlacedLexer(Lexer):
-    """Jinja2's lexer, with columns."""
-
-    def tokeniter(
-        self, source: str, name: str | None, filename: str | None = None, state: str | None = None
-    ) -> Iterator[tuple[int, str, str]]:
-        at = 0
-        try:
-            for _, token, value in super().tokeniter(source, name, filename, state):
-                # White space that a minus sign takes away is in the source and in no token.
-                at = max(at, source.find(value, at))
-                yield _place(source, at), token, value
-                at += len(value)
-        except jinja2.TemplateSyntaxError as error:
-            error.lineno = _place(source, at)
-            raise
-
-
-def _place(source: str, at: int) -> Place:
-    return Place(source.count("\n", 0, at) + 1, at - source.rfind("\n", 0, at))
-
-
-class Sandbox(ImmutableSandboxedEnvironment):
-    """The sandbox, with bounds on the two operators that most easily turn a few characters into all of the memory."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def __init__(self, loader: jinja2.BaseLoader | None = None) -> None:
-        super().__init__(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, loader=loader)
-        self._lexer = _PlacedLexer(self)
-
-    @property
-    def lexer(self) -> Lexer:
-        return self._lexer
-
-    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" and (abs(right) > _MAX_POWER or abs(left) > 1_000_000):
-            raise jinja2.exceptions.SecurityError(f"{left!r} ** {right!r} is too large")
-        if operator == "*":
-            for many, times in ((left, right), (right, left)):
-                if isinstance(many, str | list | tuple) and isinstance(times, int) and len(many) * times > MAX_RENDERED:
-                    raise jinja2.exceptions.SecurityError(f"a result of more than {MAX_RENDERED} items is too large")
-        return super().call_binop(context, operator, left, right)
-
 
 _environment = Sandbox()
 
@@ -106,14 +45,9 @@ class Template:
     def render(self, values: Mapping[str, Any]) -> str:
         """The text with the values filled in. TemplateFailed for an undefined name, an operation the sandbox
         forbids, or anything that goes wrong inside the template."""
-        pieces: list[str] = []
-        size = 0
         try:
-            for piece in self._template.generate(values):
-                size += len(piece)
-                if size > MAX_RENDERED:
-                    raise TemplateFailed(f"it renders to more than {MAX_RENDERED} characters")
-                pieces.append(piece)
+            with rendering():
+                return self._rendered(values)
         except TemplateError:
             raise
         except jinja2.TemplateSyntaxError as error:  # of one that it includes
@@ -124,6 +58,15 @@ class Template:
             raise _failed(str(error.message), error) from error
         except Exception as error:
             raise _failed(f"{type(error).__name__}: {error}", error) from error
+
+    def _rendered(self, values: Mapping[str, Any]) -> str:
+        pieces: list[str] = []
+        size = 0
+        for piece in self._template.generate(values):
+            size += len(piece)
+            if size > MAX_RENDERED:
+                raise TemplateFailed(f"it renders to more than {MAX_RENDERED} characters")
+            pieces.append(piece)
         return "".join(pieces)
 
 

@@ -11,7 +11,8 @@ import jinja2
 
 from ..templates import UnknownTemplate
 from .errors import TemplateError, TemplateNotAllowed, TemplatesNotConfigured
-from .template import Sandbox, Template, check_length, normalized
+from .sandbox import Sandbox
+from .template import Template, check_length, normalized
 
 FOLDER = "DSPEX_TEMPLATES"
 

@@ -14,7 +14,8 @@ from dspex_bus import Bus
 
 from ..templates import TemplateStore
 from .errors import TemplateError
-from .template import Sandbox, Template, compile_template
+from .sandbox import Sandbox
+from .template import Template, compile_template
 
 _FRESH_S = 0.5
 _KEPT = 512

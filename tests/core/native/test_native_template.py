@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -108,3 +109,38 @@ def test_what_does_not_compile_says_the_column(source: str, line: int, column: i
     with pytest.raises(TemplateError, match=f"line {line}, column {column}: ") as caught:
         compile_template(source)
     assert (caught.value.line, caught.value.column) == (line, column)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for a in xs recursive %}{{ loop(xs) }}{% endfor %}",
+        "{% for a in xs %}{% for b in xs %}{% for c in xs %}{% endfor %}{% endfor %}{% endfor %}",
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
+        "{{ 'a'.ljust(10 ** 9) }}",
+        "{{ 'a' | center(10 ** 9) }}",
+        "{{ 'a' | indent(width=10 ** 9) }}",
+        "{{ xs | batch(10 ** 9, 'x') | list }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '%1000000000d' | format(1) }}",
+        "{{ '%*d' % (10 ** 9, 1) }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ lipsum(10 ** 6) }}",
+    ],
+)
+def test_what_would_take_hours_or_all_of_the_memory_ends_soon(source: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(TemplateFailed):
+        render(source, {"xs": list(range(300))})
+    assert time.monotonic() - started < 20
+
+
+def test_loops_know_where_they_are_and_formats_work() -> None:
+    source = (
+        "{% for x in xs %}{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}{% else %}none{% endfor %} "
+        "{{ '%s-%03d' % ('a', 7) }} {{ '%(n)s' | format(n=1) }} {{ 'a' | center(3) }}| {{ '{:>3}'.format('b') }} "
+        "{{ 7 % 4 }}"
+    )
+    assert render(source, {"xs": ["p", "q"]}) == "1/2,2/2 a-007 1  a |   b 3"
+    assert render("{% for x in xs %}{% else %}none{% endfor %}", {"xs": []}) == "none"
