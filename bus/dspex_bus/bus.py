@@ -175,8 +175,8 @@ class ObjectStore(ABC):
 
     @abstractmethod
     async def tidy(self, before_ms: int) -> int:
-        """Erase what is left of objects whose storing was broken off before that (milliseconds since the epoch); of how
-        many."""
+        """Erase what is left of objects that were deleted, or whose storing was broken off, before that (milliseconds
+        since the epoch); of how many."""
 
 
 class Request(ABC):

@@ -11,11 +11,23 @@ const connection = await connect({ servers: server, name: "javascript-client" })
 
 const print = (value) => process.stdout.write(JSON.stringify(value) + "\n");
 
+// What is too large for a message is in the object store, and the message says where. A reply's object is ours to delete;
+// an event's is the session's.
+async function bodyOf(message, ours) {
+  const name = message.headers?.get("Dspex-Object");
+  if (!name) return message.json();
+  const { Objm } = await import("@nats-io/obj");
+  const store = await new Objm(connection).open("dspex_objects");
+  const bytes = await store.getBlob(name);
+  if (ours) await store.delete(name);
+  return JSON.parse(new TextDecoder().decode(bytes));
+}
+
 async function ask(subject, body, timeout = 10_000) {
   const reply = await connection.request(subject, JSON.stringify(body), { timeout });
   const code = reply.headers?.get("Nats-Service-Error-Code");
   if (code) throw new Error(`${subject}: ${code} ${reply.string()}`);
-  return reply.json();
+  return bodyOf(reply, true);
 }
 
 // Subscribe first, then read what is stored, then go on live: nothing is missed and nothing comes twice.
@@ -31,7 +43,7 @@ async function* events(session, after) {
       const sequence = Number(message.headers.get("Nats-Sequence"));
       if (sequence <= after) continue;
       after = sequence;
-      const event = message.json();
+      const event = await bodyOf(message, false);
       yield { sequence, event };
       if (event.type === "session.ended") return;
     }

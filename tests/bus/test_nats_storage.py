@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -102,6 +103,22 @@ async def test_a_replaced_or_deleted_object_leaves_nothing(bus: NatsBus) -> None
     assert (await bus.stream_info("OBJ_things"))["messages"] == 2  # what it is, and one chunk
     await objects.delete("a")
     assert (await bus.stream_info("OBJ_things"))["messages"] == 0
+
+
+async def test_what_others_leave_of_objects_is_tidied_up(bus: NatsBus, theirs: Any) -> None:
+    ours = bus.objects("things")
+    await ours.put("stays", b"x" * 300_000)
+    before = (await bus.stream_info("OBJ_things"))["messages"]
+    their = await theirs.jetstream().object_store("things")
+    await their.put("goes", b"y" * 300_000)
+    await their.delete("goes")  # leaves a note
+    await theirs.jetstream().publish("$O.things.C.broken-off", b"z")
+    assert (await bus.stream_info("OBJ_things"))["messages"] == before + 2
+    assert [info.name for info in await ours.contents()] == ["stays"]
+    assert await ours.tidy(0) == 0
+    assert await ours.tidy(int(time.time() * 1000) + 60_000) == 2
+    assert (await bus.stream_info("OBJ_things"))["messages"] == before
+    assert await ours.get("stays") == b"x" * 300_000
 
 
 async def test_a_bucket_of_objects_that_somebody_made_otherwise(bus: NatsBus, theirs: Any) -> None:

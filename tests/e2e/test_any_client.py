@@ -100,6 +100,16 @@ def node() -> Iterator[Any]:
         process.close()
 
 
+async def test_javascript_reads_what_is_too_large_for_a_message(running: RunningSystem, node: Any) -> None:
+    if not (JAVASCRIPT / "node_modules" / "@nats-io" / "obj").is_dir():
+        pytest.skip("the JavaScript client's packages are not up to date; run: make setup")
+    step = {"native": "template", "with": {"template": "{{ word * 700000 }}"}}
+    definition = {"name": "large", "steps": [{**step, "name": "first"}, {**step, "name": "second"}]}
+    lines = list(node(running.url, "submit", json.dumps({"definition": definition, "input": {"word": "x"}})).lines())
+    assert [line["type"] for line in lines if "type" in line][-1] == "session.ended"
+    assert lines[-1]["result"]["output"] == {"text": "x" * 700_000}
+
+
 async def test_javascript_is_cut_off_resumes_and_gets_what_python_gets(
     running: RunningSystem, node: Any, client: dspex.Client, tmp_path: Path
 ) -> None:

@@ -198,6 +198,8 @@ async def test_a_session_whose_object_is_gone_fails_and_no_other(server: Embedde
             with router(server):
                 await other.signal("go", {"said": 1})
                 assert (await other.result(timeout_s=20)).output == {"said": 1}
+                result = await broken.result(timeout_s=20)
+                assert (result.status, result.error and result.error.code) == ("failed", "object_gone")
                 with pytest.raises(dspex.DspexError) as refusal:
                     await broken.view()
                 assert refusal.value.code == "object_gone"

@@ -87,22 +87,24 @@ class NatsObjects(ObjectStore):
 
     async def tidy(self, before_ms: int) -> int:
         chunks = await self._chunked()
-        named = {self._chunks(about["nuid"]) for about, _ in await self._all()}
+        abouts = [about for about, _ in await self._all(deleted=True)]
+        # Others' clients leave a note of what they delete.
+        notes = {self._meta(about["name"]) for about in abouts if about.get("deleted")}
         count = 0
-        for subject in chunks - named:
+        for subject in notes | chunks - {self._chunks(about["nuid"]) for about in abouts}:
             newest = await self._history.last(self._stream, subject)
             if newest is not None and newest.time_ms < before_ms:
                 await self._purge(subject)
                 count += 1
         return count
 
-    async def _all(self) -> list[tuple[dict[str, Any], int]]:
+    async def _all(self, *, deleted: bool = False) -> list[tuple[dict[str, Any], int]]:
         """What is said of each object, and when it was stored."""
         found = []
         try:
             async for message in self._history.read(self._stream, f"$O.{self._bucket}.M.>", 0):
                 about: dict[str, Any] = msgspec.json.decode(message.data)
-                if not about.get("deleted"):
+                if deleted or not about.get("deleted"):
                     found.append((about, message.time_ms))
         except NotFound:
             return []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from dspex_bus import Bus, StoredMessage, subjects
-from dspex_bus.errors import NotFound
+from dspex_bus.claim import OBJECT_SIZE, Claims, claimed
+from dspex_bus.errors import NotFound, ObjectGone
 from dspex_bus.streams import DEAD_LETTERS
 from dspex_bus.wire import (
     DeadLetter,
@@ -24,6 +25,7 @@ class DeadLetters:
     def __init__(self, bus: Bus, forking: Forking) -> None:
         self._bus = bus
         self._forking = forking
+        self._claims = Claims(bus)
 
     async def list(self, request: DeadListRequest) -> DeadList:
         found: list[DeadLetter] = []
@@ -34,13 +36,26 @@ class DeadLetters:
         return DeadList(letters=tuple(found))
 
     async def show(self, request: DeadRequest) -> DeadLetter:
-        return _letter(await self._message(request), whole=True)
+        return await self._whole(await self._message(request))
 
     async def drop(self, request: DeadRequest) -> DeadLetter:
         """Forget it; what was dropped."""
         message = await self._message(request)
+        letter = await self._whole(message)
         await self._bus.purge(DEAD_LETTERS, message.subject)
-        return _letter(message, whole=True)
+        if not message.data:
+            await self._claims.drop(letter.subject, message.headers)
+        return letter
+
+    async def _whole(self, message: StoredMessage) -> DeadLetter:
+        letter = _letter(message, whole=True)
+        if claimed(message.data, message.headers) is None:
+            return letter
+        try:
+            data = await self._claims.unpack(letter.subject, message.data, message.headers)
+        except ObjectGone:
+            return letter
+        return msgspec.structs.replace(letter, data=_text(data))
 
     async def retry(self, request: DeadRequest) -> Submitted:
         """Raises as ``session.retry`` does; the letter is dropped only once the new session is stored."""
@@ -76,7 +91,7 @@ def _letter(message: StoredMessage, *, whole: bool) -> DeadLetter:
         attempt=attempt,
         reason=_reason(headers.get("Dspex-Reason", "")),
         subject=headers.get("Dspex-Subject", ""),
-        size=len(message.data),
+        size=int(headers.get(OBJECT_SIZE, len(message.data))),
         data=_text(message.data) if whole else None,
     )
 

@@ -97,6 +97,10 @@ class Owner:
         await self.performer.tell_cancelled(accepted.session)
         await self._writer.write(end_write(accepted.session, partition, ended))
 
+    async def end_unread(self, session: str, partition: int, error: Exception) -> None:
+        """End a session that nothing is known about but its id."""
+        await self._writer.write(end_write(session, partition, SessionEnded(status="failed", error=error_info(error))))
+
     async def on_stored(self, message: StoredMessage) -> None:
         if message.data and not self._fetching:
             await self._on_whole(message)

@@ -9,13 +9,14 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from dspex_bus import Bus
-from dspex_bus.errors import DspexError, Unavailable
+from dspex_bus.errors import DecodeError, DspexError, Unavailable
 from dspex_bus.streams import LIVE
 
 from .config import RouterConfig
 from .journals import Journals
 from .orphans import Orphans
 from .owner import Owner
+from .performing import live_key
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,18 @@ class Recovery:
 
     async def _abandon(self, session: str, partition: int, error: Exception) -> None:
         """A journal that cannot be folded ends this session, and no other."""
-        found = await self._journals.accepted(session)
+        try:
+            found = await self._journals.accepted(session)
+        except DecodeError as unread:
+            await self._abandon_unread(session, partition, unread)
+            return
         if found is not None:
             await self._owner.abandon(found[0], partition, error)
+
+    async def _abandon_unread(self, session: str, partition: int, error: DecodeError) -> None:
+        """Nobody knows whom to tell, but whoever asks shall hear; the sweep after that forgets it."""
+        if await self._journals.ended(session) is None:
+            log.error("session %s fails on its own: %s", session, error)
+            await self._owner.end_unread(session, partition, error)
+        else:
+            await self._live.delete(live_key(partition, session))
