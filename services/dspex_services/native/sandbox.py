@@ -18,7 +18,7 @@ MAX_RENDERED = 4_194_304
 """Characters a template may render to, and items in anything it multiplies or pads."""
 MAX_STEPS = 1_000_000
 """Turns of loops in one rendering; a call takes the time of several."""
-_CALL = 5
+_CALL = 20
 _MAX_POWER = 1024
 
 _WIDE = re.compile(r"\*|\d{6,}")

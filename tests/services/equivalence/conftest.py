@@ -24,7 +24,7 @@ from dspex_services.dspy.pool import dspy_handlers
 from dspex_services.dspy.programs import Programs
 from dspex_services.native.models import Models
 from dspex_services.native.pool import native_handlers
-from dspex_services.offline_lm import MODEL, answer, protocol
+from dspex_services.offline_lm import MODEL, answer, embed, protocol
 from dspex_services.worker import Worker, WorkerConfig
 
 FOLDER = Path(__file__).parent.parent.parent.parent / "sdk" / "dspex" / "demo" / "documents"
@@ -48,8 +48,18 @@ class World:
         text = self.script.pop(0) if self.script else answer(body["messages"], body.get("response_format"))
         return web.json_response(protocol.chat_completion(body["messages"], text, cut=False))
 
+    async def embed(self, request: web.Request) -> web.Response:
+        texts = (await request.json())["input"]
+        data = [{"index": place, "embedding": embed(text)} for place, text in enumerate(texts)]
+        return web.json_response({"data": data, "model": MODEL, "usage": {"prompt_tokens": len(texts)}})
+
     async def colbert(self, request: web.Request) -> web.Response:
-        return web.json_response({"query": request.query["query"], "topk": HITS[: int(request.query["k"])]})
+        posted = request.method == "POST"
+        asked = await request.json() if posted else request.query
+        if asked["query"] == "fail":
+            return web.json_response({"error": True, "message": "the index is being built"})
+        hits = [{**hit, "long_text": hit["text"]} if posted else hit for hit in HITS]
+        return web.json_response({"query": asked["query"], "topk": hits[: int(asked["k"])]})
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +79,8 @@ async def world(environment: None) -> AsyncIterator[World]:
     world = World()
     application = web.Application()
     application.router.add_post("/v1/chat/completions", world.complete)
-    application.router.add_get("/colbert", world.colbert)
+    application.router.add_post("/v1/embeddings", world.embed)
+    application.router.add_route("*", "/colbert", world.colbert)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

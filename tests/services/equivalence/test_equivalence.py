@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
+import dspy
 import pytest
 
 from dspex_bus.errors import DspexError
+from dspex_bus.signatures import parse_signature
 from dspex_router.plan import OPERATIONS
+from dspex_services.dspy.signatures import from_dspy
 
 from .conftest import World
 
@@ -104,11 +108,68 @@ async def asked(world: World, case: Case, implementation: Any) -> Answered:
 
 @pytest.mark.parametrize("case", ALL)
 async def test_both_tell_the_model_the_same_and_answer_the_same(world: World, case: Case) -> None:
-    native, dspy = await asked(world, case, "native"), await asked(world, case, "dspy")
-    assert (native.implementation, dspy.implementation) == ("native", "dspy")
-    assert native.told == dspy.told
-    assert {name: value for name, value in dspy.outputs.items() if name != "hits"} == native.outputs
+    native, theirs = await asked(world, case, "native"), await asked(world, case, "dspy")
+    assert (native.implementation, theirs.implementation) == ("native", "dspy")
+    assert native.told == theirs.told
+    assert {name: value for name, value in theirs.outputs.items() if name != "hits"} == native.outputs
     assert (await asked(world, case, "auto")).outputs == native.outputs
+
+
+async def test_colbert_by_post(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSPEX_COLBERT_METHOD", "post")
+    case = Case("colbert_search", {}, {"query": "Who lives in the Congo?"})
+    native, theirs = await asked(world, case, "native"), await asked(world, case, "dspy")
+    assert native.outputs["passages"] == theirs.outputs["passages"]
+    assert [passage["title"] for passage in native.outputs["passages"]] == ["Okapi", ""]
+
+
+@pytest.mark.parametrize("embedder", ["hashed", "openai/offline-extractive"])
+async def test_texts_near_to_a_query_in_the_same_order(world: World, embedder: str) -> None:
+    """Our search by meaning and ``dspy.Embeddings``, which have their own shapes."""
+    query, constants = "Who designed the pool and how long is a lease?", {"embedder": embedder, "k": 3}
+    call = world.client.call
+    native = await call("vector_search", inputs={"query": query, "documents": FACTS}, constants=constants)
+    theirs = await call("dspy.Embeddings", inputs={"query": query, "corpus": FACTS}, constants=constants)
+    assert [passage["text"] for passage in native["passages"]] == theirs["passages"][: len(native["passages"])]
+    scores = [passage["score"] for passage in native["passages"]]
+    assert scores == pytest.approx(theirs["scores"][: len(scores)], abs=1e-3)
+    assert len(scores) >= 2
+
+
+SIGNATURES = (
+    "question -> answer",
+    "context: list[str], question: str -> answer: str, score: float",
+    "a: int, b: bool -> c: dict[str, list[int]], d: Literal['x', 'y, z']",
+    "text -> when: datetime.date, who: Optional[str], kind: Union[int, str]",
+    "é: str -> ü: tuple[int, ...], \n ß: list | None,",
+)
+
+
+@pytest.mark.parametrize("text", SIGNATURES)
+@pytest.mark.parametrize("instructions", [None, "Do it\n  well."])
+async def test_a_signature_means_to_us_what_it_means_to_dspy(world: World, text: str, instructions: str | None) -> None:
+    theirs = dspy.Signature(text) if instructions is None else dspy.Signature(text, instructions)
+    ours = await world.client.call("compile_signature", inputs={"spec": text, "instructions": instructions})
+    again = from_dspy(theirs).signature
+    assert parse_signature(ours["signature"], ours["instructions"]).input_names == tuple(theirs.input_fields)
+    assert list(ours["output_schema"]["properties"]) == list(theirs.output_fields)
+    assert (ours["input_schema"], ours["output_schema"]) == (again.input_schema(), again.output_schema())
+    assert inspect.cleandoc(ours["instructions"]) == inspect.cleandoc(theirs.instructions)
+
+
+REPLY = '[[ ## names ## ]]\n["a", "b"]\n\n[[ ## n ## ]]\n3\n\n[[ ## completed ## ]]'
+
+
+@pytest.mark.parametrize(
+    ("layout", "text"),
+    [("chat", REPLY), ("json", '{"names": ["a", "b"], "n": 3}'), ("json", 'Here: {"names": ["a", "b"], "n": "3"} ok')],
+)
+async def test_a_reply_reads_as_dspys_adapters_read_it(world: World, layout: str, text: str) -> None:
+    signature = "text -> names: list[str], n: int"
+    adapter = dspy.ChatAdapter() if layout == "chat" else dspy.JSONAdapter()
+    theirs = adapter.parse(dspy.Signature(signature), text)
+    ours = await world.client.call("parse_reply", inputs={"text": text, "signature": signature, "layout": layout})
+    assert dict(ours) == theirs == {"names": ["a", "b"], "n": 3}
 
 
 def test_every_operation_with_two_implementations_has_a_case() -> None:
@@ -161,6 +222,7 @@ FAULTS = {
         Case("rag", {"signature": "q -> a", "search": {"folder": ".", "k": 0}}, {"q": "?"}), [], "invalid_input"),
     "rag with a context of its own": (
         Case("rag", {"signature": "context, q -> a", "search": {"folder": "."}}, {"q": "?"}), [], "invalid_signature"),
+    "colbert failing": (Case("colbert_search", {}, {"query": "fail"}), [], "search_unavailable"),
     "colbert for too many": (Case("colbert_search", {"k": 101}, {"query": "?"}), [], "invalid_input"),
 }  # fmt: skip
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("usearch")
 
@@ -304,3 +306,17 @@ def test_a_long_paragraph_makes_several_passages() -> None:
     found = Given([text]).load()
     assert len(found) > 3
     assert all(len(one.text.split()) <= 320 for one in found)
+
+
+_TEXTS = st.text(alphabet=st.sampled_from("ab .!?\n#。é"), max_size=300)
+
+
+@given(_TEXTS, st.integers(1, 9), st.integers(0, 8))
+@settings(max_examples=150, deadline=None, database=None)
+def test_whatever_the_text_chunks_hold_all_of_it_and_no_more_than_asked(text: str, words: int, overlap: int) -> None:
+    overlap = min(overlap, words - 1)
+    found = chunks(text, words, overlap)
+    assert all(0 < len(chunk.split()) <= words for chunk in found)
+    alone = [chunk.split() for chunk in chunks(text, words - overlap)]
+    assert "".join(word for chunk in alone for word in chunk) == "".join(text.split())
+    assert len(found) == len(alone)

@@ -95,7 +95,7 @@ class _Shelf:
         passages = await self._passages(step)
 
         async def build() -> VectorIndex:
-            vectors = await using.fit([f"{passage.title}\n{passage.text}" for passage in passages], step)
+            vectors = await using.fit([f"{passage.title}\n{passage.text}".strip() for passage in passages], step)
             return await step.in_thread(lambda: VectorIndex(passages, vectors))
 
         index = await self._once(f"vector {name}", build)
