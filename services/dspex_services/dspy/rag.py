@@ -6,33 +6,38 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import dspy
+import msgspec
 
 from ..handlers import Handlers, Step
 from ..lm import EmbeddingClients
 from ..native.rag import retrieve
-from ..native.retrieval.grounding import Grounded, answered, grounded
+from ..native.retrieval.grounding import PASSAGES, Grounded, checked, grounded
 from ..native.retrieval.library import Library
 from ..native.retrieval.passages import Passage, shown
 from .options import ModuleOptions, RagOptions
 from .programs import Programs
 from .values import plain
 
-Retrieve = Callable[[], Awaitable[list[Passage]]]
-
 
 class RAG(dspy.Module):  # type: ignore[misc]
-    """``respond`` is the chain of thought; its state is what a stored program of this module holds."""
+    """``respond`` is the chain of thought; its state is what a stored program of this module holds. ``passages`` are
+    what ``retrieve`` found."""
 
-    def __init__(self, asking: Grounded, respond: Any, retrieve: Retrieve) -> None:
+    by_signature = True
+    """Its inputs are those of its predictor: a conversation's history has a place there."""
+
+    def __init__(self, asking: Grounded, respond: Any, retrieve: Callable[[], Awaitable[list[Passage]]]) -> None:
         super().__init__()
         self.respond = respond
+        self.passages: list[Passage] = []
         self._asking = asking
         self._retrieve = retrieve
 
     async def aforward(self, **inputs: Any) -> Any:
-        passages = await self._retrieve()
-        prediction = await self.respond.acall(**self._asking.asked(inputs, [shown(one) for one in passages]))
-        return dspy.Prediction(**answered(plain(prediction), passages))
+        self.passages = await self._retrieve()
+        shown_ = [shown(passage) for passage in self.passages]
+        prediction = await self.respond.acall(**self._asking.asked(inputs, shown_))
+        return dspy.Prediction(**checked(plain(prediction), self.passages))
 
 
 def rag(programs: Programs) -> Handlers:
@@ -49,6 +54,8 @@ def rag(programs: Programs) -> Handlers:
         inner = ModuleOptions(signature=signature.text, instructions=signature.instructions)
         respond = programs.copy("ChainOfThought", inner)
         module = RAG(asking, respond, lambda: retrieve(library, asking, options.search, step))
-        return await programs.run(await programs.ready(module, options, step), step.inputs, options, step)
+        await programs.ready(module, options, step)
+        outputs = await programs.run(module, asking.shown(step.inputs), options, step)
+        return {**outputs, PASSAGES: msgspec.to_builtins(module.passages)}
 
     return handlers

@@ -22,7 +22,7 @@ def with_history(module: Any, inputs: Mapping[str, Any], turns: list[dict[str, A
     """The module's inputs with the turns before. Raises InvalidInput for a module that has no place for them."""
     if HISTORY in inputs:
         raise InvalidInput(f"a step that remembers is given its {HISTORY!r}, and the context has one")
-    if isinstance(module, _BY_SIGNATURE):
+    if isinstance(module, _BY_SIGNATURE) or getattr(module, "by_signature", False):
         for predictor in module.predictors():
             if HISTORY in predictor.signature.fields:
                 raise InvalidInput(f"a step that remembers needs no field {HISTORY!r} in its signature")

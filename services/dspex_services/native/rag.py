@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ..errors import InvalidInput
 from ..handlers import Handlers, Step
+from ..threads import Conversation
 from .models import Models
 from .predicting import PredictOptions, predict
 from .retrieval.documents import Document
-from .retrieval.grounding import Grounded, Search, answered, grounded
+from .retrieval.grounding import CONTEXT, PASSAGES, Grounded, Search, checked, grounded
 from .retrieval.library import Library
 from .retrieval.passages import Passage, shown
 from .searching import corpus_of, queries_of
@@ -36,12 +38,30 @@ def rag(models: Models, library: Library) -> Handlers:
         signature = asking.signature
         told = PredictOptions(**{**fields, "signature": signature.text, "instructions": signature.instructions})
         within = dataclasses.replace(step, inputs=asking.asked(step.inputs, [shown(one) for one in passages]))
+        if step.conversation is not None:
+            within.conversation = _WithoutPassages(step.conversation, passages)
         try:
-            return answered(await predict(models, told, within, reasoning=True), passages)
+            outputs = checked(await predict(models, told, within, reasoning=True), passages)
         finally:
             step.usage = within.usage
+        return {**outputs, PASSAGES: msgspec.to_builtins(passages)}
 
     return handlers
+
+
+class _WithoutPassages(Conversation):
+    """What was looked up is no part of what was said."""
+
+    def __init__(self, conversation: Conversation, passages: Sequence[Passage]) -> None:
+        self._conversation = conversation
+        self._passages = passages
+
+    async def history(self) -> list[dict[str, Any]]:
+        return await self._conversation.history()
+
+    async def remember(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        told = {name: value for name, value in inputs.items() if name != CONTEXT}
+        await self._conversation.remember(told, checked(outputs, self._passages))
 
 
 async def retrieve(library: Library, asking: Grounded, search: Search, step: Step) -> list[Passage]:

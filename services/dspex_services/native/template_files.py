@@ -11,6 +11,7 @@ import jinja2
 
 from ..templates import UnknownTemplate
 from .errors import TemplateError, TemplateNotAllowed, TemplatesNotConfigured
+from .retrieval.documents import reason
 from .sandbox import Sandbox
 from .template import Template, check_length, normalized
 
@@ -78,6 +79,6 @@ def _read(path: Path, name: str) -> str:
     try:
         source = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(f"it cannot be read as UTF-8: {error}", name=name) from error
+        raise TemplateError(f"it cannot be read as UTF-8: {reason(error)}", name=name) from error
     check_length(source, name)
     return normalized(source)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import dspy
 import pytest
 
+import dspex
 from dspex_bus.errors import DspexError
 from dspex_bus.signatures import parse_signature
 from dspex_router.plan import OPERATIONS
@@ -235,6 +236,36 @@ async def test_both_refuse_the_same_with_the_same_code(world: World, case: Case,
             await asked(world, case, implementation)
         assert (implementation, caught.value.code) == (implementation, code)
         assert not world.script
+
+
+TALKS = {
+    "predict": ({"signature": "question -> answer"}, {}),
+    "chain_of_thought": ({"signature": "question -> answer"}, {}),
+    "rag": ({"signature": "question -> answer", "search": {"folder": ".", "k": 2}}, {}),
+    "rag over documents": (
+        {"signature": "question, facts: list[str] -> answer", "search": {"over": "facts"}}, {"facts": FACTS}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TALKS)
+async def test_both_remember_the_same(world: World, name: str) -> None:
+    """The second question is asked with the first one and its answer, and without what was looked up for it."""
+    constants, more = TALKS[name]
+    operation = name.split()[0]
+    told = []
+    for implementation in ("native", "dspy"):
+        step = dspex.call(operation, implementation=implementation, remember=True, **constants)
+        thread = f"{name.replace(' ', '_')}_{implementation}"
+        world.asked.clear()
+        for question in ("Who designed the pool?", "How long is a lease?"):
+            inputs = {"question": question, **more}
+            await world.client.run(dspex.pipeline([step]), inputs, thread=thread, timeout_s=20)
+        told.append(list(world.asked))
+        turn = (await world.client.threads.get(thread)).turns[0]
+        assert set(turn.fields) >= {"question", "answer"}
+        assert not {"context", "passages", "facts"} & set(turn.fields)
+    assert told[0] == told[1]
+    assert "Who designed the pool?" in str(told[0][1])
 
 
 async def test_citations_name_passages_that_are_there(world: World) -> None:

@@ -166,6 +166,29 @@ async def test_links_out_of_the_opened_folder_are_refused(handlers: Handlers, fo
     assert caught.value.code == "folder_not_allowed"
 
 
+async def test_a_document_that_cannot_be_read_is_named_without_its_place(handlers: Handlers, folder: Path) -> None:
+    (folder / "binary.txt").write_bytes(b"okapi \xff\xfe")
+    with pytest.raises(DspexError, match=r"binary\.txt cannot be read as UTF-8") as caught:
+        await ask(handlers, "keyword_search", folder=".", query="okapi")
+    assert caught.value.code == "document_unreadable"
+    assert str(folder) not in caught.value.message
+
+
+async def test_a_document_that_vanishes_while_it_is_read_is_left_out(
+    handlers: Handlers, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_text
+
+    def vanishing(path: Path, *arguments: Any, **options: Any) -> str:
+        if path.name == "boats.md":
+            path.unlink()
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", vanishing)
+    found = await ask(handlers, "keyword_search", folder=".", query="okapi boat")
+    assert {passage["source"] for passage in found["passages"]} == {"animals.md"}
+
+
 async def test_a_change_is_found_and_only_what_is_new_is_embedded(folder: Path) -> None:
     asked: list[str] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -47,10 +48,19 @@ class Folder:
         return self._path
 
     def state(self) -> Hashable:
-        return tuple((str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in files(self._path))
+        found = []
+        for path in files(self._path):
+            with suppress(FileNotFoundError):  # gone since it was listed
+                stat = path.stat()
+                found.append((str(path), stat.st_mtime_ns, stat.st_size))
+        return tuple(found)
 
     def load(self) -> list[Passage]:
-        return [passage for path in files(self._path) for passage in _passages(path, self._path)]
+        found: list[Passage] = []
+        for path in files(self._path):
+            with suppress(FileNotFoundError):
+                found += _passages(path, self._path)
+        return found
 
 
 class Given:
@@ -88,7 +98,7 @@ def resolve(folder: str) -> Path:
     try:
         inside = [found for root in opened() if (found := (root / folder).resolve()).is_relative_to(root)]
     except (OSError, ValueError) as error:
-        raise FolderNotFound(f"there can be no folder {folder!r}: {error}", details={"folder": folder}) from error
+        raise FolderNotFound(f"there can be no folder {folder!r}", details={"folder": folder}) from error
     if not inside:
         raise FolderNotAllowed(
             f"the folder {folder!r} is outside of what this pool may read; its operator opens folders with {ROOTS}",
@@ -124,6 +134,11 @@ def files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def reason(error: UnicodeDecodeError | OSError) -> str:
+    """Without the path on this machine, which is nobody else's business."""
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+
+
 def _check_link(path: Path, folder: Path, roots: Sequence[Path]) -> None:
     leads_to = path.resolve()
     if not any(leads_to.is_relative_to(root) for root in roots):
@@ -139,7 +154,9 @@ def _passages(path: Path, folder: Path) -> Iterator[Passage]:
     source = path.relative_to(folder).as_posix()
     try:
         text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise
     except (UnicodeDecodeError, OSError) as error:
-        raise DocumentUnreadable(f"the document {source} cannot be read as UTF-8: {error}") from error
+        raise DocumentUnreadable(f"the document {source} cannot be read as UTF-8: {reason(error)}") from error
     for number, (title, part) in enumerate(sections(text)):
         yield Passage(id=f"{source}#{number}", text=part, source=source, title=title or path.stem)

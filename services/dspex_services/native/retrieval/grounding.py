@@ -53,9 +53,13 @@ class Grounded(msgspec.Struct, frozen=True, kw_only=True):
         value = inputs.get(self.over)
         return value if isinstance(value, list) else [] if value is None else [value]
 
+    def shown(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs that the model is shown besides the passages."""
+        return {name: value for name, value in inputs.items() if name != self.over}
+
     def asked(self, inputs: Mapping[str, Any], passages: Sequence[str]) -> dict[str, Any]:
         """The inputs that the model is shown."""
-        return {CONTEXT: list(passages), **{name: value for name, value in inputs.items() if name != self.over}}
+        return {CONTEXT: list(passages), **self.shown(inputs)}
 
 
 def grounded(signature: str | dict[str, Any], instructions: str | None, search: Search) -> Grounded:
@@ -91,9 +95,9 @@ def _made(given: Signature, query: str | None, over: str | None) -> Grounded:
     return Grounded(signature=Signature(inputs, outputs, said), query=query or asked[0].name, over=over)
 
 
-def answered(outputs: dict[str, Any], passages: Sequence[Passage]) -> dict[str, Any]:
-    """The model's outputs with its citations checked, and the passages they number."""
+def checked(outputs: Mapping[str, Any], passages: Sequence[Passage]) -> dict[str, Any]:
+    """The model's outputs, of its citations those that number a passage."""
     cited = outputs.get(CITATIONS)
     numbers = [number for number in cited if isinstance(number, int)] if isinstance(cited, list) else []
     kept = [number for number in dict.fromkeys(numbers) if 1 <= number <= len(passages)]
-    return {**outputs, CITATIONS: kept, PASSAGES: msgspec.to_builtins(list(passages))}
+    return {**outputs, CITATIONS: kept}
