@@ -30,8 +30,9 @@ _numbers = itertools.count(1)
 
 
 class Member:
-    """``changed`` is called when it is ready and when it has ended; ``code`` is its exit code then. ``said`` is its
-    latest announcement. ``due`` says why it is to be replaced, ``leaving`` that it was told to go."""
+    """``changed`` is called when it is ready and when it is ``over``; ``code`` is its exit code then. ``said`` is its
+    latest announcement, ``heard_at`` when that was. ``due`` says why it is to be replaced, ``leaving`` that it was told
+    to go."""
 
     def __init__(self, server: str, spec: PoolSpec, bus: Bus, guard: Guard) -> None:
         self.spec = spec
@@ -41,7 +42,9 @@ class Member:
         self.due = ""
         self.leaving = False
         self.code: int | None = None
+        self.over = False
         self.said: WorkerPresence | None = None
+        self.heard_at = time.monotonic()
         self.output = Output(spec.pool)
         self._server = server
         self._bus = bus
@@ -54,7 +57,7 @@ class Member:
         """Until it has ended and its tasks are given back. Cancelling does nothing: :meth:`stop` it."""
         with anyio.CancelScope(shield=True):
             if self.leaving:
-                self.code = 0
+                self.code, self.over = 0, True
                 return
             mark = f"{self._guard.mark}{self.number};"
             process = self._process = WorkerProcess(self._server, self.spec, mark)
@@ -70,6 +73,7 @@ class Member:
             finally:
                 self._guard.gone(process.pid)
                 process.close()
+                self.over = True
                 changed()
 
     async def _await_ready(self, process: WorkerProcess, changed: Callable[[], None]) -> None:
@@ -78,6 +82,7 @@ class Member:
             said += chunk
             if said.endswith(b"\n"):
                 self.name = said.decode().removeprefix("ready ").strip()
+                self.heard_at = time.monotonic()
                 changed()
 
     async def _ended(self, process: WorkerProcess) -> None:
@@ -138,6 +143,14 @@ class Member:
         self.leaving = True
         if self._process is not None and self.code is None:
             self._process.retire()
+
+    def hear(self, said: WorkerPresence) -> None:
+        self.said, self.heard_at = said, time.monotonic()
+
+    def kill(self) -> None:
+        """It does not answer any more."""
+        if self._process is not None and self.code is None:
+            self._process.kill()
 
     def claims(self) -> WorkerClaims | None:
         """What it holds now and held when we asked last: tasks that are over in a moment are not worth telling."""

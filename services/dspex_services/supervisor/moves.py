@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,16 @@ def overdue(spec: PoolSpec, *, done: int, age_s: float, memory_bytes: int) -> st
     if spec.recycle_over_mb and done and memory_bytes > spec.recycle_over_mb * _MIB:
         return f"it has grown to {memory_bytes / _MIB:.0f} MiB"
     return ""
+
+
+def how_it_ended(code: int | None) -> str:
+    """A process, by its exit code."""
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
 
 
 def delay_after(lived_s: float, before_s: float) -> float:

@@ -19,13 +19,14 @@ from ..worker.__main__ import CANNOT
 from ..worker.spec import PoolSpec
 from .guard import Guard
 from .member import Member
-from .moves import Seen, delay_after, moves, overdue, replacements_at_once
+from .moves import Seen, delay_after, how_it_ended, moves, overdue, replacements_at_once
 from .scaling import Load, Scaling
 
 logger = logging.getLogger("dspex.supervisor")
 
 _LOOK_S = 0.5
 _FRESH_S = 3.5
+_AWAY_S = 2.0
 
 
 class Pool:
@@ -45,6 +46,7 @@ class Pool:
         self._delay_s = 0.0
         self._start_at = 0.0
         self._broken = ""
+        self._looked_at = time.monotonic()
         self._changed = anyio.Event()
 
     @property
@@ -76,6 +78,7 @@ class Pool:
         while True:
             changed = self._changed
             self._see_who_ended()
+            self._see_who_hangs()
             if not told and self.size >= self.spec.size:
                 told = True
                 task_status.started()
@@ -93,7 +96,7 @@ class Pool:
     # --- who is there ---
 
     def _see_who_ended(self) -> None:
-        for member in [member for member in self._members if member.code is not None]:
+        for member in [member for member in self._members if member.over]:
             self._members.remove(member)
             if member.code == CANNOT:
                 self._cannot(member)
@@ -111,13 +114,27 @@ class Pool:
         self._delay_s = delay_after(member.age_s, self._delay_s)
         self._start_at = time.monotonic() + self._delay_s
         logger.warning(
-            "the worker %s of the pool %s ended with %s after %.1f s; another starts in %.1f s",
+            "the worker %s of the pool %s %s after %.1f s; another starts in %.1f s",
             member.name,
             self.spec.pool,
-            member.code,
+            how_it_ended(member.code),
             member.age_s,
             self._delay_s,
         )
+
+    def _see_who_hangs(self) -> None:
+        """Whoever was away himself, or is cut off, has heard nobody, and starts anew."""
+        now = time.monotonic()
+        away = now - self._looked_at > _AWAY_S or not self._bus.connected
+        self._looked_at = now
+        for member in self._members:
+            if away:
+                member.heard_at = now
+            elif member.ready and now - member.heard_at > max(self.spec.silent_s, 2 * self.spec.ack_wait_s):
+                silent_s = now - member.heard_at
+                logger.error("%s has said nothing for %.0f s; it is killed", member.name, silent_s)
+                member.heard_at = now
+                member.kill()
 
     def _mark_due(self) -> None:
         there = [member for member in self._members if not member.leaving]
@@ -164,7 +181,7 @@ class Pool:
             return
         ours = next((member for member in self._members if member.name == said.worker), None)
         if ours is not None:
-            ours.said = said
+            ours.hear(said)
             self._change()
         elif said.state == "leaving":
             self._elsewhere.pop(said.worker, None)

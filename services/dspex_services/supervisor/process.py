@@ -79,6 +79,8 @@ class WorkerProcess:
             os.close(watched)
 
     def _is_over(self) -> bool:
+        if not hasattr(os, "waitid"):  # then it is reaped here
+            return self._process.poll() is not None
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def reap(self) -> int:

@@ -23,6 +23,8 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A pool: ``size`` processes that serve the ``handlers`` at those import paths, and the DSPy ``modules``, the
     user's own, at those. ``path`` is put before Python's own search path; ``environment`` is added to the worker's.
 
+    A worker that lives and says nothing for ``silent_s``, and twice its ack wait, is killed and replaced.
+
     With a ``max_size`` there are more, up to that, when a task has waited for ``scale_after_s``, and fewer when for
     ``idle_s`` there was no need of them. A worker is replaced, without a gap, after ``recycle_after_tasks`` or
     ``recycle_after_s``, or when its resident memory is over ``recycle_over_mb`` MiB; 0 means never."""
@@ -33,6 +35,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 1
     slots: int = 16
     ack_wait_s: float = 15.0
+    silent_s: float = 45.0
     drain_s: float = 10.0
     max_size: int = 0
     scale_after_s: float = 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dspex_services.supervisor.moves import Moves, Seen, delay_after, moves, overdue, replacements_at_once
+from dspex_services.supervisor.moves import Moves, Seen, delay_after, how_it_ended, moves, overdue, replacements_at_once
 from dspex_services.worker.spec import PoolSpec
 
 READY, STARTING, DUE = {"ready": True}, {"ready": False}, {"ready": True, "due": True}
@@ -77,3 +77,9 @@ def test_delays_double_while_workers_end_at_once() -> None:
     assert delay_after(31, 10.0) == 0.1
     assert delay_after(29, 10.0) == 10.0
     assert delay_after(1.1, 0.1) == 0.1
+
+
+def test_how_it_ended() -> None:
+    assert how_it_ended(3) == "ended with exit code 3"
+    assert how_it_ended(-9) == "was ended by SIGKILL"
+    assert how_it_ended(-99) == "was ended by signal 99"

@@ -224,3 +224,46 @@ async def test_it_is_so_in_the_workers_process(rig: Rig) -> None:
         found = (await rig.run("environment", {"names": names})).outputs
     assert found == {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     assert since(began) < 15
+
+
+async def _restarted(supervisor: Supervisor) -> None:
+    with anyio.fail_after(10):
+        while supervisor.restarts < 1:
+            await anyio.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lacking", [["pidfd_open"], ["pidfd_open", "waitid"]])
+async def test_where_the_system_has_no_descriptors_of_processes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, lacking: list[str]
+) -> None:
+    for name in lacking:
+        monkeypatch.delattr(os, name)
+    async with supervised(rig) as supervisor:
+        os.kill((await rig.run("echo")).outputs["pid"], signal.SIGKILL)
+        await _restarted(supervisor)
+        assert isinstance(await rig.run("echo"), StepSucceeded)
+
+
+@pytest.mark.slow
+async def test_a_worker_that_says_nothing_any_more_is_killed_and_replaced(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with supervised(rig, silent_s=2.5, ack_wait_s=1.0) as supervisor:
+        pid = (await rig.run("echo")).outputs["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        await _restarted(supervisor)
+        assert (await rig.run("echo")).outputs["pid"] != pid
+    assert "has said nothing for 3 s; it is killed" in caplog.text
+    assert "was ended by SIGKILL" in caplog.text
+
+
+@pytest.mark.slow
+async def test_a_supervisor_that_was_suspended_or_cut_off_kills_nobody(rig: Rig) -> None:
+    with supervising(rig, spec(rig, silent_s=2.5, ack_wait_s=1.0)) as supervisor:
+        pid = (await rig.run("echo")).outputs["pid"]
+        os.kill(supervisor.pid, signal.SIGSTOP)
+        await anyio.sleep(4)
+        os.kill(supervisor.pid, signal.SIGCONT)
+        await anyio.sleep(1.5)
+        assert (await rig.run("echo")).outputs["pid"] == pid
