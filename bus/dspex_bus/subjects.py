@@ -186,6 +186,11 @@ def now(pool: str, operation: str) -> str:
     return f"{ROOT}.now.{_ids(pool)}.{dotted(operation, 'operation')}"
 
 
+def home(pool: str, worker: str) -> str:
+    """Where one worker is asked to run what belongs to it."""
+    return f"{ROOT}.home.{_ids(pool, worker)}"
+
+
 # --- objects: the bodies that are too large for a message -------------------------------------------
 
 

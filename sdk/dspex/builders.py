@@ -16,7 +16,19 @@ from dspex_bus.wire import (
     StepDefinition,
 )
 
-_ATTRIBUTES = ("name", "inputs", "outputs", "save_as", "pool", "timeout_s", "retry", "cache_s", "stream", "remember")
+_ATTRIBUTES = (
+    "name",
+    "inputs",
+    "outputs",
+    "save_as",
+    "pool",
+    "timeout_s",
+    "retry",
+    "cache_s",
+    "stream",
+    "remember",
+    "affinity",
+)
 
 
 def pipeline(
@@ -48,8 +60,8 @@ def pipeline(
 def native(handler: str, /, **options: Any) -> StepDefinition:
     """A step that a native handler runs: ``native("template", template="Hello {{ name }}")``.
 
-    The step's own attributes (name, inputs, outputs, save_as, pool, timeout_s, retry, cache_s, stream, remember) are
-    taken out of ``options``; everything else is a constant for the handler.
+    The step's own attributes (name, inputs, outputs, save_as, pool, timeout_s, retry, cache_s, stream, remember,
+    affinity) are taken out of ``options``; everything else is a constant for the handler.
     """
     return _step({"native": handler}, options)
 

@@ -8,7 +8,7 @@ import math
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -24,6 +24,9 @@ from .errors import InvalidInput, InvalidOutput, SetupError
 from .streaming import Tokens
 from .tenants import Tenants
 from .threads import Conversation
+
+if TYPE_CHECKING:
+    from .worker.holding import Held
 
 logger = logging.getLogger("dspex.worker")
 
@@ -63,6 +66,7 @@ class Step:
     tenants: Tenants | None = None
     tokens: Tokens | None = None
     conversation: Conversation | None = None
+    held: Held | None = None
 
     @property
     def remaining_s(self) -> float:
@@ -78,6 +82,15 @@ class Step:
         called from a thread."""
         if self.tokens is not None:
             self.tokens.piece(field, text)
+
+    async def hold(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
+        """What this worker holds for the session under ``key``; where it holds nothing, what ``make`` makes, which it
+        then does. It may be gone at the next step, with the worker or for want of room: ``make`` can make it anew. An
+        ``affinity`` of the step brings it to the worker that has it."""
+        if self.held is None:
+            return await make()
+        found: T = await self.held.get(self.session, key, make)
+        return found
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """What a blocking function returns, called in one of the worker's threads. The step keeps its slot until the

@@ -11,6 +11,8 @@ import pytest
 from .conftest import RunningSystem, command, first_line
 from .processes import ROOT, dspex_here
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "examples"
 
 

@@ -40,6 +40,7 @@ def test_a_run_shows_what_models_write_field_by_field(running: RunningSystem) ->
     assert lines.index("    think.answer: 42") < ends[0] < ends[1] == len(lines) - 2
 
 
+@pytest.mark.slow
 def test_for_a_program_every_event_and_token_is_a_line_and_the_result_the_last(running: RunningSystem) -> None:
     done = command("run", EXAMPLE, QUESTION, "--stream", "--json", environment=running.environment)
     *lines, result = [json.loads(line) for line in done.stdout.splitlines()]

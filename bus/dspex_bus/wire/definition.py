@@ -11,6 +11,7 @@ TOKEN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
 
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 Implementation = Literal["auto", "native", "dspy"]
+Affinity = Literal["hint", "strict"]
 Priority = Literal["high", "normal", "low"]
 
 
@@ -58,7 +59,9 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     handler, constants and inputs: an equal step within that time is answered without running. With ``stream`` it says
     the model's tokens as they come, whether the run asks for that or not. With ``remember`` it takes part in a
     conversation: it is shown the turns before, and its own inputs and outputs become the next turn of the run's
-    ``thread``, or of the session's own where the run names none.
+    ``thread``, or of the session's own where the run names none. ``affinity`` is for handlers that keep something of
+    the session in their process: with ``strict`` the step is run by the worker that ran the session's last step with
+    an affinity in that pool, with ``hint`` only if that has a slot free; by any other where that worker is gone.
 
     ``pipeline`` runs a stored pipeline (its newest version, or ``version``) as a session of its own.
 
@@ -103,6 +106,7 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cache_s: Seconds | None = None
     stream: bool = False
     remember: bool = False
+    affinity: Affinity | None = None
     version: str | None = None
     on_error: Literal["fail", "collect"] = "fail"
     join: JoinKind = "all"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from .definition import JoinKind, RetryPolicy
+from .definition import Affinity, JoinKind, RetryPolicy
 
 
 class TaskNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="task"):
@@ -35,6 +35,7 @@ class TaskNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field=
     retry: RetryPolicy
     stream: bool = False
     remember: bool = False
+    affinity: Affinity | None = None
 
 
 class PipelineNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="pipeline"):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from .definition import Budget
+from .definition import Affinity, Budget
 from .journal import Usage
 
 RESENT = "Dspex-Resent"
@@ -19,7 +19,8 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     fields of the context. ``timeout_ms`` runs from delivery; past ``deadline_ms`` (since the epoch) the attempt must
     not start. ``budget`` is the run's, ``used`` what the run had used of it when the attempt was sent; ``tenant`` is
     who it runs for. With ``stream``, tokens are said as they come. ``thread`` is the key of the conversation
-    that the step takes part in."""
+    that the step takes part in. ``home`` is the worker that is to run it if it lives, '' for any: ``affinity`` says how
+    much that matters."""
 
     session: str
     node: str
@@ -37,6 +38,8 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tenant: str = ""
     stream: bool = False
     thread: str = ""
+    affinity: Affinity | None = None
+    home: str = ""
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):

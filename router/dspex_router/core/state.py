@@ -146,7 +146,8 @@ class Session:
 
     ``runs`` holds every node that has started, by its run's id; what ran for an item of a map, or in a round of a loop,
     is forgotten when that has ended, and only ``counts``, by node, tells of it. ``waits`` are the open waits;
-    ``signals`` are those that no wait has taken. ``closing`` is how a session ends that was stopped from outside.
+    ``signals`` are those that no wait has taken. ``homes`` names, by pool, the worker that ran the last step with an
+    affinity. ``closing`` is how a session ends that was stopped from outside.
     ``paused_ms`` is when it was last paused or resumed; ``controls`` counts pauses and resumptions stored, ``ignored``
     duplicates and stale events. ``sequence`` is that of the last journal event folded; ``proposed`` is the end once it
     is proposed, ``ended`` once it is stored. ``usage`` is that of every attempt's LM calls together.
@@ -162,6 +163,7 @@ class Session:
     counts: dict[str, Counts] = field(default_factory=dict)
     waits: dict[str, StepRun] = field(default_factory=dict)
     signals: list[SignalReceived] = field(default_factory=list)
+    homes: dict[str, str] = field(default_factory=dict)
     phase: Phase = "running"
     closing: EndStatus | None = None
     cancel_requested: bool = False

@@ -93,6 +93,8 @@ def record(session: Session, run: StepRun, outcome: StepOutcome) -> list[Command
         case StepSucceeded():
             run.written = _written(run.node, outcome.outputs)
             run.error = None
+            if isinstance(run.node, TaskNode) and run.node.affinity and outcome.worker:
+                session.homes[run.node.pool] = outcome.worker
             _end(session, run, "succeeded")
         case StepFailed():
             return _fail(session, run, "failed", outcome)

@@ -35,6 +35,8 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
         tenant=session.accepted.tenant,
         stream=node.stream or session.accepted.stream,
         thread=_thread(session) if node.remember else "",
+        affinity=node.affinity,
+        home=session.homes.get(node.pool, "") if node.affinity else "",
     )
     return Dispatch(node.pool, task)
 

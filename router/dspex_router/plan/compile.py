@@ -278,6 +278,7 @@ class _Compiler:
             retry=step.retry or self._retry,
             stream=step.stream,
             remember=step.remember,
+            affinity=step.affinity,
         )
         return node, written
 

@@ -11,7 +11,16 @@ import anyio
 from dspex_bus import Message, Subscription, subjects
 from dspex_bus.claim import Claims
 from dspex_bus.errors import DspexError, PayloadTooLarge
-from dspex_bus.wire import ErrorInfo, StepCancelled, StepFailed, StepOutcome, decode_task, encode_event, error_info
+from dspex_bus.wire import (
+    ErrorInfo,
+    StepCancelled,
+    StepFailed,
+    StepOutcome,
+    Task,
+    decode_task,
+    encode_event,
+    error_info,
+)
 
 from .attempt import Attempt
 from .unrunnable import too_large
@@ -23,7 +32,10 @@ logger = logging.getLogger("dspex.worker")
 
 
 class DirectCalls:
-    """One subscription a handler. Past the waiting room a call is refused as overloaded, which is retryable."""
+    """One subscription a handler. Past the waiting room a call is refused as overloaded, which is retryable.
+    ``leaving`` is the code of what could not be done before the worker left."""
+
+    leaving = "unavailable"
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -68,7 +80,7 @@ class DirectCalls:
             await self._reply(message, outcome)
         except asyncio.CancelledError:
             error = ErrorInfo(
-                code="unavailable",
+                code=self.leaving,
                 message=f"the worker {self._worker.config.name} had to leave before it was done",
                 retryable=True,
             )
@@ -96,6 +108,9 @@ class DirectCalls:
             return StepFailed(error=error_info(error), worker=self._worker.config.name), None
         if not message.data:
             await self._claims.drop(message.subject, message.headers)
+        return await self._run(task)
+
+    async def _run(self, task: Task) -> tuple[StepOutcome, Attempt | None]:
         outcome, attempt = await self._worker.execute(task)
         return outcome or StepCancelled(reason="the session was cancelled"), attempt
 

@@ -26,6 +26,8 @@ from .cache import StepCache
 from .claims import Claims
 from .config import WorkerConfig
 from .direct import DirectCalls
+from .holding import Held
+from .homes import Home, Homes, cancelled
 from .presence import Presence
 from .stored import StoredTasks
 from .streams import Streams
@@ -61,10 +63,13 @@ class Worker:
         self._running = Watch(self._say_soon)
         self._cancelled: dict[str | tuple[str, str, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # A slot's thread each for stored tasks and for direct calls.
-        self._threads = Threads(2 * config.slots)
+        self._held = Held()
+        # A slot's thread each for stored tasks, for direct calls, and for what belongs to this worker.
+        self._threads = Threads(3 * config.slots)
         self.stored = StoredTasks(self, claims or Claims.nowhere())
         self._direct = DirectCalls(self)
+        self._home = Home(self)
+        self._homes = Homes(self)
         self._drain_s = config.drain_s
         self._draining: anyio.CancelScope | None = None
 
@@ -84,6 +89,7 @@ class Worker:
             try:
                 async with anyio.create_task_group() as group:
                     await self._direct.start()
+                    await self._home.start()
                     await self._probe(stack)
                     await self.stored.start()
                     group.start_soon(self.stored.keep_alive)
@@ -111,6 +117,7 @@ class Worker:
             await meanwhile.start(presence.run)
             meanwhile.start_soon(self.stored.keep_alive)
             with anyio.move_on_after(self._drain_s) as self._draining:
+                await self._home.stop()
                 await self._direct.stop()
                 await self.stored.stop()
                 await self._finished()
@@ -154,6 +161,10 @@ class Worker:
 
     async def execute(self, task: Task) -> tuple[StepOutcome | None, Attempt | None]:
         """The outcome, None where the attempt is cancelled; and the attempt, None where there was no need of one."""
+        if task.home not in ("", self.config.name):
+            elsewhere = await self._homes.outcome(task)
+            if elsewhere is not None:
+                return (None if cancelled(elsewhere) else elsewhere), None
         self.streams.open(task)
         try:
             outcome, attempt = await self._executed(task)
@@ -222,6 +233,7 @@ class Worker:
             tenant=task.tenant,
             tenants=self._tenants,
             tokens=self.streams.of(task),
+            held=self._held,
             conversation=Conversation(self.bus, task.thread, task.session, task.node) if task.thread else None,
         )
 

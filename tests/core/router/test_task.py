@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dspex_bus.wire import StepFailed, Task
+from dspex_bus.wire import StepFailed, StepSucceeded, Task
 from dspex_router.core import Dispatch, RecordOutcome
 
 from .building import DEADLINE_MS, POOL, Fold, only_end, task
@@ -89,3 +89,21 @@ def test_a_conversation_is_the_run_s_thread_or_the_session_s_own() -> None:
         (True, "", "acme", "session.s1"),
     ]:
         assert sent(Fold(task("0", remember=remember), thread=thread, tenant=tenant).opening).thread == key
+
+
+def test_a_step_with_an_affinity_is_at_home_where_the_last_one_of_its_pool_ran() -> None:
+    steps = [
+        task("0", affinity="strict"),
+        task("1"),
+        task("2", affinity="hint"),
+        task("3", affinity="strict", pool="other"),
+        task("4", affinity="strict"),
+    ]
+    fold = Fold(*steps)
+    assert (sent(fold.opening).affinity, sent(fold.opening).home) == ("strict", "")
+    following = sent(fold.outcome("0", StepSucceeded(outputs={}, worker="a")))
+    assert (following.affinity, following.home) == (None, "")
+    hinted = sent(fold.outcome("1", StepSucceeded(outputs={}, worker="b")))
+    assert (hinted.affinity, hinted.home) == ("hint", "a")
+    assert sent(fold.outcome("2", StepSucceeded(outputs={}, worker="c"))).home == ""
+    assert sent(fold.outcome("3", StepSucceeded(outputs={}), pool="other")).home == "c"
