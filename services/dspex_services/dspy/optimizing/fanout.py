@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from dspex_bus import Message, Subscription, subjects
+from dspex_bus.claim import Claims
 from dspex_bus.errors import DeadlineExceeded, DecodeError, Unavailable
 from dspex_bus.wire import (
     StepCancelled,
@@ -109,7 +110,7 @@ class Fanout:
         subject, until = subjects.now(self._pool, task.handler), time.monotonic() + _NOBODY_S
         while True:
             try:
-                answer = await self._step.bus.request(subject, encode(task), timeout_s=_CALL_S + 5)
+                answer = await Claims(self._step.bus).request(subject, encode(task), timeout_s=_CALL_S + 5)
                 return decode_outcome(answer.data, subject=subject)
             except DeadlineExceeded as error:
                 raise StepError(f"{task.handler} was not answered", code="step_timed_out", retryable=True) from error

@@ -15,6 +15,7 @@ import dspy
 import msgspec
 
 from dspex_bus import subjects
+from dspex_bus.claim import Claims
 from dspex_bus.errors import DspexError, InvalidRequest
 from dspex_bus.wire import Progress, SessionRequest, SessionView, decode, encode
 
@@ -326,7 +327,7 @@ class Running:
 
     async def _cancelled(self) -> bool:
         subject = subjects.session("get")
-        answer = await self._step.bus.request(
+        answer = await Claims(self._step.bus).request(
             subject, encode(SessionRequest(session=self._step.session)), timeout_s=_ASK_S
         )
         view = decode(SessionView, answer.data, subject=subject)
