@@ -51,6 +51,8 @@ async def test_input_outputs_items_and_result(client: dspex.Client) -> None:
     assert isinstance(events[-1].event, SessionEnded)
     assert events[-1].event.output == result.output
     assert sum(isinstance(event.event, StepSucceeded) for event in events) == 2 + len(WORDS)
+    # A page ends behind what is large: none is larger for it than its one event.
+    assert [event.sequence for event in (await session.page()).events] == [events[0].sequence]
     assert (await session.result()).output == (await session.view()).output == result.output
     # Of the run's own there are its input, two steps' outputs and the end; its tasks' went when they were done.
     kinds = sorted(name.split(".")[1] for name in await objects_of(client, "large-run"))
