@@ -12,13 +12,12 @@ from typing import Any
 import dspy
 import msgspec
 
-from dspex_bus.wire import Usage
-
 from ..errors import StepError
 from ..handlers import Handlers, Step
 from ..lm import EmbeddingClients
 from ..lm.embedding import PROVIDER
 from ..native.retrieval.colbert import URL, passages, posts
+from ..native.retrieval.embedders import Remote
 from ..native.retrieval.services import configured
 from ..offline_lm.embedding import embed
 from .failures import translated
@@ -41,15 +40,10 @@ def retrievers(programs: Programs) -> Handlers:
             return dspy.Embedder(lambda texts: [embed(text) for text in texts], caching=False)
         loop = asyncio.get_running_loop()
 
-        async def embedded(texts: list[str]) -> list[list[float]]:
-            model = name if name.startswith(PROVIDER) else PROVIDER + name
-            await step.check_budget(model=model, priced=clients.config(model).price is not None)
-            reply = await clients.embed(model, texts, timeout_s=max(0.001, step.remaining_s))
-            step.record_usage(Usage(calls=1, input_tokens=reply.usage.input_tokens, model=reply.model, cost=reply.cost))
-            return reply.vectors
+        remote = Remote(clients, name if name.startswith(PROVIDER) else PROVIDER + name)
 
-        def ask(texts: list[str]) -> list[list[float]]:
-            return asyncio.run_coroutine_threadsafe(embedded(texts), loop).result()
+        def ask(texts: list[str]) -> Any:
+            return asyncio.run_coroutine_threadsafe(remote.embed(texts, step), loop).result()
 
         return dspy.Embedder(ask, caching=False)
 

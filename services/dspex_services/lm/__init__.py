@@ -2,7 +2,7 @@
 
 from .caching import Caching, complete, ttl_of
 from .client import LMClient, OnDelta, SyncLMClient, key_variable
-from .embedding import EmbeddingClients, EmbeddingReply
+from .embedding import Embedded, EmbeddingClients
 from .endpoint import Endpoints
 from .errors import (
     LMAuth,
@@ -24,8 +24,8 @@ __all__ = [
     "Caching",
     "Configured",
     "Delta",
+    "Embedded",
     "EmbeddingClients",
-    "EmbeddingReply",
     "Endpoints",
     "LMAuth",
     "LMBadReply",

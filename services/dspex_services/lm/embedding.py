@@ -1,12 +1,19 @@
-"""Embeddings over the same client as models' replies: its connections, limits, breaker, retries and errors."""
+"""Embeddings over the same client as models' replies: its connections, limits, breaker, retries, errors and cache.
+
+A reply's text is its vectors, packed: so it is kept and counted as any other."""
 
 from __future__ import annotations
 
+import base64
+import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from ..cache import Cache
 from . import openai
+from .caching import Admit, Caching, complete, ttl_of
 from .client import LMClient
 from .endpoint import Endpoints
 from .errors import LMBadReply, LMBadRequest
@@ -17,15 +24,18 @@ from .wire import Assembly, WireCall, bad_reply
 PROVIDER = "openai/"
 """How an embedding model's name begins: the one protocol for embeddings that many servers speak."""
 
+Vector = tuple[float, ...]
+
+
+class Embedded(NamedTuple):
+    """``vectors`` are in the order of the texts; ``reply`` says what they cost."""
+
+    vectors: list[Vector]
+    reply: LMReply
+
 
 class EmbeddingRequest(LMRequest, frozen=True, kw_only=True, omit_defaults=True):
     texts: list[str]
-
-
-class EmbeddingReply(LMReply, frozen=True, kw_only=True, omit_defaults=True):
-    """``vectors`` are in the order of the request's texts."""
-
-    vectors: list[list[float]]
 
 
 class _Datum(msgspec.Struct):
@@ -37,13 +47,13 @@ class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
 
 
-class _Embedded(msgspec.Struct):
+class _Answer(msgspec.Struct):
     data: list[_Datum]
     model: str = ""
     usage: _Usage | None = None
 
 
-_decoder = msgspec.json.Decoder(_Embedded)
+_decoder = msgspec.json.Decoder(_Answer)
 
 
 class _Embeddings:
@@ -58,17 +68,29 @@ class _Embeddings:
         body = {"model": config.model_name, "input": request.texts, "encoding_format": "float"}
         return WireCall("/embeddings", headers, msgspec.json.encode(body))
 
-    def decode(self, body: bytes) -> EmbeddingReply:
+    def decode(self, body: bytes) -> LMReply:
         try:
             found = _decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise bad_reply(str(error), body) from error
-        tokens = (found.usage.prompt_tokens if found.usage else None) or 0
         vectors = [datum.embedding for datum in sorted(found.data, key=lambda datum: datum.index)]
-        return EmbeddingReply(text="", model=found.model, vectors=vectors, usage=Usage(input_tokens=tokens))
+        if len({len(vector) for vector in vectors}) != 1:
+            raise bad_reply("no vectors, or uneven ones", body)
+        tokens = (found.usage.prompt_tokens if found.usage else None) or 0
+        return LMReply(text=_packed(vectors), model=found.model, usage=Usage(input_tokens=tokens))
 
     def assembly(self, config: LMConfig) -> Assembly:
         raise LMBadRequest("embeddings are not streamed")
+
+
+def _packed(vectors: Sequence[Sequence[float]]) -> str:
+    numbers = [number for vector in vectors for number in vector]
+    return f"{len(vectors[0])}:{base64.b64encode(struct.pack(f'<{len(numbers)}f', *numbers)).decode()}"
+
+
+def _unpacked(text: str) -> list[Vector]:
+    length, _, packed = text.partition(":")
+    return list(struct.iter_unpack(f"<{length}f", base64.b64decode(packed)))
 
 
 class EmbeddingClients:
@@ -79,14 +101,26 @@ class EmbeddingClients:
         self._endpoints = Endpoints()
         self._clients: dict[str, LMClient] = {}
 
-    async def embed(self, model: str, texts: Sequence[str], *, timeout_s: float) -> EmbeddingReply:
-        """A vector for each text. Raises LMError."""
+    async def embed(
+        self,
+        model: str,
+        texts: Sequence[str],
+        *,
+        timeout_s: float,
+        cache: Cache | None = None,
+        admit: Admit | None = None,
+    ) -> Embedded:
+        """A vector for each text, from the cache where the operator's table says that the model's are kept. ``admit``
+        is asked before the model is. Raises LMError."""
         client = await self._client(model)
-        reply = await client.complete(EmbeddingRequest(messages=[], texts=list(texts)), timeout_s=timeout_s)
-        assert isinstance(reply, EmbeddingReply)
-        if len({len(vector) for vector in reply.vectors}) > 1 or len(reply.vectors) != len(texts):
-            raise LMBadReply(f"{model} answered {len(texts)} texts with {len(reply.vectors)} vectors, or uneven ones")
-        return reply
+        ttl_s = ttl_of(None, client.config)
+        caching = None if cache is None or ttl_s is None else Caching(cache, ttl_s)
+        request = EmbeddingRequest(messages=[], texts=list(texts))
+        reply = await complete(client, request, caching, timeout_s=timeout_s, admit=admit)
+        vectors = _unpacked(reply.text)
+        if len(vectors) != len(texts):
+            raise LMBadReply(f"{model} answered {len(texts)} texts with {len(vectors)} vectors")
+        return Embedded(vectors, reply)
 
     def config(self, model: str) -> LMConfig:
         """How a model is configured. Raises LMBadRequest for one that cannot be."""
@@ -103,8 +137,7 @@ class EmbeddingClients:
 
     async def _client(self, model: str) -> LMClient:
         if model not in self._clients:
-            client = LMClient(
-                self.config(model), env=self._configured.env, endpoints=self._endpoints, wire=_Embeddings()
-            )
+            config, env = self.config(model), self._configured.env
+            client = LMClient(config, env=env, endpoints=self._endpoints, wire=_Embeddings())
             self._clients[model] = await client.__aenter__()
         return self._clients[model]

@@ -18,7 +18,10 @@ pytest.importorskip("usearch")
 
 from native_rig import make_step, serving
 
+from dspex_bus import MemoryBus
 from dspex_bus.errors import DspexError
+from dspex_bus.streams import buckets, streams
+from dspex_services.cache import Cache
 from dspex_services.handlers import Handlers, Step
 from dspex_services.lm import Configured, EmbeddingClients
 from dspex_services.native.retrieval.documents import Folder, Given
@@ -217,9 +220,40 @@ async def test_a_change_is_found_and_only_what_is_new_is_embedded(folder: Path) 
         await clients.close()
 
 
+async def test_vectors_are_kept_where_the_operator_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second worker with the same cache asks the model for nothing that the first has asked."""
+    asked: list[str] = []
+
+    async def answer(request: Any) -> Any:
+        texts = (await request.json())["input"]
+        asked.extend(texts)
+        return {"data": [{"index": place, "embedding": embed(text)} for place, text in enumerate(texts)], "model": "m"}
+
+    table = tmp_path / "models.yaml"
+    table.write_text('"openai/kept": {cache_s: 60}')
+    async with serving(answer) as url, MemoryBus() as bus:
+        await bus.prepare(streams(), buckets())
+        found = []
+        for _ in range(2):
+            environment = {"DSPEX_BASE_URL": url, "DSPEX_MODELS": str(table)}
+            clients = EmbeddingClients(Configured(environment))
+            async with Cache(bus) as cache:
+                step = make_step(bus, cache=cache)
+                for model in ("openai/kept", "openai/other"):
+                    manner = Manner(method="vector", embedder=model)
+                    found.append(await Library(clients).search(Folder("."), ["okapi"], 2, manner, step))
+            await clients.close()
+        assert found[0] == found[1] == found[2] == found[3]
+        assert (step.usage.saved_calls, step.usage.calls) == (2, 2)
+        assert len(asked) == 3 * (1 + len(Folder(".").load()))
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
+        ({"data": []}, "lm_bad_reply"),
         ({"data": [{"index": 0, "embedding": [1.0]}]}, "lm_bad_reply"),
         ({"data": "none"}, "lm_bad_reply"),
         ({"data": [{"index": n, "embedding": [1.0] * (1 + n)} for n in range(5)]}, "lm_bad_reply"),

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from dspex_bus.errors import InvalidRequest
-from dspex_bus.wire import Usage
 
 from ...handlers import Step
 from ...lm import EmbeddingClients
 from ...lm.embedding import PROVIDER
 from ...offline_lm.embedding import embed as hashed
+from ..models import usage_of
 from .vector import needed
 
 LATENT = "latent"
 HASHED = "hashed"
 _DIMENSIONS = 128
-_BATCH = 128
-"""Texts in one request."""
+_BATCH = 64
+"""Texts in one request: their vectors fit into one message of the cache."""
+_AT_ONCE = 8
 
 
 class Embedder(Protocol):
@@ -103,34 +105,48 @@ class Remote:
     def __init__(self, clients: EmbeddingClients, model: str) -> None:
         self._clients = clients
         self._model = model
-        self._known: dict[bytes, list[float]] = {}
+        self._known: dict[bytes, Any] = {}
 
     async def fit(self, texts: Sequence[str], step: Step) -> Any:
         keys = [_digest(text) for text in texts]
         found = {key: self._known[key] for key in keys if key in self._known}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-        for batch in _batches(list(missing.items())):
-            vectors = await self._asked([text for _, text in batch], step)
+
+        async def ask(batch: list[tuple[bytes, str]]) -> None:
+            vectors = await self.embed([text for _, text in batch], step)
             made = {key: vector for (key, _), vector in zip(batch, vectors, strict=True)}
-            found |= made
+            found.update(made)
             self._known |= made
+
+        for together in _groups(_groups(list(missing.items()), _BATCH), _AT_ONCE):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for batch in together:
+                        group.create_task(ask(batch))
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from failed
         self._known = found
         return _rows([found[key] for key in keys])
 
     async def embed(self, texts: Sequence[str], step: Step) -> Any:
-        return _rows(await self._asked(texts, step))
+        priced = self._clients.config(self._model).price is not None
 
-    async def _asked(self, texts: Sequence[str], step: Step) -> list[list[float]]:
-        # Models refuse an empty text.
-        told = [text if text.strip() else "-" for text in texts]
-        await step.check_budget(model=self._model, priced=self._clients.config(self._model).price is not None)
-        reply = await self._clients.embed(self._model, told, timeout_s=max(0.001, step.remaining_s))
-        step.record_usage(Usage(calls=1, input_tokens=reply.usage.input_tokens, model=reply.model, cost=reply.cost))
-        return reply.vectors
+        async def admit() -> None:
+            await step.check_budget(model=self._model, priced=priced)
+
+        vectors, reply = await self._clients.embed(
+            self._model,
+            [text if text.strip() else "-" for text in texts],  # models refuse an empty one
+            timeout_s=max(0.001, step.remaining_s),
+            cache=step.cache,
+            admit=admit,
+        )
+        step.record_usage(usage_of(reply))
+        return _rows(vectors)
 
 
-def _batches(items: list[Any]) -> list[list[Any]]:
-    return [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+def _groups(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _digest(text: str) -> bytes:
