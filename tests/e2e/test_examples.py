@@ -137,10 +137,12 @@ async def test_it_does_what_its_header_says(client: dspex.Client, name: str) -> 
     assert CASES[name].right(result.output), result.output
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.*")), ids=lambda path: str(path.name))
+@pytest.mark.parametrize(
+    "path", sorted([*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.yaml")]), ids=lambda path: str(path.name)
+)
 def test_it_begins_with_what_it_shows_and_how_it_is_run(path: Any) -> None:
     first, second = path.read_text("utf-8").splitlines()[:2]
-    assert first.startswith("# Scenario: ")
+    assert first.startswith("# ")
     assert second.startswith("# ")
     if path.name in CASES:
         assert f"examples/{path.name}" in second

@@ -259,12 +259,14 @@ async def test_vectors_are_kept_where_the_operator_says_so(
         ({"data": [{"index": n, "embedding": [1.0] * (1 + n)} for n in range(5)]}, "lm_bad_reply"),
     ],
 )
-async def test_embeddings_that_cannot_be(folder: Path, answer: Any, code: str, step: Step) -> None:
+async def test_embeddings_that_cannot_be(folder: Path, tmp_path: Path, answer: Any, code: str, step: Step) -> None:
     async def respond(_: Any) -> Any:
         return answer
 
+    table = tmp_path / "models.yaml"
+    table.write_text('"*": {max_attempts: 1}')
     async with serving(respond) as url:
-        clients = EmbeddingClients(Configured({"DSPEX_BASE_URL": url}))
+        clients = EmbeddingClients(Configured({"DSPEX_BASE_URL": url, "DSPEX_MODELS": str(table)}))
         with pytest.raises(DspexError) as caught:
             await Library(clients).search(Folder("."), ["x"], 1, Manner(method="vector", embedder="openai/m"), step)
         assert caught.value.code == code
