@@ -18,7 +18,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-@handlers.handler("bench.noop")
+@handlers.handler("bench.noop", pure=True)
 async def noop(payload: Payload) -> Payload:
     """Count one more."""
     return Payload(text=payload.text, count=payload.count + 1)

@@ -82,6 +82,7 @@ SECTIONS = {
         wire.Parent,
         wire.Origin,
         wire.StepSucceeded,
+        wire.Followed,
         wire.StepFailed,
         wire.StepTimedOut,
         wire.StepCancelled,

@@ -28,6 +28,7 @@ _ATTRIBUTES = (
     "stream",
     "remember",
     "affinity",
+    "fuse",
 )
 
 
@@ -41,10 +42,12 @@ def pipeline(
     retry: RetryPolicy | None = None,
     budget: Budget | None = None,
     priority: Priority = "normal",
+    fuse: bool = True,
 ) -> PipelineDefinition:
     """A pipeline that runs ``steps`` in order. ``output`` names the context fields a run answers with; without it a run
     answers with its last step's outputs. ``timeout_s`` bounds a whole run, ``retry`` is the steps' default policy,
-    ``budget`` what the model calls of a run may use, ``priority`` which of a pool's queues its steps wait in."""
+    ``budget`` what the model calls of a run may use, ``priority`` which of a pool's queues its steps wait in. With
+    ``fuse=False`` no steps travel together."""
     return PipelineDefinition(
         name=name,
         steps=tuple(steps),
@@ -54,6 +57,7 @@ def pipeline(
         retry=retry,
         budget=budget,
         priority=priority,
+        fuse=fuse,
     )
 
 
@@ -61,7 +65,7 @@ def native(handler: str, /, **options: Any) -> StepDefinition:
     """A step that a native handler runs: ``native("template", template="Hello {{ name }}")``.
 
     The step's own attributes (name, inputs, outputs, save_as, pool, timeout_s, retry, cache_s, stream, remember,
-    affinity) are taken out of ``options``; everything else is a constant for the handler.
+    affinity, fuse) are taken out of ``options``; everything else is a constant for the handler.
     """
     return _step({"native": handler}, options)
 

@@ -27,6 +27,7 @@ from dspex_bus.wire import (
     SignalRequest,
     StoredEvent,
     Submitted,
+    spread,
 )
 
 from ._feed import Feed, TokenEvent
@@ -136,7 +137,8 @@ class Session:
     async def events(self, *, after: int = 0) -> AsyncIterator[StoredEvent]:
         """Every event with a sequence above ``after``, those stored already and then live, up to and with the end.
 
-        Nothing is skipped or repeated across reconnects. To resume later, pass the last ``sequence`` seen. Raises
+        Nothing is skipped or repeated across reconnects. To resume later, pass the last ``sequence`` seen; steps that
+        travelled as one task share theirs. Raises
         Unavailable where nobody answers at the start, or for a minute later on.
         """
         async for item in self.follow(after=after, tokens=False):
@@ -186,7 +188,8 @@ class Session:
                         after, ended = live.sequence, isinstance(live.event, SessionEnded)
                         async for told in _tokens_before(live, feed):
                             yield told
-                        yield live
+                        for event in spread(live):
+                            yield event
 
     async def _stored(self, after: int) -> AsyncIterator[StoredEvent]:
         while True:

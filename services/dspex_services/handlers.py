@@ -150,12 +150,13 @@ class Handler:
     convert: Callable[[dict[str, Any]], Any] | None = None
     resumes: bool = False
 
-    def arguments(self, step: Step) -> tuple[Any, ...]:
-        """What the function is called with. Constants win over the context. Raises InvalidInput naming the field."""
+    def arguments(self, inputs: dict[str, Any], options: dict[str, Any], step: Step | None) -> tuple[Any, ...]:
+        """What the function is called with; ``step`` is needed where it takes one. Constants win over the context.
+        Raises InvalidInput naming the field."""
         if self.info.reads == "signature":
-            values: Any = step.options
+            values: Any = options
         else:
-            values = {**step.inputs, **step.options} if step.options else step.inputs
+            values = {**inputs, **options} if options else inputs
         if self.convert is not None:
             try:
                 values = self.convert(values)
@@ -163,8 +164,8 @@ class Handler:
                 raise InvalidInput(f"{self.info.name}: {error}", details={"handler": self.info.name}) from error
         return (values, step) if self.takes_step else (values,)
 
-    def outputs(self, returned: Any) -> dict[str, Any]:
-        """What the function returned as a JSON-friendly mapping. Raises InvalidOutput."""
+    def outputs(self, returned: Any) -> tuple[dict[str, Any], bytes]:
+        """What the function returned as a JSON-friendly mapping, and as JSON. Raises InvalidOutput."""
         try:
             values = msgspec.to_builtins(returned, str_keys=True)
             encoded = msgspec.json.encode(values)
@@ -177,7 +178,7 @@ class Handler:
         # JSON has neither of them: they would arrive as null. To look through everything is dear, and seldom needed.
         if b"null" in encoded and (place := _not_finite(values, "$")):
             raise InvalidOutput(f"{self.info.name} returned what cannot travel: {place} is not a finite number")
-        return values
+        return values, encoded
 
 
 class Handlers:
@@ -205,14 +206,18 @@ class Handlers:
         implementation: Literal["native", "dspy"] = "native",
         adds: tuple[str, ...] = (),
         resumes: bool = False,
+        pure: bool = False,
     ) -> Callable[[F], F]:
-        """Register a function under ``name``. With ``reads="signature"`` its input type describes the constants
-        alone, and the signature's fields are in ``step.inputs``; ``adds`` names outputs besides the signature's.
-        ``resumes``: however many workers are lost over a task, it is delivered again; the function goes on from where
-        it was, and gives up by itself where that leads nowhere."""
+        """Register a function under ``name``.
+
+        With ``reads="signature"`` its input type describes the constants alone, and the signature's fields are in
+        ``step.inputs``; ``adds`` names outputs besides the signature's. ``resumes``: however many workers are lost over
+        a task, it is delivered again; the function goes on from where it was, and gives up by itself where that leads
+        nowhere. ``pure`` declares that it is cheap, has no side effects and calls no model: such steps, where they
+        follow each other, travel as one task, and may run again although they have succeeded."""
 
         def register(function: F) -> F:
-            described = describe(name, function, reads=reads, implementation=implementation)
+            described = describe(name, function, reads=reads, implementation=implementation, pure=pure)
             if reads == "signature":
                 described = msgspec.structs.replace(described, outputs=adds)
             self.add(function, described, resumes=resumes)
@@ -279,6 +284,9 @@ class Handlers:
     def resumes(self, name: str) -> bool:
         return name in self._handlers and self._handlers[name].resumes
 
+    def find(self, name: str) -> Handler | None:
+        return self._handlers.get(name)
+
     def infos(self) -> tuple[HandlerInfo, ...]:
         return tuple(handler.info for handler in self._handlers.values())
 
@@ -287,7 +295,12 @@ class Handlers:
 
 
 def describe(
-    name: str, function: Callable[..., Any], *, reads: Reads, implementation: Literal["native", "dspy"]
+    name: str,
+    function: Callable[..., Any],
+    *,
+    reads: Reads,
+    implementation: Literal["native", "dspy"],
+    pure: bool = False,
 ) -> HandlerInfo:
     """What a function's types and docstring say about it."""
     annotations = _annotations(function)
@@ -311,6 +324,7 @@ def describe(
         outputs=_outputs(annotations.get("return")) if reads != "signature" else None,
         summary=(inspect.getdoc(function) or "").partition("\n")[0],
         schema=schema,
+        pure=pure,
     )
 
 

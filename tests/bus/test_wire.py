@@ -209,3 +209,30 @@ def test_what_is_said_of_tokens_is_told_apart_by_its_type() -> None:
     for message, data in said:
         assert encode(message) == data
         assert decode_tokens(data, subject="x") == message
+
+
+def test_events_of_steps_that_travelled_together_are_spread_and_joined_again() -> None:
+    then = (
+        wire.Followed(node="1", outputs={"b": None}, started_ms=5, duration_us=6),
+        wire.Followed(node="2", outputs={}, usage=wire.Usage(calls=1)),
+    )
+    first = StepSucceeded(outputs={"a": 1}, worker="w", started_ms=3, duration_us=4, program="p", then=then)
+    plain = wire.StoredEvent(sequence=8, time_ms=0, event=StepCancelled())
+    stored = wire.StoredEvent(sequence=7, time_ms=9, event=first, pool="native", node="0", attempt=2)
+    spread = [*wire.spread(stored), *wire.spread(plain)]
+    assert [(event.sequence, event.time_ms, event.pool) for event in spread[:3]] == [(7, 9, "native")] * 3
+    assert [(event.node, event.attempt) for event in spread] == [("0", 2), ("1", 1), ("2", 1), ("", 0)]
+    assert spread[1].event == StepSucceeded(outputs={"b": None}, worker="w", started_ms=5, duration_us=6)
+    assert spread[0].event == msgspec.structs.replace(first, then=())
+    assert wire.joined(spread) == [stored, plain]
+    page = wire.EventPage(session="s", events=tuple(spread), next_after=8, ended=False)
+    assert decode(wire.EventPage, encode(page), subject="x") == page
+
+
+def test_what_older_releases_wrote_says_nothing_of_travelling_together() -> None:
+    outcome = decode_outcome(b'{"type": "step.succeeded", "outputs": {}}', subject="x")
+    assert isinstance(outcome, StepSucceeded)
+    assert outcome.then == ()
+    task = b'{"session":"s","node":"0","attempt":1,"partition":0,"handler":"h","timeout_ms":1,"deadline_ms":1}'
+    assert wire.decode_task(task, subject="x").then == ()
+    assert wire.encode(wire.decode_task(task, subject="x")) == task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import anyio
 import msgspec
@@ -62,6 +63,36 @@ async def die(request: Nothing) -> Nothing:
 @handlers.handler("rough.echo")
 async def echo(request: Text) -> Text:
     return request
+
+
+class Number(msgspec.Struct, frozen=True, kw_only=True):
+    n: int
+    by: int = 1
+
+
+@handlers.handler("rough.add", pure=True)
+async def add(request: Number) -> dict[str, int]:
+    """Of no declared outputs, so that only the run tells what is missing."""
+    return {"n": request.n + request.by, "was": request.n}
+
+
+@handlers.handler("rough.count", pure=True)
+def count(values: dict[str, Any]) -> dict[str, Any]:
+    """In a thread, and of everything there is."""
+    return {"names": sorted(values), "n": len(values)}
+
+
+@handlers.handler("rough.odd", pure=True)
+async def odd(request: Number) -> dict[str, Any]:
+    """Fail for every third number, and be said to be worth another attempt for every ninth."""
+    if request.n % 3 == 0:
+        raise dspex.StepError(f"{request.n} is odd", code="odd", retryable=request.n % 9 == 0)
+    return {"odd": False, "list": [request.n, {"n": request.n}]}
+
+
+@handlers.handler("rough.measure", pure=True)
+async def measure(request: Text) -> Size:
+    return Size(size=len(request.text))
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):

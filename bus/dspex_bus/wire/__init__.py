@@ -55,10 +55,12 @@ from .definition import (
     RetryPolicy,
     StepDefinition,
 )
+from .fused import joined, spread, succeeded
 from .journal import (
     CancelRequested,
     EndStatus,
     ErrorInfo,
+    Followed,
     JournalEvent,
     Origin,
     Parent,
@@ -103,7 +105,7 @@ from .schedule import (
     ScheduleState,
     ScheduleView,
 )
-from .task import RESENT, Progress, Task, Unwanted
+from .task import RESENT, Following, Progress, Task, Unwanted, alone
 from .tenant import TenantLimit, TenantUsage
 from .tokens import TokenMessage, TokenPiece, TokensEnded, TokensStarted, TokenStatus
 
@@ -131,6 +133,8 @@ __all__ = [
     "ErrorInfo",
     "EventPage",
     "EventsRequest",
+    "Followed",
+    "Following",
     "ForkRequest",
     "GroupNode",
     "HandlerInfo",
@@ -207,6 +211,7 @@ __all__ = [
     "WaitNode",
     "WorkerClaims",
     "WorkerPresence",
+    "alone",
     "content_type",
     "decode",
     "decode_event",
@@ -219,5 +224,8 @@ __all__ = [
     "error_info",
     "event_type",
     "find",
+    "joined",
     "members",
+    "spread",
+    "succeeded",
 ]

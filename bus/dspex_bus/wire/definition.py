@@ -62,6 +62,8 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``thread``, or of the session's own where the run names none. ``affinity`` is for handlers that keep something of
     the session in their process: with ``strict`` the step is run by the worker that ran the session's last step with
     an affinity in that pool, with ``hint`` only if that has a slot free; by any other where that worker is gone.
+    Steps that follow each other in one pool travel as one task where their handlers are declared pure; not those with
+    ``fuse: false``.
 
     ``pipeline`` runs a stored pipeline (its newest version, or ``version``) as a session of its own.
 
@@ -107,6 +109,7 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stream: bool = False
     remember: bool = False
     affinity: Affinity | None = None
+    fuse: bool = True
     version: str | None = None
     on_error: Literal["fail", "collect"] = "fail"
     join: JoinKind = "all"
@@ -122,7 +125,8 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class PipelineDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """``output`` names the context fields a run answers with; without it, the last step's outputs. ``budget`` is what
-    each run may use, and ``priority`` which of a pool's queues its steps wait in, unless the run says otherwise."""
+    each run may use, and ``priority`` which of a pool's queues its steps wait in, unless the run says otherwise. With
+    ``fuse: false`` each step travels by itself."""
 
     name: Annotated[str, Meta(pattern=TOKEN)]
     steps: Annotated[tuple[StepDefinition, ...], Meta(min_length=1)]
@@ -132,3 +136,4 @@ class PipelineDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_field
     retry: RetryPolicy | None = None
     budget: Budget | None = None
     priority: Priority = "normal"
+    fuse: bool = True

@@ -92,8 +92,19 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     priority: Priority = "normal"
 
 
+class Followed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A step that travelled with one before it and succeeded, at its first attempt and in the same worker."""
+
+    node: str
+    outputs: dict[str, Any]
+    started_ms: int = 0
+    duration_us: int = 0
+    usage: Usage | None = None
+
+
 class StepSucceeded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.succeeded"):
-    """``program`` is the digest of the stored program that ran, where the step named one."""
+    """``program`` is the digest of the stored program that ran, where the step named one. ``then`` are the steps that
+    travelled with this one and have succeeded too, in order; nothing else is stored of them."""
 
     outputs: dict[str, Any]
     cached: bool = False
@@ -102,6 +113,7 @@ class StepSucceeded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     duration_us: int = 0
     usage: Usage | None = None
     program: str = ""
+    then: tuple[Followed, ...] = ()
 
 
 class StepFailed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="step.failed"):

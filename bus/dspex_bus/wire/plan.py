@@ -17,7 +17,8 @@ from .definition import Affinity, JoinKind, RetryPolicy
 class TaskNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="task"):
     """One step on one pool. ``reads`` maps each field the step is sent to the dotted context path it comes from;
     those in ``optional`` are left out when the context lacks them. With ``reads_all`` it is sent the whole context.
-    ``writes`` renames outputs. ``cache_ms`` 0: no cache."""
+    ``writes`` renames outputs. ``cache_ms`` 0: no cache. So many as ``fuse`` says of the steps after it in its sequence
+    travel with it as one task."""
 
     id: str
     name: str
@@ -32,6 +33,7 @@ class TaskNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field=
     save_as: str | None = None
     timeout_ms: int
     cache_ms: int = 0
+    fuse: int = 0
     retry: RetryPolicy
     stream: bool = False
     remember: bool = False

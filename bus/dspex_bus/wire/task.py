@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from .definition import Affinity, Budget
 from .journal import Usage
@@ -13,11 +13,27 @@ RESENT = "Dspex-Resent"
 """Header (value ``1``) of a task that may have been run before: its outcome's slot is read first."""
 
 
+class Following(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A step that travels with one before it, as its first attempt. The rest is as in its node of the plan."""
+
+    node: str
+    handler: str
+    options: dict[str, Any] = field(default_factory=dict)
+    reads: dict[str, str] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+    reads_all: bool = False
+    writes: dict[str, str] = field(default_factory=dict)
+    save_as: str | None = None
+    timeout_ms: int
+
+
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt of one step. Pool, session, node and attempt are in the subject of a stored task, and repeated here
     for the unstored ones (``dspex.v1.now.>``). ``options`` are the step's constants, ``inputs`` its
     fields of the context. ``timeout_ms`` runs from delivery; past ``deadline_ms`` (since the epoch) the attempt must
-    not start. ``budget`` is the run's, ``used`` what the run had used of it when the attempt was sent; ``tenant`` is
+    not start. ``then`` are the steps that travel along: each starts once the one before it has succeeded, on the fields
+    of ``context`` and what was written meanwhile; ``writes`` and ``save_as`` say what this step itself writes for them.
+    ``budget`` is the run's, ``used`` what the run had used of it when the attempt was sent; ``tenant`` is
     who it runs for. With ``stream``, tokens are said as they come. ``thread`` is the key of the conversation
     that the step takes part in. ``home`` is the worker that is to run it if it lives, '' for any: ``affinity`` says how
     much that matters."""
@@ -40,6 +56,20 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     thread: str = ""
     affinity: Affinity | None = None
     home: str = ""
+    writes: dict[str, str] = field(default_factory=dict)
+    save_as: str | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+    then: tuple[Following, ...] = ()
+
+    @property
+    def longest_ms(self) -> int:
+        """The time that the step and those which travel along may take together."""
+        return self.timeout_ms + sum(following.timeout_ms for following in self.then)
+
+
+def alone(task: Task) -> Task:
+    """The task without the steps that travel along."""
+    return structs.replace(task, writes={}, save_as=None, context={}, then=()) if task.then else task
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,9 +11,9 @@ either: (the condition cannot be evaluated) ───────────> f
 from __future__ import annotations
 
 from dspex_bus.conditions import ConditionError, holds
+from dspex_bus.context import MISSING
 from dspex_bus.wire import SequenceNode
 
-from .context import MISSING
 from .errors import failure
 from .sequence import end_like
 from .state import BranchRun, LoopRun, Run, Session

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
+from dspex_bus.context import MISSING
 from dspex_bus.wire import ErrorInfo, RunResult, SessionAccepted, SessionEnded
 
 from . import child
 from .commands import Finish
-from .context import MISSING
 from .state import SequenceRun, Session
 
 

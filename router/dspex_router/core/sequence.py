@@ -12,6 +12,11 @@ from .errors import cancelled
 from .state import BranchRun, LoopRun, Run, SequenceRun, Session
 
 
+def place(run: SequenceRun, position: int) -> str:
+    """The id of the run at a position."""
+    return str(position) if run.parent is None else f"{run.id}-{position}"
+
+
 def child_ended(session: Session, run: SequenceRun, child: Run) -> bool:
     """Whether there is a next step to start, at ``run.position``."""
     last = run.position + 1 == len(run.node.children)

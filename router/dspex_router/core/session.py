@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from dspex_bus.context import Context
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
     CancelRequested,
@@ -34,7 +35,6 @@ from dspex_bus.wire import (
 from ..errors import BrokenJournal
 from . import budget, child, join, signals, step
 from .commands import Command, RecordEnd, RecordOutcome, SetTimer, TellCancelled, TellChild
-from .context import Context
 from .ending import end_of, finish
 from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue
 from .state import MapRun, ParallelRun, Phase, SequenceRun, Session, StepRun

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dspex_bus.context import Context
 from dspex_bus.wire import (
     BranchNode,
     EndStatus,
@@ -18,10 +19,9 @@ from dspex_bus.wire import (
     SignalReceived,
     StepNode,
     StepOutcome,
+    StepSucceeded,
     Usage,
 )
-
-from .context import Context
 
 Phase = Literal["running", "closing", "ending", "ended"]
 RunStatus = Literal["running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "lost"]
@@ -65,11 +65,13 @@ class StepRun(RunBase):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class SequenceRun(RunBase):
-    """``context`` is its own layer; ``child`` is the step it is at, at ``position``."""
+    """``context`` is its own layer; ``child`` is the step it is at, at ``position``. ``ready`` are the outcomes
+    of steps after it that travelled along, the last first."""
 
     node: SequenceNode
     position: int = 0
     child: Run | None = None
+    ready: list[StepSucceeded] = field(default_factory=list)
 
 
 @dataclass(slots=True, frozen=True)

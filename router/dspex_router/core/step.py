@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
+from dspex_bus.context import written
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
     ErrorInfo,
@@ -31,7 +32,7 @@ from dspex_bus.wire import (
     WaitNode,
 )
 
-from . import child, signals, task
+from . import child, fusing, signals, task
 from .commands import Command, RecordOutcome, SetTimer, TellChild
 from .errors import cancelled, failure, located
 from .events import Recorded, RetryDue, StepDue
@@ -42,7 +43,11 @@ _ONCE = RetryPolicy(attempts=1)
 
 
 def begin(session: Session, run: StepRun) -> list[Command]:
-    """Start a run. One whose outputs are kept from another session has succeeded already."""
+    """Start a run. One that travelled with a step before it, or whose outputs are kept from another session, has
+    succeeded already."""
+    ready = fusing.take(run)
+    if ready is not None:
+        return record(session, run, ready)
     kept = session.accepted.kept.get(run.id)
     if kept is not None:
         run.written = _written(run.node, kept)
@@ -95,6 +100,8 @@ def record(session: Session, run: StepRun, outcome: StepOutcome) -> list[Command
             run.error = None
             if isinstance(run.node, TaskNode) and run.node.affinity and outcome.worker:
                 session.homes[run.node.pool] = outcome.worker
+            if outcome.then and isinstance(run.node, TaskNode):
+                fusing.keep(session, run, run.node, outcome)
             _end(session, run, "succeeded")
         case StepFailed():
             return _fail(session, run, "failed", outcome)
@@ -219,6 +226,4 @@ def _since(session: Session, run: StepRun) -> dict[str, Any]:
 def _written(node: StepNode, outputs: dict[str, Any]) -> dict[str, Any]:
     if isinstance(node, SleepNode):
         return {}
-    if node.writes:
-        outputs = {node.writes.get(name, name): value for name, value in outputs.items()}
-    return outputs if node.save_as is None else {node.save_as: outputs}
+    return written(outputs, node.writes, node.save_as)

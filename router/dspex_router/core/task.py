@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from dspex_bus import context
+from dspex_bus.context import Lacking
 from dspex_bus.subjects import thread_key
 from dspex_bus.wire import ErrorInfo, PipelineNode, Task, TaskNode
 
+from . import fusing
 from .commands import Dispatch
-from .context import MISSING
 from .errors import failure
 from .state import Session, StepRun
 
@@ -18,6 +20,7 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
     inputs = gather(run, node, node.optional)
     if isinstance(inputs, ErrorInfo):
         return inputs
+    row = fusing.along(session, run, node)
     task = Task(
         session=session.id,
         node=run.id,
@@ -37,6 +40,10 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
         thread=_thread(session) if node.remember else "",
         affinity=node.affinity,
         home=session.homes.get(node.pool, "") if node.affinity else "",
+        writes=node.writes if row else {},
+        save_as=node.save_as if row else None,
+        context=fusing.read_by(row, run),
+        then=fusing.following(row),
     )
     return Dispatch(node.pool, task)
 
@@ -47,15 +54,8 @@ def _thread(session: Session) -> str:
 
 def gather(run: StepRun, node: TaskNode | PipelineNode, optional: tuple[str, ...] = ()) -> dict[str, Any] | ErrorInfo:
     """The fields of the context that a step reads."""
-    context = run.context
-    inputs: dict[str, Any] = context.whole() if node.reads_all else {}
-    for field, path in node.reads.items():
-        value = context.get(path)
-        if value is not MISSING:
-            inputs[field] = value
-        elif field not in optional:
-            return _missing_field(run, field, path)
-    return inputs
+    inputs = context.gather(run.context, node.reads, optional, reads_all=node.reads_all)
+    return _missing_field(run, *inputs) if isinstance(inputs, Lacking) else inputs
 
 
 def _missing_field(run: StepRun, field: str, path: str) -> ErrorInfo:

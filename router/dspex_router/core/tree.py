@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from dspex_bus.context import MISSING, Context
 from dspex_bus.wire import BranchNode, LoopNode, MapNode, Node, ParallelNode, SequenceNode
 
 from . import choice, join, sequence, step
 from .commands import Command
-from .context import MISSING, Context
 from .errors import failure
 from .state import (
     OPEN,
@@ -71,7 +71,7 @@ class Growth:
                 assert_never(run)
 
     def _step(self, run: SequenceRun) -> None:
-        id = str(run.position) if run.parent is None else f"{run.id}-{run.position}"
+        id = sequence.place(run, run.position)
         run.child = self.start(run.node.children[run.position], id, run, run.context)
 
     def _branches(self, run: ParallelRun) -> None:

@@ -39,6 +39,7 @@ from .fields import (
     signature_of,
     written_by,
 )
+from .fusing import fused
 from .operations import Choice, assign
 from .references import Reference
 from .structure import check_structure, digest_of, kind_of
@@ -105,12 +106,25 @@ class _Compiler:
         """The nodes, and what each of them writes."""
         nodes: list[Node] = []
         written: list[Fields] = []
+        able: list[str] = []
         for place, step in enumerate(steps):
             node, more = self._step(step, f"{path}[{place}]", f"{prefix}{place}", known)
             nodes.append(node)
+            if isinstance(node, TaskNode) and self._may_travel(step, node):
+                able.append(node.id)
             written.append(more)
             known = joined(known, more)
-        return tuple(nodes), written
+        return fused(nodes, able), written
+
+    def _may_travel(self, step: StepDefinition, node: TaskNode) -> bool:
+        """With its neighbours, as one task. What is cached has a look-up of its own, and what is hidden from those that
+        take everything goes along with nobody."""
+        if not (step.fuse and self._definition.fuse) or node.implementation != "native":
+            return False
+        names = {path.partition(".")[0] for path in node.reads.values()}
+        if node.cache_ms or node.remember or node.affinity or names & self._hidden:
+            return False
+        return self._catalog.pools[node.pool][node.handler].pure
 
     def _body(
         self, steps: tuple[StepDefinition, ...], path: str, id: str, name: str, known: Fields

@@ -11,6 +11,7 @@ from dspex_bus.wire import (
     StepOutcome,
     StepTimedOut,
     Task,
+    alone,
     decode_outcome,
     encode,
     error_info,
@@ -25,7 +26,7 @@ _MARGIN_S = 2.0
 async def ask(bus: Bus, pool: str, task: Task) -> StepOutcome:
     """The outcome, whatever happens: an absent or silent worker is a failure like any other."""
     subject = subjects.now(pool, task.handler)
-    allowed_s = max(0.0, min(task.timeout_ms, task.deadline_ms - now_ms()) / 1000)
+    allowed_s = max(0.0, min(task.longest_ms, task.deadline_ms - now_ms()) / 1000)
     try:
         answer = await Claims(bus).request(subject, encode(task), timeout_s=allowed_s + _MARGIN_S)
         return decode_outcome(answer.data, subject=subject)
@@ -38,4 +39,6 @@ async def ask(bus: Bus, pool: str, task: Task) -> StepOutcome:
         message = f"the pool {pool} has no live worker for {task.handler}; start one: dspex pool {pool}, or dspex serve"
         return StepFailed(error=ErrorInfo(code="no_workers", message=message, retryable=True))
     except (DecodeError, PayloadTooLarge) as error:
+        if task.then and isinstance(error, PayloadTooLarge):
+            return await ask(bus, pool, alone(task))
         return StepFailed(error=error_info(error))

@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
 from dspex_bus import Bus, subjects
-from dspex_bus.wire import JournalEvent, RunResult, SessionAccepted, TaskNode, Unwanted, encode
+from dspex_bus.wire import JournalEvent, RunResult, SessionAccepted, Task, Unwanted, encode
 
 from ..core import (
     Command,
@@ -33,19 +33,22 @@ from .clock import now_ms
 
 async def run_ephemeral(bus: Bus, accepted: SessionAccepted) -> RunResult:
     """The run's result, at its end."""
-    async with anyio.create_task_group() as group:
-        result = await _Run(bus, group, accepted.session).until_end(accepted)
-        group.cancel_scope.cancel()
+    run = _Run(bus, accepted.session)
+    with run.came, run.events:
+        async with anyio.create_task_group() as run.group:
+            result = await run.until_end(accepted)
+            run.group.cancel_scope.cancel()
     return result
 
 
 class _Run:
-    def __init__(self, bus: Bus, group: TaskGroup, session: str) -> None:
+    group: TaskGroup
+
+    def __init__(self, bus: Bus, session: str) -> None:
         self._bus = bus
-        self._group = group
         self._session = session
         self._sequence = 0
-        self._came, self._events = anyio.create_memory_object_stream[Event](math.inf)
+        self.came, self.events = anyio.create_memory_object_stream[Event](math.inf)
         self._deadlines: list[Timer] = []
 
     async def until_end(self, accepted: SessionAccepted) -> RunResult:
@@ -54,38 +57,37 @@ class _Run:
         while True:
             state, commands = decide(state, event)
             following: Event | None = None
-            for place, command in enumerate(commands):
+            for command in commands:
                 if isinstance(command, Finish):
                     return command.result
-                if isinstance(command, Dispatch) and self._alone(state, commands, place):
+                if isinstance(command, Dispatch) and self._alone(state, commands, command):
                     # One thing at a time, as in most runs: no task, no queue.
                     following = await self._attempt(command)
                 else:
                     await self._perform(command)
-            event = following or await self._events.receive()
+            event = following or await self.events.receive()
 
-    def _alone(self, state: Session, commands: list[Command], place: int) -> bool:
+    def _alone(self, state: Session, commands: list[Command], command: Dispatch) -> bool:
         """Whether nothing else can happen before this attempt has ended."""
-        if place != len(commands) - 1 or any(isinstance(run, JoinRun) and run.open for run in state.runs.values()):
+        if command is not commands[-1] or any(isinstance(run, JoinRun) and run.open for run in state.runs.values()):
             return False
         steps = [run for run in state.runs.values() if isinstance(run, StepRun) and run.open]
-        return len(steps) == 1 and not self._deadline_near(state, steps[0])
+        return len(steps) == 1 and not self._deadline_near(state, command.task)
 
-    def _deadline_near(self, state: Session, step: StepRun) -> bool:
+    def _deadline_near(self, state: Session, task: Task) -> bool:
         """A run whose deadline may pass during an attempt must be able to hear of it."""
-        timeout_ms = step.node.timeout_ms if isinstance(step.node, TaskNode) else 0
-        return now_ms() + timeout_ms > state.accepted.deadline_ms
+        return now_ms() + task.longest_ms > state.accepted.deadline_ms
 
     async def _perform(self, command: Command) -> None:
         match command:
             case Dispatch():
-                self._group.start_soon(self._attempt_later, command, self._came)
+                self.group.start_soon(self._attempt_later, command, self.came)
             case RecordOutcome():
                 self._say(command.outcome, command.pool, command.node, command.attempt)
             case RecordEnd():
                 self._say(command.ended)
             case SetTimer():
-                self._group.start_soon(self._wait, command)
+                self.group.start_soon(self._wait, command)
             case TellCancelled():
                 await self._bus.publish(subjects.cancelled(self._session), encode(Unwanted(attempts=command.attempts)))
 
@@ -98,10 +100,10 @@ class _Run:
 
     async def _wait(self, command: SetTimer) -> None:
         await anyio.sleep(max(0, command.at_ms - now_ms()) / 1000)
-        self._came.send_nowait(command.event)
+        self.came.send_nowait(command.event)
 
     def _say(self, event: JournalEvent, pool: str = "", node: str = "", attempt: int = 0) -> None:
-        self._came.send_nowait(self._recorded(event, pool, node, attempt))
+        self.came.send_nowait(self._recorded(event, pool, node, attempt))
 
     def _recorded(self, event: JournalEvent, pool: str = "", node: str = "", attempt: int = 0) -> Recorded:
         self._sequence += 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from itertools import takewhile
 from typing import Any
 
 from dspex_bus.errors import Conflict, InvalidRequest, NotFound
-from dspex_bus.wire import ForkRequest, Origin, SessionAccepted, StepSucceeded, Submitted
+from dspex_bus.wire import ForkRequest, JournalEvent, Origin, SessionAccepted, StepSucceeded, Submitted
 
 from ..core import Session, decide
 from .clock import now_ms
@@ -38,13 +39,6 @@ class Forking:
         if request.node is None:
             raise InvalidRequest("a fork needs 'node', the step to go on from", code="missing_field")
         state, kept = await self._folded(request.session, until=request.node)
-        if request.node not in state.runs:
-            raise NotFound(
-                f"session {request.session} has not come to a step {request.node!r}; it has come to: "
-                f"{', '.join(state.runs) or 'none'}",
-                code="unknown_step",
-                details={"node": request.node},
-            )
         return await self._submit(request, state, Origin(session=state.id, node=request.node), kept)
 
     async def _folded(self, session: str, *, until: str | None) -> tuple[Session, dict[str, dict[str, Any]]]:
@@ -57,13 +51,21 @@ class Forking:
                 kept.update(event.kept)
             elif state is None:
                 continue
-            if isinstance(event, StepSucceeded):
-                kept[entry.recorded.node] = event.outputs
+            together = _outputs(entry.recorded.node, event)
+            for node in takewhile(lambda node: node != until, together):
+                kept[node] = together[node]
             state, _ = decide(state, entry.recorded)
-            if until is not None and until in state.runs:
-                break
+            if until is not None and (until in state.runs or until in together):
+                return state, kept
         if state is None:
             raise NotFound(f"there is no session {session!r}; it may have been purged", code="unknown_session")
+        if until is not None:
+            known = ", ".join(state.runs) or "none"
+            raise NotFound(
+                f"session {session} has not come to a step {until!r}; it has come to: {known}",
+                code="unknown_step",
+                details={"node": until},
+            )
         return state, kept
 
     async def _submit(
@@ -85,3 +87,10 @@ class Forking:
             priority=old.priority,
         )
         return (await self._submitting.store(accepted))[0]
+
+
+def _outputs(node: str, event: JournalEvent) -> dict[str, dict[str, Any]]:
+    """Of the step that succeeded, and of those that travelled with it, in order."""
+    if not isinstance(event, StepSucceeded):
+        return {}
+    return {node: event.outputs, **{followed.node: followed.outputs for followed in event.then}}

@@ -22,6 +22,7 @@ from dspex_bus.wire import (
     StepFailed,
     StepOutcome,
     Unwanted,
+    alone,
     encode,
     encode_event,
     error_info,
@@ -100,8 +101,12 @@ class Performer:
             subject=subjects.task(command.pool, state.accepted.priority, state.id, task.node, task.attempt),
             data=encode(task),
             headers=_RESENT if resent else None,
-            instead=partial(_undeliverable, state, command),
+            instead=partial(self._alone if task.then else _undeliverable, state, command),
         )
+
+    def _alone(self, state: Session, command: Dispatch, error: DspexError) -> Write:
+        """In place of a task that cannot be sent: those that travel along may be too much for one message."""
+        return self._task(state, Dispatch(command.pool, alone(command.task)), resent=False)
 
     async def tell_cancelled(self, session: str, attempts: tuple[tuple[str, int], ...] = ()) -> None:
         """Running attempts are told at once; a session's queued ones are taken out of the queue, and of a few branches'

@@ -24,6 +24,7 @@ from dspex_bus.wire import (
     SignalReply,
     SignalRequest,
     StoredEvent,
+    spread,
 )
 
 from ..core import result_of, view
@@ -87,18 +88,17 @@ class Sessions:
         size = 0
         async for entry in self._journals.entries(request.session, after=request.after):
             event = entry.recorded
-            found.append(
-                StoredEvent(
-                    sequence=event.sequence,
-                    time_ms=event.time_ms,
-                    event=event.event,
-                    pool=event.pool,
-                    node=event.node,
-                    attempt=event.attempt,
-                )
+            stored = StoredEvent(
+                sequence=event.sequence,
+                time_ms=event.time_ms,
+                event=event.event,
+                pool=event.pool,
+                node=event.node,
+                attempt=event.attempt,
             )
+            found += spread(stored)
             size += entry.size
-            if len(found) == request.limit or size > _PAGE_BYTES:
+            if len(found) >= request.limit or size > _PAGE_BYTES:
                 break
         if not found and request.after == 0:
             await self._controls.state(request.session)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from dspex_bus.wire import StoredEvent, event_type
+from dspex_bus.wire import StepSucceeded, StoredEvent, event_type, joined
 from dspex_router.core import (
     Command,
     Dispatch,
@@ -47,7 +47,7 @@ async def _journal(session: Any) -> Any:
     after, ended = 0, False
     while not ended:
         page = await session.page(after)
-        for event in page.events:
+        for event in joined(page.events):
             yield event
         after, ended = page.next_after, page.ended or not page.events
 
@@ -66,11 +66,13 @@ def _recorded(stored: StoredEvent) -> Recorded:
 def _show(stored: StoredEvent, commands: list[Command], state: Session, as_json: bool) -> None:
     about = event_type(stored.event).removeprefix("dspex.")
     place = f"{stored.node} attempt {stored.attempt}" if stored.node else ""
+    along = [followed.node for followed in stored.event.then] if isinstance(stored.event, StepSucceeded) else []
     if as_json:
         decisions = [{"command": type(command).__name__, "what": _told(command)} for command in commands]
         event = {"sequence": stored.sequence, "time_ms": stored.time_ms, "event": about, "node": stored.node}
-        print_json({**event, "phase": state.phase, "commands": decisions})
+        print_json({**event, "with": along, "phase": state.phase, "commands": decisions})
         return
+    place += f", with {', '.join(along)}" if along else ""
     out.print(f"[bold]{stored.sequence}[/]  {about}  {place}", soft_wrap=True)
     for command in commands:
         out.print(f"    → {_told(command)}", soft_wrap=True, markup=False)

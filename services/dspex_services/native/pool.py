@@ -138,7 +138,7 @@ def native_handlers(models: Models | None = None) -> Handlers:
         found = await step.cache.fetch(key("value", request.namespace, request.key), given, ttl_s=request.ttl)
         return Cached(value=msgspec.json.decode(found.value), hit=found.hit)
 
-    @handlers.handler("format")
+    @handlers.handler("format", pure=True)
     def format(request: Answer) -> formatting.Formatted:
         """The answer with its numbered sources, as markdown or as text."""
         sources = formatting.sources_of(request.passages, request.citations)
@@ -150,7 +150,7 @@ def native_handlers(models: Models | None = None) -> Handlers:
 
 
 def _signatures(handlers: Handlers) -> None:
-    @handlers.handler("signature")
+    @handlers.handler("signature", pure=True)
     async def signature(request: Spec) -> Parsed:
         """Check a signature, and name its fields."""
         found = read_signature(request.spec, request.instructions)
@@ -161,7 +161,7 @@ def _signatures(handlers: Handlers) -> None:
             output_fields=list(found.output_names),
         )
 
-    @handlers.handler("compile_signature")
+    @handlers.handler("compile_signature", pure=True)
     async def compile_signature(request: Spec) -> Compiled:
         """A signature with the JSON Schemas of its inputs and outputs, and its digest."""
         found = read_signature(request.spec, request.instructions)
@@ -176,7 +176,7 @@ def _signatures(handlers: Handlers) -> None:
             types=list(found.foreign),
         )
 
-    @handlers.handler("parse_reply")
+    @handlers.handler("parse_reply", pure=True)
     async def parse_reply(request: Reply) -> dict[str, Any]:
         """The signature's outputs in a model's reply, typed."""
         found = read_signature(request.signature, request.instructions)

@@ -129,7 +129,7 @@ def searches(library: Library, client: SearchClient) -> Handlers:
         provider = web_provider(request.provider, client.environment)
         return Passages(passages=await client.look_up(provider, request.query, request.k, timeout_s=step.remaining_s))
 
-    @handlers.handler("merge_passages")
+    @handlers.handler("merge_passages", pure=True)
     async def merge_passages(request: Merge) -> Merged:
         """Several lists of passages as one, the best first, each passage once."""
         merged = fuse([request.first, request.second, request.third, request.fourth], request.k)

@@ -21,7 +21,7 @@ def templates() -> Handlers:
     handlers = Handlers()
     stored = StoredTemplates()
 
-    @handlers.handler("template")
+    @handlers.handler("template", pure=True)
     async def template(values: dict[str, Any], step: Step) -> dict[str, str]:
         """Render a template (``template``, ``template_file`` or ``template_name``) with the context, as ``text``."""
         fields = dict(values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dspex_bus.wire import ErrorInfo, StepFailed, StepOutcome, StepSucceeded, StepTimedOut, Task
@@ -19,7 +19,8 @@ class Abandoned(Exception):
 
 
 class Attempt:
-    """Runs a handler under the task's timeout."""
+    """Runs a handler under the task's timeout. ``place`` is the step it is at, the task's own or one that travels
+    along; ``so_far`` is there once the task's own has succeeded."""
 
     def __init__(self, task: Task, handler: Handler, worker: str, threads: Threads) -> None:
         self.task = task
@@ -32,6 +33,8 @@ class Attempt:
         self._limit: asyncio.Timeout | None = None
         self._ends_at = 0.0
         self._abandoned = False
+        self.place = (task.node, task.attempt)
+        self.so_far: Callable[[], StepSucceeded] | None = None
 
     def when_idle(self, then: Callable[[], None]) -> None:
         """Call it when no thread of the handler's runs any more: one may go on long after the outcome."""
@@ -75,12 +78,12 @@ class Attempt:
         left_s, overrun = self._allowed()
         if left_s > 0 and not self._abandoned:
             try:
-                arguments = self._handler.arguments(step)
+                arguments = self._handler.arguments(step.inputs, step.options, step)
                 self._ends_at = time.monotonic() + left_s
                 # Whoever watches us ends it: a timer of its own costs more than most handlers.
                 async with asyncio.timeout(None) as self._limit:
                     returned = await self._returned(arguments)
-                outputs = self._handler.outputs(returned)
+                outputs, _ = self._handler.outputs(returned)
             except BaseException as error:
                 if _is_ours(error):
                     raise
@@ -104,6 +107,28 @@ class Attempt:
             duration_us=_microseconds(clock),
             usage=step.usage,
         )
+
+    async def also(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run what belongs to it after its own handler, for as long as :meth:`turn_to` allows. What that fails with is
+        dropped. Raises as :meth:`run` does."""
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                await work()
+        except BaseException as error:
+            if _is_ours(error):
+                raise
+        if self._abandoned:
+            raise Abandoned
+
+    def turn_to(self, node: str, ends_at: float) -> None:
+        """Go on with another step, until then by the monotonic clock."""
+        self.place, self._ends_at = (node, 1), ends_at
+
+    def given_up(self) -> StepOutcome:
+        """The outcome of an attempt that does not obey its timeout."""
+        if self.so_far is not None:
+            return self.so_far()
+        return StepTimedOut(error=timeout_error(self.task), worker=self._worker)
 
     async def _returned(self, arguments: tuple[Any, ...]) -> Any:
         if self._handler.asynchronous:

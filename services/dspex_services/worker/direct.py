@@ -23,7 +23,7 @@ from dspex_bus.wire import (
 )
 
 from .attempt import Attempt
-from .unrunnable import too_large
+from .unrunnable import smaller
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -121,6 +121,6 @@ class DirectCalls:
             data, headers = await self._claims.pack(message.reply, *encode_event(outcome, message.subject))
             await self._worker.bus.publish(message.reply, data, headers=headers)
         except PayloadTooLarge as refusal:
-            await self._reply(message, too_large(outcome, refusal))
+            await self._reply(message, smaller(outcome, refusal))
         except DspexError as error:
             logger.warning("a call on %s could not be answered: %s", message.subject, error)

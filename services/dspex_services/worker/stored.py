@@ -23,18 +23,18 @@ from dspex_bus.wire import (
     StepFailed,
     StepLost,
     StepOutcome,
-    StepTimedOut,
     Task,
+    alone,
     decode_outcome,
     encode_event,
     error_info,
 )
 
-from .attempt import Attempt, timeout_error
+from .attempt import Attempt
 from .claims import Claims
 from .config import MAX_DELIVERIES
 from .lanes import Lanes
-from .unrunnable import bury, partition_of, place_of, read_task, too_large
+from .unrunnable import bury, partition_of, place_of, read_task, smaller
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -121,8 +121,8 @@ class StoredTasks:
         """Say of every task held that it is still in work, three times in an ack wait, from the event loop."""
         while True:
             await anyio.sleep(self._worker.config.ack_wait_s / 3)
-            for task in self._worker.overdue(_STUBBORN_S):
-                await self._give_up(task)
+            for attempt in self._worker.overdue(_STUBBORN_S):
+                await self._give_up(attempt)
             for delivery in [delivery for held in self._held.values() for delivery in held.deliveries]:
                 if self._worker.bus.connected:
                     await delivery.in_progress()
@@ -204,6 +204,8 @@ class StoredTasks:
             await self._worker.streams.settle(task, None)
             await self._done(held)
             return None
+        if delivery.deliveries > 1:
+            task = alone(task)  # should one that travels along kill its workers, then it shall be on its own account
         outcome, attempt = await self._worker.execute(task)
         if outcome is None:
             await self._done(held)
@@ -231,7 +233,8 @@ class StoredTasks:
         try:
             data, headers = await self._objects.pack(slot, *encoded)
         except PayloadTooLarge as refusal:
-            data, headers = encode_event(too_large(outcome, refusal), slot)
+            await self._record(held, slot, smaller(outcome, refusal))
+            return
 
         def then(result: Stored | Exception) -> None:
             if isinstance(result, Exception):
@@ -258,15 +261,15 @@ class StoredTasks:
         await self._worker.streams.settle(task, outcome)
         await self._record(held, self._slot(task), outcome)
 
-    async def _give_up(self, task: Task) -> None:
+    async def _give_up(self, attempt: Attempt) -> None:
         """Record the timeout of a coroutine that does not obey it; its slot is not free before it ends."""
-        config = self._worker.config
+        config, task = self._worker.config, attempt.task
         place = (config.pool, task.session, task.node, task.attempt)
         tasks = (subjects.task(place[0], lane, *place[1:]) for lane in subjects.LANES)
         held = next((self._held[subject] for subject in tasks if subject in self._held), None)
         if held is not None and not held.recorded:
-            logger.error("%s ignores its cancellation", task.handler)
-            outcome = StepTimedOut(error=timeout_error(task), worker=config.name)
+            logger.error("step %s of %s ignores its cancellation", attempt.place[0], task.session)
+            outcome = attempt.given_up()
             await self._worker.streams.end(task, outcome)
             await self._record(held, self._slot(task), outcome)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from msgspec import structs
+
 from dspex_bus import Bus, Delivery, subjects
 from dspex_bus.claim import Claims, claim_of
 from dspex_bus.errors import DecodeError, PayloadTooLarge, StoreFailed
@@ -61,8 +63,15 @@ async def bury(bus: Bus, delivery: Delivery, reason: ErrorInfo) -> None:
         logger.error("%s could not be kept as a dead letter: %s", delivery.subject, error)
 
 
-def too_large(outcome: StepOutcome, refusal: PayloadTooLarge) -> StepFailed:
-    """In place of an outcome that nothing can carry: what was large."""
+def smaller(outcome: StepOutcome, refusal: PayloadTooLarge) -> StepOutcome:
+    """In place of an outcome that nothing can carry: one with fewer of the steps that travelled along, or one that
+    says what was large."""
+    if isinstance(outcome, StepSucceeded) and outcome.then:
+        return structs.replace(outcome, then=outcome.then[: len(outcome.then) // 2])
+    return _too_large(outcome, refusal)
+
+
+def _too_large(outcome: StepOutcome, refusal: PayloadTooLarge) -> StepFailed:
     sizes = {}
     if isinstance(outcome, StepSucceeded):
         sizes = {name: len(encode(value)) for name, value in outcome.outputs.items()}

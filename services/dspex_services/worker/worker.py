@@ -14,8 +14,9 @@ import anyio
 from anyio.abc import TaskStatus
 
 from dspex_bus import Bus, Message, Subscription, subjects
+from dspex_bus.claim import LARGE_BYTES
 from dspex_bus.errors import NotFound, Unavailable
-from dspex_bus.wire import Progress, StepFailed, StepOutcome, Task, Unwanted, decode, encode, error_info
+from dspex_bus.wire import Progress, StepFailed, StepOutcome, StepSucceeded, Task, Unwanted, decode, encode, error_info
 
 from ..cache import Cache
 from ..handlers import Handlers, Step
@@ -26,6 +27,7 @@ from .cache import StepCache
 from .claims import Claims
 from .config import WorkerConfig
 from .direct import DirectCalls
+from .following import Followers
 from .holding import Held
 from .homes import Home, Homes, cancelled
 from .presence import Presence
@@ -188,9 +190,9 @@ class Worker:
             outcome = await run()
         return outcome, attempt
 
-    def overdue(self, longer_than_s: float) -> list[Task]:
-        """Tasks whose handler has been told to stop that long ago, and does not."""
-        return [attempt.task for attempt in self._running if attempt.overdue_s > longer_than_s]
+    def overdue(self, longer_than_s: float) -> list[Attempt]:
+        """Those whose handler has been told to stop that long ago, and does not."""
+        return [attempt for attempt in self._running if attempt.overdue_s > longer_than_s]
 
     async def _watched(self, attempt: Attempt) -> StepOutcome | None:
         self._running.add(attempt)
@@ -198,7 +200,11 @@ class Worker:
         if self.is_cancelled(attempt.task):
             attempt.abandon()
         try:
-            return await attempt.run(self._step(attempt.task, attempt))
+            outcome = await attempt.run(self._step(attempt.task, attempt))
+            if attempt.task.then and isinstance(outcome, StepSucceeded):
+                most_bytes = min(LARGE_BYTES, self.bus.max_payload // 2)
+                outcome = await Followers(attempt, self.handlers, self._step, most_bytes).run(outcome)
+            return outcome
         except Abandoned:
             return None
         finally:
@@ -213,7 +219,7 @@ class Worker:
         started = _now_ms()
 
         async def say(note: str, fraction: float | None) -> None:
-            await self._say(task, started, note, fraction)
+            await self._say(task.session, (task.node, task.attempt), started, note, fraction)
 
         return Step(
             session=task.session,
@@ -238,12 +244,12 @@ class Worker:
         )
 
     def _say_soon(self, attempt: Attempt) -> None:
-        self.spawn(self._say(attempt.task, attempt.started_ms, "", None))
+        self.spawn(self._say(attempt.task.session, attempt.place, attempt.started_ms, "", None))
 
-    async def _say(self, task: Task, started: int, note: str, fraction: float | None) -> None:
+    async def _say(self, session: str, place: tuple[str, int], started: int, note: str, fraction: float | None) -> None:
         progress = Progress(worker=self.config.name, started_ms=started, note=note, fraction=fraction)
         try:
-            await self.bus.publish(subjects.progress(task.session, task.node, task.attempt), encode(progress))
+            await self.bus.publish(subjects.progress(session, *place), encode(progress))
         except Unavailable as error:
             logger.debug("progress was not said: %s", error)
 

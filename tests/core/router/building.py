@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dspex_bus.context import Context
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
     BranchNode,
@@ -51,7 +52,6 @@ from dspex_router.core import (
     StepDue,
     decide,
 )
-from dspex_router.core.context import Context
 from dspex_router.core.state import MapRun, ParallelRun, Run, RunBase, StepRun
 
 POOL = "native"

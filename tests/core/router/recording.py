@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from dspex_bus.wire import (
+    Followed,
     JournalEvent,
     Parent,
     RetryPolicy,
@@ -296,6 +297,20 @@ def child() -> Fold:
     return fold
 
 
+def fused() -> Fold:
+    """Four steps that travel together: the first two come back, the third fails by itself and is tried again, and has
+    the fourth along; then a round of a loop."""
+    steps = [task(str(place), fuse=3 - place, reads={"n": "n"}, retry=steady(2)) for place in range(4)]
+    fold = Fold(*steps, loop("4", task("4-n-0", fuse=1), task("4-n-1", reads_all=True), at_most=1), input={"n": 0})
+    fold.outcome("0", StepSucceeded(outputs={"n": 1}, worker="w", then=(Followed(node="1", outputs={"n": 2}),)))
+    fold.fail("2", "busy", retryable=True)
+    fold.retry_due("2")
+    fold.outcome("2", StepSucceeded(outputs={"n": 3}, then=(Followed(node="3", outputs={"n": 4}),)))
+    fold.outcome("4-0-0", StepSucceeded(outputs={}, then=(Followed(node="4-0-1", outputs={"done": True}),)))
+    fold.end()
+    return fold
+
+
 SCENARIOS: tuple[Callable[[], Fold], ...] = (
     research,
     retries,
@@ -313,6 +328,7 @@ SCENARIOS: tuple[Callable[[], Fold], ...] = (
     waits,
     paused,
     child,
+    fused,
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dspex_router.core.context import MISSING, Context
+from dspex_bus.context import MISSING, Context
 
 FIELDS: dict[str, Any] = {
     "text": "hello",

@@ -43,7 +43,7 @@ def nodes(draw: st.DrawFn, id: str, depth: int) -> Node:
     match kind:
         case "task":
             needs = draw(st.sampled_from([{}, {}, {}, {"reads": {"q": "absent"}}]))
-            return task(id, retry=draw(RETRIES), **needs)
+            return task(id, retry=draw(RETRIES), fuse=draw(st.sampled_from([0, 1, 2])), **needs)
         case "sleep":
             return sleep(id, draw(st.sampled_from([1, 3_000])))
         case "wait":

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
     CancelRequested,
+    Followed,
     JournalEvent,
     SessionAccepted,
     SessionPaused,
@@ -60,7 +63,7 @@ OUTCOMES: tuple[Callable[[str], StepOutcome], ...] = (
 @dataclass
 class World:
     """``orderly``: the owner has read everything stored before a timer of its own fires. ``open`` are the attempts that
-    are in somebody's hands; ``proposals`` are what an owner has handed to the connection."""
+    are in somebody's hands, ``along`` what went with them; ``proposals`` are what an owner has handed on."""
 
     accepted: SessionAccepted
     choose: Callable[[int], int]
@@ -69,6 +72,7 @@ class World:
     journal: list[Recorded] = field(default_factory=list)
     slots: set[Slot] = field(default_factory=set)
     open: list[Slot] = field(default_factory=list)
+    along: dict[Slot, tuple[str, ...]] = field(default_factory=dict)
     proposals: list[tuple[Slot, JournalEvent]] = field(default_factory=list)
     timers: list[SetTimer] = field(default_factory=list)
     state: Session | None = None
@@ -115,7 +119,13 @@ class World:
 
     def attempt_ends(self) -> None:
         slot = self.open.pop(self.choose(len(self.open)))
-        self.store(slot, OUTCOMES[self.choose(len(OUTCOMES))](slot[1]))
+        outcome = OUTCOMES[self.choose(len(OUTCOMES))](slot[1])
+        along = self.along.get(slot, ())
+        if isinstance(outcome, StepSucceeded) and along:
+            came = along[: self.choose(len(along) + 1)]
+            then = tuple(Followed(node=node, outputs={f"of_{node.replace('-', '_')}": 0}) for node in came)
+            outcome = replace(outcome, then=then)
+        self.store(slot, outcome)
 
     def proposal_is_stored(self) -> None:
         self.store(*self.proposals.pop(self.choose(len(self.proposals))))
@@ -177,7 +187,9 @@ class World:
         for command in commands:
             match command:
                 case Dispatch():
-                    self._send((command.pool, command.task.node, command.task.attempt))
+                    slot = (command.pool, command.task.node, command.task.attempt)
+                    self.along[slot] = tuple(following.node for following in command.task.then)
+                    self._send(slot)
                 case StartChild():
                     parent = command.accepted.parent
                     assert parent is not None

@@ -1,8 +1,12 @@
-"""The fields a step can read: layers, so that branches share what was there before them without copying it."""
+"""A run's context: what a step is sent of it and what its outputs become in it, for routers and for workers alike.
+
+It has layers, so that branches share what was there before them without copying it.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final, NamedTuple
 
 
 class _Missing:
@@ -52,3 +56,31 @@ def _descend(value: Any, path: str) -> Any:
         else:
             return MISSING
     return value
+
+
+class Lacking(NamedTuple):
+    """The field that a step needs, and the path where it is not."""
+
+    field: str
+    path: str
+
+
+def gather(
+    context: Context, reads: Mapping[str, str], optional: Collection[str] = (), *, reads_all: bool = False
+) -> dict[str, Any] | Lacking:
+    """The fields that a step reads; see the wire's ``TaskNode``."""
+    inputs: dict[str, Any] = context.whole() if reads_all else {}
+    for field, path in reads.items():
+        value = context.get(path)
+        if value is not MISSING:
+            inputs[field] = value
+        elif field not in optional:
+            return Lacking(field, path)
+    return inputs
+
+
+def written(outputs: dict[str, Any], writes: Mapping[str, str], save_as: str | None) -> dict[str, Any]:
+    """The fields that a step's outputs become."""
+    if writes:
+        outputs = {writes.get(name, name): value for name, value in outputs.items()}
+    return outputs if save_as is None else {save_as: outputs}

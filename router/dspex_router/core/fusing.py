@@ -1,0 +1,74 @@
+"""Steps that travel together: which go along with an attempt, and those of them that came back with its outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspex_bus.context import MISSING
+from dspex_bus.wire import Following, StepSucceeded, TaskNode, succeeded
+
+from . import budget, sequence
+from .state import SequenceRun, Session, StepRun
+
+Row = list[tuple[str, TaskNode]]
+"""Steps in order, each with its run's id."""
+
+
+def along(session: Session, run: StepRun, node: TaskNode) -> Row:
+    """The steps that go along with the run's attempts. One whose outputs are kept from another session ends the row."""
+    parent, row = run.parent, Row()
+    if not node.fuse or not isinstance(parent, SequenceRun):
+        return row
+    first = parent.position + 1
+    for place, sibling in enumerate(parent.node.children[first : first + node.fuse], first):
+        id = sequence.place(parent, place)
+        if not isinstance(sibling, TaskNode) or sibling.pool != node.pool or id in session.accepted.kept:
+            break
+        row.append((id, sibling))
+    return row
+
+
+def following(row: Row) -> tuple[Following, ...]:
+    """The row as it travels."""
+    return tuple(
+        Following(
+            node=id,
+            handler=node.handler,
+            options=node.options,
+            reads=node.reads,
+            optional=node.optional,
+            reads_all=node.reads_all,
+            writes=node.writes,
+            save_as=node.save_as,
+            timeout_ms=node.timeout_ms,
+        )
+        for id, node in row
+    )
+
+
+def read_by(row: Row, run: StepRun) -> dict[str, Any]:
+    """What is in the context now of what the row may read."""
+    if any(node.reads_all for _, node in row):
+        return run.context.whole()
+    names = dict.fromkeys(path.partition(".")[0] for _, node in row for path in node.reads.values())
+    values = {name: run.context.get(name) for name in names}
+    return {name: value for name, value in values.items() if value is not MISSING}
+
+
+def keep(session: Session, run: StepRun, node: TaskNode, outcome: StepSucceeded) -> None:
+    """Have what came back at hand for the runs that are next. A worker is believed on the steps it was sent alone."""
+    ready = []
+    for (id, _), followed in zip(along(session, run, node), outcome.then, strict=False):
+        if followed.node != id:
+            break
+        ready.append(succeeded(followed, outcome.worker))
+        budget.count(session, ready[-1])
+    if ready:
+        assert isinstance(run.parent, SequenceRun)
+        run.parent.ready = ready[::-1]
+
+
+def take(run: StepRun) -> StepSucceeded | None:
+    """The outcome that a run which begins has already."""
+    parent = run.parent
+    return parent.ready.pop() if isinstance(parent, SequenceRun) and parent.ready else None
