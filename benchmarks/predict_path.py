@@ -81,11 +81,11 @@ def environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def responder() -> Iterator[str]:
+def responder(takes_s: float = 0.0) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         reply = Path(folder, "reply")
         reply.write_text(REPLY)
-        command = [sys.executable, str(HERE / "responder.py"), str(reply)]
+        command = [sys.executable, str(HERE / "responder.py"), str(reply), str(takes_s)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             try:

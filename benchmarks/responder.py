@@ -1,8 +1,9 @@
 """A chat server that costs almost nothing: every request gets the same reply, so that a benchmark measures its client.
 
-    python benchmarks/responder.py REPLY_FILE
+    python benchmarks/responder.py REPLY_FILE [SECONDS]
 
-Prints the port it listens on (loopback) and serves until its standard input closes.
+With SECONDS it takes that long over each answer. Prints the port it listens on (loopback) and serves until its standard
+input closes.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ def canned(text: str) -> bytes:
 class Responder(asyncio.Protocol):
     """Answers once a request is whole; the length of its body is all that it reads."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, takes_s: float = 0.0) -> None:
         self._answer = answer
+        self._takes_s = takes_s
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,7 +46,10 @@ class Responder(asyncio.Protocol):
         self._buffer += data
         while (end := self._request_end()) is not None:
             self._buffer = self._buffer[end:]
-            self._transport.write(self._answer)
+            if self._takes_s:
+                asyncio.get_running_loop().call_later(self._takes_s, self._transport.write, self._answer)
+            else:
+                self._transport.write(self._answer)
 
     def _request_end(self) -> int | None:
         head, found, _ = self._buffer.partition(b"\r\n\r\n")
@@ -55,14 +60,14 @@ class Responder(asyncio.Protocol):
         return end if len(self._buffer) >= end else None
 
 
-async def serve(text: str) -> None:
+async def serve(text: str, takes_s: float) -> None:
     loop = asyncio.get_running_loop()
     answer = canned(text)
-    server = await loop.create_server(lambda: Responder(answer), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Responder(answer, takes_s), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 
 
 if __name__ == "__main__":
-    run_loop(serve(Path(sys.argv[1]).read_text()))
+    run_loop(serve(Path(sys.argv[1]).read_text(), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0))

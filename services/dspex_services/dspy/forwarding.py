@@ -5,6 +5,7 @@ name. A reply that cannot be read is an answer too: optimizers learn from those 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ from .programs import Programs, is_asynchronous, signature_of
 from .values import plain
 
 FORWARD = "dspy.Forward"
+
+_KEPT = 32
+_encode = msgspec.json.Encoder().encode
 
 
 class Origins(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +48,37 @@ class ForwardOptions(ModelOptions, frozen=True, kw_only=True):
 
 def forwarding(programs: Programs) -> Handlers:
     handlers = Handlers()
+    ready = _Ready(programs)
 
     @handlers.handler(FORWARD, implementation="dspy")
     async def forward(request: ForwardOptions, step: Step) -> dict[str, Any]:
         """Run a program in a given state, and tell what each of its predictors did."""
+        return await programs.run(await ready.module(request, step), request.inputs, request, step)
+
+    return handlers
+
+
+class _Ready:
+    """Programs in their states, the last few: an optimizer calls each for every example. As in DSPy's own evaluation,
+    calls of one program share it."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+        self._kept: OrderedDict[bytes, _Traced] = OrderedDict()
+
+    async def module(self, request: ForwardOptions, step: Step) -> _Traced:
+        key = _encode((request.origin, request.state, request.digest, request.lms))
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = await self._made(request, step)
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return found
+
+    async def _made(self, request: ForwardOptions, step: Step) -> _Traced:
+        programs, state = self._programs, request.state
         module = programs.made(Origin(**msgspec.structs.asdict(request.origin)))
-        state = request.state
         if state is None and request.digest:
             state = await programs.loader.state(step.bus, request.digest)
         if state is not None:
@@ -57,10 +86,7 @@ def forwarding(programs: Programs) -> Handlers:
         for name, predictor in module.named_predictors():
             if name in request.lms:
                 predictor.lm = model_of(programs, request.lms[name])
-        kind = _TracedAsynchronously if is_asynchronous(module) else _Traced
-        return await programs.run(kind(module), request.inputs, request, step)
-
-    return handlers
+        return _TracedAsynchronously(module) if is_asynchronous(module) else _Traced(module)
 
 
 def model_of(programs: Programs, spec: Mapping[str, Any]) -> Any:

@@ -191,4 +191,4 @@ def examples(rows: Sequence[dict[str, Any]], inputs: Sequence[str]) -> list[Any]
 
 def quietly() -> None:
     """DSPy tells its progress on the console; ours goes over the bus."""
-    logging.getLogger("dspy").setLevel(logging.WARNING)
+    logging.getLogger("dspy").setLevel(logging.ERROR)
