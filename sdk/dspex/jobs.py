@@ -25,8 +25,9 @@ from dspex_services.optimizing import Budget, ModuleSpec
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``module`` with its ``signature`` and ``instructions``, or ``start`` for a stored program to go on from.
-    ``trainset`` and ``valset`` are files, from the job file's own folder; ``split`` names parts of saved data sets.
-    ``options`` are the optimizer's own. The rest is as for ``client.optimize``."""
+    ``programs`` are those that the optimizer ``ensemble`` makes one of. ``trainset`` and ``valset`` are files, from the
+    job file's own folder; ``split`` names parts of saved data sets. ``options`` are the optimizer's own. The rest is as
+    for ``client.optimize``."""
 
     trainset: str
     metric: str | dict[str, Any]
@@ -40,6 +41,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     optimizer: str = "miprov2"
     options: dict[str, Any] = {}
     teacher: str | None = None
+    programs: tuple[str, ...] = ()
     program: str = ""
     promote: str | None = None
     budget: Budget = Budget()
@@ -80,7 +82,7 @@ def read_job_file(document: Any, file: Path) -> tuple[Any, Dataset, dict[str, An
         job = msgspec.convert(dict(document), JobFile)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"{file}: {error}", code="invalid_job") from error
-    if (job.module is None) == (job.start is None):
+    if (job.module is None) == (job.start is None) and not job.programs:
         raise InvalidRequest(f"{file} must name a module, or a program to start from, and not both", code="invalid_job")
     module: Any = job.start
     if job.module is not None:

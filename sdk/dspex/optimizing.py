@@ -20,6 +20,7 @@ from dspex_bus import Message, subjects
 from dspex_bus.errors import DecodeError, InvalidRequest, Unavailable
 from dspex_bus.signatures import read_signature
 from dspex_bus.wire import Progress, RunResult, StepDefinition, Usage, decode
+from dspex_services.evaluation.builtin import COMPARISONS
 from dspex_services.evaluation.datasets import Dataset, DataSource, load_dataset
 from dspex_services.evaluation.metrics import MetricSpec, metric_spec
 from dspex_services.evaluation.stored import keep_dataset
@@ -36,6 +37,7 @@ from dspex_services.optimizing import (
     job_definition,
     optimizer_named,
 )
+from dspex_services.programs.states import predictors
 
 from .serving import Served, import_path
 
@@ -139,6 +141,7 @@ async def start(
     *,
     metric: Metric,
     optimizer: str = "miprov2",
+    programs: Sequence[str] = (),
     valset: DataSource | Dataset | None = None,
     inputs: Sequence[str] | None = None,
     teacher: Any = None,
@@ -160,18 +163,24 @@ async def start(
     ``module`` is a step (``dspex.module(…)``), a module of DSPy's or your own, its import path, or the name of a stored
     program to go on from. ``metric`` is a built-in one, an import path, a handler or judge, or a function: one that
     cannot be imported (a lambda, one of ``__main__``) is served from here as long as this process waits for the result.
+    ``programs`` are the stored ones that ``ensemble`` makes one of; ``module`` is then not looked at.
     ``options`` are the optimizer's own. What does not go together is refused here, before anything is spent: raises
     InvalidRequest saying what to change."""
     train = trainset if isinstance(trainset, Dataset) else load_dataset(trainset)
     val = None if valset is None else valset if isinstance(valset, Dataset) else load_dataset(valset)
     name = optimizer_named(optimizer)
-    check(name, options, Sizes(train=len(train), val=len(val) if val is not None else 0))
-    spec = await module_spec(client, module)
+    check(name, options, Sizes(len(programs), len(train), len(val) if val is not None else 0))
+    spec = await (_ensemble(client, programs, options) if name == "ensemble" else module_spec(client, module))
     asked = tuple(inputs) if inputs is not None else _asked(spec)
     for one in (train, val):
         if one is not None:
             _check_fields(one, asked)
     served, scored = await _metric(client, metric)
+    if name == "knn_few_shot" and scored.name not in COMPARISONS:
+        raise InvalidRequest(
+            f"what knn_few_shot makes scores its demos at every request: its metric is one of {', '.join(COMPARISONS)}",
+            code="conflicting_options",
+        )
     job = Job(
         module=spec,
         trainset=await keep_dataset(client.bus, train),
@@ -324,7 +333,21 @@ def _listed(kind: type) -> str:
     return path
 
 
+async def _ensemble(client: Client, references: Sequence[str], options: Mapping[str, Any]) -> ModuleSpec:
+    """Stored programs as one, its state theirs together."""
+    members = [await _of_program(client, reference) for reference in references]
+    state: dict[str, Any] = {}
+    for place, member in enumerate(members):
+        for name, predictor in predictors(await client.programs.state(member.digest)).items():
+            path = f"voting.programs[{place}]"
+            state[path if name == "self" else f"{path}.{name}"] = predictor
+    said = {"members": [msgspec.to_builtins(member) for member in members], **options}
+    return ModuleSpec(module="dspy.Ensemble", options=said, digest=await client.programs.keep(state))
+
+
 def _asked(spec: ModuleSpec) -> tuple[str, ...]:
+    if spec.options.get("members"):
+        return _asked(msgspec.convert(spec.options["members"][0], ModuleSpec))
     if spec.signature is None:
         raise InvalidRequest("say which of the examples' fields are asked: inputs=['question']", code="missing_field")
     return tuple(field.name for field in read_signature(spec.signature).inputs if not field.optional)

@@ -15,6 +15,7 @@ from dspy.utils.exceptions import AdapterParseError
 
 from ..handlers import Handlers, Step
 from ..programs import Origin
+from .assembling import assembled
 from .loading import apply
 from .options import ModelOptions
 from .programs import Programs, is_asynchronous, signature_of
@@ -78,7 +79,7 @@ class _Ready:
 
     async def _made(self, request: ForwardOptions, step: Step) -> _Traced:
         programs, state = self._programs, request.state
-        module = programs.made(Origin(**msgspec.structs.asdict(request.origin)))
+        module = await assembled(programs, step.bus, Origin(**msgspec.structs.asdict(request.origin)))
         if state is None and request.digest:
             state = await programs.loader.state(step.bus, request.digest)
         if state is not None:

@@ -10,6 +10,7 @@ from dspex_bus.wire import HandlerInfo
 
 from ..handlers import Handlers, Step
 from .agents import agents
+from .assembling import assembled
 from .ensembles import ensembles
 from .forwarding import forwarding
 from .loading import apply
@@ -51,7 +52,7 @@ def predictors(programs: Programs) -> Handlers:
         """A stored program as it was made: its own module, signature and state. Reads what its signature needs."""
         options = convert(step.options, ProgramOptions)
         loaded = await programs.loader.load(step.bus, options.program)
-        module = programs.made(loaded.origin)
+        module = await assembled(programs, step.bus, loaded.origin)
         apply(module, loaded.state, programs.models)
         step.program = loaded.digest
         return await programs.run(module, _needed(module, step.inputs), options, step)
@@ -61,6 +62,7 @@ def predictors(programs: Programs) -> Handlers:
 
 def _needed(module: Any, values: dict[str, Any]) -> dict[str, Any]:
     """Of the whole context what the module takes."""
+    module = getattr(module, "like", module)
     signature = signature_of(module)
     names = tuple(signature.input_fields) if signature is not None else sum(fields(module), ())
     return {name: values[name] for name in names if name in values}

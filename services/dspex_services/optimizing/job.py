@@ -46,6 +46,11 @@ class ModuleSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     digest: str = ""
 
     @property
+    def members(self) -> int:
+        """Of how many programs it is made."""
+        return len(self.options.get("members", ()))
+
+    @property
     def name(self) -> str:
         return self.module.rpartition(":")[2].rpartition(".")[2]
 
@@ -67,7 +72,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     options: dict[str, Any] = {}
     valset: str = ""
     teacher: ModuleSpec | None = None
-    members: tuple[ModuleSpec, ...] = ()
     seed: int | None = None
     program: str = ""
     promote: str | None = None
@@ -98,7 +102,7 @@ def read_job(document: Mapping[str, Any]) -> Job:
         job = msgspec.convert(dict(document), Job)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"the job cannot be read: {error}", code="invalid_job") from error
-    check(job.optimizer, job.options, Sizes(members=len(job.members)))
+    check(job.optimizer, job.options, Sizes(members=job.module.members))
     return job
 
 

@@ -217,11 +217,11 @@ OPTIMIZERS: dict[str, Optimizer] = {
         seeded="sampler",
     ),
     "labeled_few_shot": Optimizer("LabeledFewShot", {"k": int}, {"sample": bool}),
-    "knn_few_shot": Optimizer("KNNFewShot", {"k": int, "embedder": str, **_BOOTSTRAP}, needs=("k",)),
+    "knn_few_shot": Optimizer("KNNFewShot", {"k": int, **_BOOTSTRAP}, needs=("k",)),
     "infer_rules": Optimizer(
         "InferRules", {"num_candidates": int, "num_rules": int, **_BOOTSTRAP}, teacher=True, valset=True
     ),
-    "ensemble": Optimizer("Ensemble", {"size": int, "reduce": str}, check=_ensemble),
+    "ensemble": Optimizer("Ensemble", {"size": int}, check=_ensemble),
     "bettertogether": Optimizer(
         "BetterTogether",
         {"optimizers": dict},

@@ -71,7 +71,7 @@ def test_the_table_is_dspys_own() -> None:
     import inspect
 
     dspy = pytest.importorskip("dspy")
-    ours = {"knn_few_shot": {"embedder"}, "ensemble": {"reduce"}, "bettertogether": {"optimizers"}}
+    ours = {"bettertogether": {"optimizers"}}
     inherited = {"infer_rules": dspy.BootstrapFewShot, "knn_few_shot": dspy.BootstrapFewShot}
     for name, about in OPTIMIZERS.items():
         kind = getattr(dspy, about.name)

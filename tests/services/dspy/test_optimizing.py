@@ -233,3 +233,26 @@ async def test_cancelling_keeps_the_best_so_far(whole: System) -> None:
         {"trainset": 100.0},
         "stopped: cancelled",
     )
+
+
+async def test_programs_that_vote_and_one_that_looks_at_the_nearest(whole: System) -> None:
+    client = whole.client
+    module = dspex.module("dspy.Predict", signature=SIGNATURE)
+    for k in (0, 1, 2):
+        await client.optimize(module, ROWS, metric="f1", optimizer="labeled_few_shot", k=k, program="member")
+    members = ["member@1", "member@2", "member@3"]
+    found = await client.optimize(
+        None, ROWS, valset=ROWS[:3], metric="exact_match", optimizer="ensemble", programs=members, program="vote"
+    )
+    assert (found.program, found.score) == ("vote@1", 100.0)
+    question = {name: ROWS[0][name] for name in ("context", "question")}
+    assert await whole.step("dspy.Program", question, program="vote") == {"answer": "Ada Lovelace"}
+
+    near = await client.optimize(
+        module, ROWS[1:], valset=ROWS[:2], metric="exact_match", optimizer="knn_few_shot", k=2, program="near"
+    )
+    assert (near.score, near.baseline) == (100.0, 0.0)
+    assert (await whole.step("dspy.Program", question, program="near"))["answer"] == "Ada Lovelace"
+    with pytest.raises(DspexError) as refused:
+        await client.optimize(module, ROWS, metric={"judge": "x"}, optimizer="knn_few_shot", k=2)
+    assert refused.value.code == "conflicting_options"

@@ -31,6 +31,7 @@ from ...optimizing.rules import OPTIMIZERS, Sizes, check, optimizer_named
 from ...programs import Origin, ProgramStore, ProgramVersion
 from ..adapters import adapter_for
 from ..asking import BusAsk
+from ..assembling import NEAREST, assembled
 from ..engine import Calling
 from ..failures import translated
 from ..forwarding import FORWARD
@@ -67,6 +68,7 @@ class Running:
         self._record = JobRecord(started_ms=int(time.time() * 1000))
         self._kept_states: dict[bytes, str] = {}
         self._best: tuple[float, Any] | None = None
+        self._spec = result_spec(job)
 
     async def run(self) -> dict[str, Any]:
         """The step's outputs. Raises StepError, DspexError, and CancelledError once the best so far is kept."""
@@ -74,11 +76,12 @@ class Running:
         await self._begin()
         train = await stored_dataset(self._step.bus, job.trainset)
         val = await stored_dataset(self._step.bus, job.valset) if job.valset else None
-        check(job.optimizer, job.options, Sizes(len(job.members), len(train), len(val) if val else 0))
+        check(job.optimizer, job.options, Sizes(job.module.members, len(train), len(val) if val else 0))
         self._control = Control(job.budget, self._record.usage, self._record.started_ms / 1000)
         async with AsyncExitStack() as stack:
             self._fanout = await stack.enter_async_context(Fanout(self._step, job.pool))
             initial = await self._program(job.module)
+            self._assembled = await self._program(self._spec) if self._spec is not job.module else None
             self._tracker = Tracker(
                 self._control, initial, self._record.started_ms / 1000, max(0, self._record.starts - 1)
             )
@@ -110,8 +113,10 @@ class Running:
 
     async def _program(self, spec: ModuleSpec) -> Any:
         """The module in the state it starts from, its calls going to the pool."""
-        module = self._programs.made(
-            Origin(module=spec.module, signature=spec.signature, instructions=spec.instructions, options=spec.options)
+        module = await assembled(
+            self._programs,
+            self._step.bus,
+            Origin(module=spec.module, signature=spec.signature, instructions=spec.instructions, options=spec.options),
         )
         if spec.digest:
             apply(module, await self._programs.loader.state(self._step.bus, spec.digest), self._programs.models)
@@ -144,6 +149,8 @@ class Running:
 
         def work() -> dict[str, Any]:
             with contextlib.redirect_stdout(io.StringIO()):
+                if job.optimizer in ASSEMBLED:
+                    return self._scored(setting, initial, self._assembled or initial, valset)
                 made = make(job.optimizer, dict(job.options), setting, initial, (len(trainset), len(valset or ())))
                 self._tracker.of = made.of
                 return self._compiled(made, setting, initial, trainset, valset)
@@ -170,7 +177,9 @@ class Running:
         self, made: Made, setting: Setting, student: Any, train: list[Any], val: list[Any] | None
     ) -> dict[str, Any]:
         """The optimized program's state; with a valset, scored on it."""
-        program = made.run(student.deepcopy(), train, val)
+        return self._scored(setting, student, made.run(student.deepcopy(), train, val), val)
+
+    def _scored(self, setting: Setting, student: Any, program: Any, val: list[Any] | None) -> dict[str, Any]:
         state = state_of(program)
         if val and self._tracker.score_of(state) is None:
             self._tracker.phase = "scoring"
@@ -288,10 +297,10 @@ class Running:
             job.name,
             state,
             Origin(
-                module=job.module.module,
-                signature=job.module.signature,
-                instructions=job.module.instructions,
-                options=job.module.options,
+                module=self._spec.module,
+                signature=self._spec.signature,
+                instructions=self._spec.instructions,
+                options=self._spec.options,
                 dspy_version=dspy.__version__,
                 optimizer=OPTIMIZERS[optimizer_named(job.optimizer)].name,
                 settings=msgspec.to_builtins({**job.options, **({} if job.seed is None else {"seed": job.seed})}),
@@ -332,6 +341,26 @@ class Running:
         )
         view = decode(SessionView, answer.data, subject=subject)
         return view.cancel_requested or view.status != "running"
+
+
+ASSEMBLED = ("ensemble", "knn_few_shot")
+"""Optimizers that put programs together and change none."""
+
+
+def result_spec(job: Job) -> ModuleSpec:
+    """What the result is a program of: the job's own module, but for one that is put around it."""
+    if job.optimizer != "knn_few_shot":
+        return job.module
+    bootstrap = {name: value for name, value in job.options.items() if name != "k"}
+    options: dict[str, Any] = {
+        "inner": msgspec.to_builtins(job.module),
+        "trainset": job.trainset,
+        "inputs": list(job.inputs),
+        "k": job.options["k"],
+        "bootstrap": bootstrap,
+        "metric": job.metric.name,
+    }
+    return ModuleSpec(module=NEAREST, options=options)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
