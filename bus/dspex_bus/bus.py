@@ -7,7 +7,7 @@ All callbacks run on the event loop and must be short: they decide and hand over
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -328,6 +328,11 @@ class Bus(ABC):
     @abstractmethod
     async def give_back(self, receipt: str) -> None:
         """Have a task delivered again that was delivered to somebody who is dead. Harmless where it is done already."""
+
+    @abstractmethod
+    async def unclaimed(self, stream: str, durable: str, claimed: Collection[str]) -> dict[int, str]:
+        """Receipts, by sequence, of tasks that are delivered and not acknowledged, without those whose receipts are
+        given: deliveries of which nobody knows."""
 
     @abstractmethod
     async def purge(self, stream: str, subject: str) -> int:

@@ -144,6 +144,29 @@ async def test_a_paused_consumer_gets_nothing_more_and_can_acknowledge(
     await consumer.close()
 
 
+async def test_deliveries_of_which_nobody_knows_are_found_and_given_back(
+    place: Place, bus: Bus, gathered: Gathered
+) -> None:
+    consumer = await joined(bus, place, gathered)
+    await put(bus, place, 4)
+    await consumer.want(4)
+    first, done, known, lost = await gathered.count(4)
+    await done.ack()
+    await first.nak()  # once more: its receipt is another one then
+    await consumer.want(1)
+    again = (await gathered.count(5))[4]
+    with anyio.fail_after(5):
+        while len(found := await bus.unclaimed(place.tasks, "pool", [known.receipt, again.receipt])) != 1:
+            await anyio.sleep(0.01)
+    await consumer.want(1)
+    await bus.give_back(*found.values())
+    came = (await gathered.count(6))[5]
+    assert (came.data, came.deliveries) == (lost.data, 2)
+    assert len(await bus.unclaimed(place.tasks, "pool", [])) == 3
+    with pytest.raises(NotFound):
+        await bus.unclaimed(place.tasks, "nobody", [])
+
+
 async def test_headers_and_data_of_a_task(place: Place, bus: Bus, gathered: Gathered) -> None:
     consumer = await joined(bus, place, gathered)
     await bus.store_and_wait(place.subject("task.x"), b"\xff", headers={"Resent": "1"}, once=True)

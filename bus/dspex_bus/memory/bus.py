@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -208,6 +208,13 @@ class MemoryBus(Bus):
         for (name, _durable), shared in self.server.durables.items():
             if name == stream and (held := shared.outstanding.get(int(sequence))):
                 shared.again(held)
+
+    async def unclaimed(self, stream: str, durable: str, claimed: Collection[str]) -> dict[int, str]:
+        shared = self.server.durables.get((stream, durable))
+        if shared is None:
+            raise NotFound(f"there is no consumer {durable} on {stream}")
+        receipts = {sequence: f"{stream}.{sequence}" for sequence in shared.outstanding}
+        return {sequence: receipt for sequence, receipt in receipts.items() if receipt not in claimed}
 
     async def purge(self, stream: str, subject: str) -> int:
         return self._stream(stream).purge(subject)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -35,7 +35,7 @@ from ..bus import (
 from ..errors import DspexError
 from ..streams import BucketSpec, StreamSpec
 from .connection import CONNECT_S, Connection
-from .consumer import NatsConsumer, give_back
+from .consumer import NatsConsumer, give_back, receipt_of, sequence_of
 from .history import History
 from .jetstream import JetStream, milliseconds
 from .key_value import NatsKeyValue
@@ -253,6 +253,19 @@ class NatsBus(Bus):
     async def give_back(self, receipt: str) -> None:
         await give_back(self._connection, receipt)
         await self._connection.flush()
+
+    async def unclaimed(self, stream: str, durable: str, claimed: Collection[str]) -> dict[int, str]:
+        answer = await self._jetstream.ask(f"CONSUMER.INFO.{stream}.{durable}")
+        if not answer["num_ack_pending"]:
+            return {}
+        known, delivered = set(map(sequence_of, claimed)), answer["delivered"]
+        found = {}
+        async for message in self._history.read(stream, answer["config"]["filter_subject"], 0):
+            if message.sequence > delivered["stream_seq"]:
+                break
+            if message.sequence not in known:
+                found[message.sequence] = receipt_of(stream, durable, message.sequence, delivered["consumer_seq"])
+        return found
 
     async def purge(self, stream: str, subject: str) -> int:
         crashing.before("purge", subject)

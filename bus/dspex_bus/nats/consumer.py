@@ -58,6 +58,18 @@ class NatsDelivery(Delivery):
         crashing.sent(verb, self.subject, self._connection.flush)
 
 
+def sequence_of(receipt: str) -> int:
+    """The task's, in its stream."""
+    parts = receipt.split(".")
+    return int(parts[5] if len(parts) < 11 else parts[7])
+
+
+def receipt_of(stream: str, durable: str, sequence: int, consumer_sequence: int) -> str:
+    """One that the server takes for an outstanding task whose own receipt is lost: it looks at the task's sequence in a
+    receipt, and whether it has come to the consumer's and not left it behind."""
+    return f"{_ACK}{stream}.{durable}.1.{sequence}.{consumer_sequence}.0.0"
+
+
 async def give_back(connection: Connection, receipt: str) -> None:
     if not receipt.startswith(_ACK):
         raise ValueError(f"{receipt!r} is no receipt")

@@ -58,13 +58,15 @@ class WorkerClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class SupervisorPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What other supervisors need to know in order to give its workers' tasks back when its machine is gone. ``state``
-    is ``leaving`` in a supervisor's last announcement. ``claims`` are those of its workers that have lasted a while."""
+    is ``leaving`` in a supervisor's last announcement. ``claims`` are those of its workers that have lasted a while;
+    ``workers`` are those of which it tells them all."""
 
     supervisor: str
     host: str = ""
     pid: int = 0
     state: Literal["ready", "leaving"] = "ready"
     pools: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
     claims: tuple[WorkerClaims, ...] = ()
 
 

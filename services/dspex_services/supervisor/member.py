@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import socket
 import time
 from collections.abc import Callable
 
@@ -144,6 +145,12 @@ class Member:
         if self._process is not None and self.code is None:
             self._process.retire()
 
+    def said_by(self, said: WorkerPresence) -> bool:
+        """Whether it is this one that said so; it may do that before we know its name."""
+        if self.name or self._process is None:
+            return self.name == said.worker
+        return (said.pid, said.host) == (self._process.pid, socket.gethostname())
+
     def hear(self, said: WorkerPresence) -> None:
         self.said, self.heard_at = said, time.monotonic()
 
@@ -152,10 +159,14 @@ class Member:
         if self._process is not None and self.code is None:
             self._process.kill()
 
+    def held(self) -> list[str]:
+        """The receipts of what it holds."""
+        return self._process.claims.read() if self._process is not None and self.code is None else []
+
     def claims(self) -> WorkerClaims | None:
         """What it holds now and held when we asked last: tasks that are over in a moment are not worth telling."""
-        if self._process is None or not self.name or self.code is not None:
+        if not self.name or self.code is not None:
             return None
-        held = set(self._process.claims.read())
+        held = set(self.held())
         lasting, self._lasting = held & self._lasting, held
         return WorkerClaims(worker=self.name, pool=self.spec.pool, receipts=tuple(sorted(lasting)))

@@ -40,13 +40,22 @@ class _Heard:
 
 
 class Neighbours:
-    """``claims`` tells what our own workers hold."""
+    """``claims`` tells what each of our own workers holds; ``on_silent`` is called when others' claims were given
+    back."""
 
-    def __init__(self, bus: Bus, id: str, pools: Sequence[str], claims: Callable[[], Iterable[WorkerClaims]]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        id: str,
+        pools: Sequence[str],
+        claims: Callable[[], Iterable[WorkerClaims]],
+        on_silent: Callable[[], None] = lambda: None,
+    ) -> None:
         self._bus = bus
         self._id = id
         self._pools = tuple(pools)
         self._claims = claims
+        self._on_silent = on_silent
         self._heard: dict[str, _Heard] = {}
         self._given: dict[str, None] = {}
         self._told: tuple[WorkerClaims, ...] = ()
@@ -69,6 +78,15 @@ class Neighbours:
                 await self._say("leaving")
                 await subscription.close()
 
+    def workers(self) -> set[str]:
+        """Workers of others of which we know what they hold."""
+        return {worker for heard in self._heard.values() for worker in heard.said.workers}
+
+    def held(self, pool: str) -> list[str]:
+        """The receipts of what workers of others hold for longer than a moment."""
+        claims = (claims for heard in self._heard.values() for claims in heard.said.claims if claims.pool == pool)
+        return [receipt for one in claims for receipt in one.receipts]
+
     @staticmethod
     def _some(claims: Iterable[WorkerClaims]) -> Iterable[WorkerClaims]:
         """As much as a message holds; for the rest there is the ack wait."""
@@ -88,7 +106,8 @@ class Neighbours:
             pid=os.getpid(),
             state="ready" if state == "ready" else "leaving",
             pools=self._pools,
-            claims=self._told,
+            workers=tuple(claims.worker for claims in self._told),
+            claims=tuple(claims for claims in self._told if claims.receipts),
         )
         try:
             await self._bus.publish(subjects.supervisor(self._id), encode(said))
@@ -142,6 +161,8 @@ class Neighbours:
             logger.warning("they were not all given back, their ack wait will do it: %s", error)
         while len(self._given) > _GIVEN_KEPT:
             del self._given[next(iter(self._given))]
+        if any(self._leads(pool) for pool in silent.pools):
+            self._on_silent()
 
     def _leads(self, pool: str) -> bool:
         if pool not in self._pools:

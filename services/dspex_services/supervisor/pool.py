@@ -20,6 +20,8 @@ from ..worker.spec import PoolSpec
 from .guard import Guard
 from .member import Member
 from .moves import Seen, delay_after, how_it_ended, moves, overdue, replacements_at_once
+from .neighbours import Neighbours
+from .orphans import give_back_orphans
 from .scaling import Load, Scaling
 
 logger = logging.getLogger("dspex.supervisor")
@@ -27,20 +29,29 @@ logger = logging.getLogger("dspex.supervisor")
 _LOOK_S = 0.5
 _FRESH_S = 3.5
 _AWAY_S = 2.0
+_CLAIMED_S = 0.1
+"""A delivery is claimed by then by whoever has it,"""
+_TOLD_S = 1.2
+"""and other supervisors have told of it."""
+_TRIES = 5
+_OWN_KEPT = 1000
 
 
 class Pool:
     """``run`` reports readiness when ``spec.size`` workers are ready. It runs until cancelled, and then until every
     worker has drained. Raises SetupError when no worker can be set up: while others still serve, they go on."""
 
-    def __init__(self, server: str, spec: PoolSpec, bus: Bus, guard: Guard) -> None:
+    def __init__(self, server: str, spec: PoolSpec, bus: Bus, guard: Guard, neighbours: Neighbours) -> None:
         self.spec = spec
         self.restarts = 0
         self.recycled = 0
         self._server = server
         self._bus = bus
         self._guard = guard
+        self._neighbours = neighbours
+        self._searched = anyio.Event()
         self._members: list[Member] = []
+        self._own: dict[str, None] = {}
         self._elsewhere: dict[str, tuple[float, WorkerPresence]] = {}
         self._scaling = Scaling(spec)
         self._delay_s = 0.0
@@ -55,8 +66,8 @@ class Pool:
         return sum(member.ready for member in self._members)
 
     def claims(self) -> Iterator[WorkerClaims]:
-        """What its workers hold, where they hold it for longer than a moment."""
-        return (claims for member in self._members if (claims := member.claims()) and claims.receipts)
+        """What each of its workers holds for longer than a moment."""
+        return (claims for member in self._members if (claims := member.claims()))
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         subscription = await self._bus.subscribe(subjects.pool_presence(self.spec.pool), self._on_presence)
@@ -65,6 +76,7 @@ class Pool:
                 try:
                     if not self._scaling.fixed:
                         group.start_soon(self._scale)
+                    group.start_soon(self._search)
                     await self._keep(group, task_status)
                 finally:
                     for member in self._members:
@@ -89,6 +101,37 @@ class Pool:
             with anyio.move_on_after(max(0.0, self._start_at - time.monotonic()) or _LOOK_S):
                 await changed.wait()
 
+    # --- deliveries that nobody knows of ---
+
+    def search(self) -> None:
+        """For deliveries that were on their way to workers that are gone."""
+        self._searched.set()
+
+    async def _search(self) -> None:
+        while True:
+            await self._searched.wait()
+            self._searched = anyio.Event()
+            for _ in range(_TRIES):
+                others = {name for name, _ in self._fresh()}
+                if others <= self._neighbours.workers():
+                    await self._give_back_orphans(_TOLD_S if others else _CLAIMED_S)
+                    break
+                # Of somebody who may only just have left, or have come, or has no supervisor, we know no claims.
+                await anyio.sleep(1)
+
+    async def _give_back_orphans(self, moment_s: float) -> None:
+        try:
+            count = await give_back_orphans(self._bus, self.spec.pool, self._claimed, moment_s)
+        except DspexError as error:
+            logger.warning("deliveries that got lost are not looked for, their ack wait will do it: %s", error)
+            return
+        if count:
+            logger.info("%d tasks of the pool %s were on their way to a worker that died", count, self.spec.pool)
+
+    def _claimed(self) -> list[str]:
+        ours = [receipt for member in self._members for receipt in member.held()]
+        return ours + self._neighbours.held(self.spec.pool)
+
     def _change(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
@@ -111,6 +154,7 @@ class Pool:
 
     def _died(self, member: Member) -> None:
         self.restarts += 1
+        self.search()
         self._delay_s = delay_after(member.age_s, self._delay_s)
         self._start_at = time.monotonic() + self._delay_s
         logger.warning(
@@ -179,10 +223,15 @@ class Pool:
         except DecodeError as error:
             logger.warning("an announcement was ignored: %s", error)
             return
-        ours = next((member for member in self._members if member.name == said.worker), None)
+        ours = next((member for member in self._members if member.said_by(said)), None)
         if ours is not None:
+            self._own[said.worker] = None
+            while len(self._own) > _OWN_KEPT:
+                del self._own[next(iter(self._own))]
             ours.hear(said)
             self._change()
+        elif said.worker in self._own:  # the last words of one that is dead
+            return
         elif said.state == "leaving":
             self._elsewhere.pop(said.worker, None)
         else:
@@ -202,15 +251,19 @@ class Pool:
                 logger.info("the pool %s wants %d workers: %s", self.spec.pool, self._scaling.wanted, load)
                 self._change()
 
+    def _fresh(self) -> list[tuple[str, WorkerPresence]]:
+        """The pool's workers that are not ours."""
+        oldest = time.monotonic() - _FRESH_S
+        self._elsewhere = {name: seen for name, seen in self._elsewhere.items() if seen[0] > oldest}
+        return [(name, said) for name, (_, said) in self._elsewhere.items()]
+
     async def _load(self) -> Load:
         queued, waited_ms = 0, 0
         for lane in subjects.LANES:
             counts = await self._bus.consumer_info(TASKS, subjects.durable(self.spec.pool, lane))
             queued += counts["pending"]
             waited_ms = max(waited_ms, counts["oldest_wait_ms"])
-        oldest = time.monotonic() - _FRESH_S
-        self._elsewhere = {name: seen for name, seen in self._elsewhere.items() if seen[0] > oldest}
-        others = [said for _, said in self._elsewhere.values()]
+        others = [said for _, said in self._fresh()]
         ours = [member.said for member in self._members if member.said is not None]
         return Load(
             queued=queued,

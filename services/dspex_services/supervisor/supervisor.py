@@ -60,9 +60,9 @@ class Supervisor:
         async with AsyncExitStack() as stack:
             bus = await self._connected(stack)
             guard = stack.enter_context(Guard())
-            self._pools = [Pool(self._server, spec, bus, guard) for spec in self._specs]
             id = f"{subjects.safe(socket.gethostname().split('.')[0])[:24]}-{secrets.token_hex(4)}"
-            neighbours = Neighbours(bus, id, [spec.pool for spec in self._specs], self._claims)
+            neighbours = Neighbours(bus, id, [spec.pool for spec in self._specs], self._claims, self._search)
+            self._pools = [Pool(self._server, spec, bus, guard, neighbours) for spec in self._specs]
             async with anyio.create_task_group() as group:
                 await group.start(neighbours.run)
                 async with anyio.create_task_group() as starting:
@@ -89,6 +89,10 @@ class Supervisor:
             if not self._started or not self._serving:
                 raise
             logger.error("%s; the other pools go on", errors.exceptions[0])
+
+    def _search(self) -> None:
+        for pool in self._pools:
+            pool.search()
 
     def _claims(self) -> Iterable[WorkerClaims]:
         return (claims for pool in self._pools for claims in pool.claims())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -17,6 +18,7 @@ from dspex_services.supervisor.neighbours import Neighbours
 
 from ..rig import Rig
 from .supervised import Holds, gone, since, spec, supervised
+from .work import unruly
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +43,41 @@ async def test_a_killed_workers_task_is_begun_elsewhere_at_once(rig: Rig) -> Non
         await rig.bus.publish(subjects.ROLL_CALL)
         await rig.until(lambda: any(said.redelivered == 1 for said in rig.presences))
         assert any((said.state, said.pid) == ("leaving", 0) for said in rig.presences)
+
+
+async def test_what_was_on_its_way_to_a_killed_worker_comes_at_once_too(rig: Rig) -> None:
+    """It was in the worker's socket, and no claim tells of it."""
+    async with supervised(rig):
+        pid = (await rig.run("echo")).outputs["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        task = rig.task("echo")
+        await rig.send(task)
+        with anyio.fail_after(5):
+            while not (await rig.counts())["ack_pending"]:
+                await anyio.sleep(0.02)
+        os.kill(pid, signal.SIGKILL)
+        assert (await rig.outcome(task, within_s=5)).outputs["pid"] != pid
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whose", ["another supervisor's", "nobody's"])
+async def test_what_others_run_is_left_alone_when_a_worker_dies(rig: Rig, whose: str) -> None:
+    async with Holds(rig).watching() as holds, AsyncExitStack() as others:
+        if whose == "nobody's":
+            await others.enter_async_context(rig.worker(unruly.handlers))
+        else:
+            await others.enter_async_context(supervised(rig))
+        task = rig.task("hold", {"tell": holds.subject})
+        await rig.send(task)
+        (there,) = await holds.until(1)
+        async with supervised(rig, slots=1):
+            await rig.until(lambda: len({said.worker for said in rig.presences}) == 2)
+            (dies,) = {said.pid for said in rig.presences} - {there}
+            os.kill(dies, signal.SIGKILL)
+            await anyio.sleep(4)
+        assert len(holds.began) == 1
+        await holds.let_go(0)
+        assert (await rig.outcome(task)).outputs == {"pid": there}
 
 
 @pytest.mark.parametrize("how", ["exit", *(pytest.param(how, marks=pytest.mark.slow) for how in ("fault", "memory"))])
