@@ -8,7 +8,7 @@ import secrets
 
 from . import subjects
 from .bus import Bus, Headers, Message, Stored
-from .errors import DspexError, ObjectGone, StoreFailed
+from .errors import DspexError, ObjectGone, StoreFailed, Unavailable
 from .streams import EVENTS, OBJECTS, TASKS
 
 logger = logging.getLogger("dspex.bus")
@@ -112,7 +112,12 @@ class Claims:
     ) -> Message:
         """Like :meth:`Bus.request`, whatever the size. Who answers drops the request's object, and we the answer's."""
         data, headers = await self.pack(subject, data, headers)
-        answer = await self._bus.request(subject, data, headers=headers, timeout_s=timeout_s)
+        try:
+            answer = await self._bus.request(subject, data, headers=headers, timeout_s=timeout_s)
+        except Unavailable as error:
+            if error.code == "no_responders":
+                await self.drop(subject, headers)
+            raise
         if claimed(answer.data, answer.headers) is not None:
             answer.data = await self.unpack(answer.subject, answer.data, answer.headers)
             await self.drop(answer.subject, answer.headers)

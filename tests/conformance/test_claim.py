@@ -7,7 +7,7 @@ import pytest
 
 from dspex_bus import Bus, Message, subjects
 from dspex_bus.claim import LARGE_BYTES, OBJECT, OBJECT_DIGEST, Claims, claimed
-from dspex_bus.errors import ObjectGone, PayloadTooLarge
+from dspex_bus.errors import ObjectGone, PayloadTooLarge, Unavailable
 from dspex_bus.streams import EVENTS, OBJECTS, buckets, streams
 
 from .conftest import Place
@@ -121,6 +121,14 @@ async def test_requests_and_answers(place: Place, bus: Bus, claims: Claims) -> N
             assert reply.headers is not None
             assert reply.headers["a"] == "b"
     assert heard == [b"small", LARGE]
+    assert len(await objects_of(bus, "")) == before
+
+
+async def test_a_request_that_nobody_hears_leaves_nothing(place: Place, bus: Bus, claims: Claims) -> None:
+    before = len(await objects_of(bus, ""))
+    with pytest.raises(Unavailable) as refusal:
+        await claims.request(place.subject("nobody"), LARGE)
+    assert refusal.value.code == "no_responders"
     assert len(await objects_of(bus, "")) == before
 
 
