@@ -29,6 +29,11 @@ def short(example: Any, prediction: Any, trace: Any = None) -> float:
     return float(len(str(prediction.answer).split()) <= 3)
 
 
+def timely(example: Any, prediction: Any, trace: Any = None) -> bool:
+    """Sees values of the signature's types, not text."""
+    return isinstance(prediction.seconds, int) and prediction.seconds == example.seconds
+
+
 handlers = Handlers()
 
 
