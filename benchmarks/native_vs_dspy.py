@@ -3,7 +3,7 @@
 Signatures, prompts and replies are the same on both sides, and the run stops if the results are not equal. Signatures
 are parsed anew each time, without the cache. The static text of a prompt is made once for a signature, as in a worker.
 
-    python benchmarks/native_vs_dspy.py [--quick] [--json FILE]
+    python benchmarks/native_vs_dspy.py [--quick] [--json FILE] [--calls 1000000]
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import cached_path
 import dspy
 import engine_path
 import predict_path
+import worker_start
 from timing import arguments, report
 
 from dspex_bus.signatures import annotation, parse_signature
@@ -55,6 +57,8 @@ NOTES = {
     "parse_speedup": "a typed reply; target 10 or more",
     "parse_simple_speedup": "",
     **predict_path.NOTES,
+    **cached_path.NOTES,
+    **worker_start.NOTES,
     **engine_path.NOTES,
 }
 
@@ -131,16 +135,17 @@ def same(ours: object, theirs: object) -> None:
         raise SystemExit(f"the results differ, so their costs cannot be compared:\n{ours!r}\n{theirs!r}")
 
 
-def measure(quick: bool) -> dict[str, float]:
+def measure(quick: bool, calls: int = 0) -> dict[str, float]:
+    """``calls`` is over how many the memory is watched."""
     seconds = 0.3 if quick else 2.0
     figures = signatures(seconds) | prompts(seconds) | replies(seconds) | predict_path.measure(quick)
-    figures |= engine_path.measure(quick)
+    figures |= engine_path.measure(quick) | cached_path.measure(quick, calls) | worker_start.measure(quick)
     return {name: figures[name] for name in NOTES} | figures
 
 
 def main() -> None:
-    options = arguments("dspex's native operations against DSPy's own")
-    report(measure(options.quick), options.json, NOTES)
+    options = arguments("dspex's native operations against DSPy's own", calls=True)
+    report(measure(options.quick, options.calls), options.json, NOTES)
 
 
 if __name__ == "__main__":

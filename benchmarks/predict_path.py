@@ -1,6 +1,7 @@
 """What one predict costs over loopback HTTP: dspy.Predict over dspy.LM against the native path, cache off.
 
-The model is a responder in a process of its own that answers every request alike: only the client's cost counts.
+The model is a responder in a process of its own that answers every request alike: only the client's cost counts. In
+flight it is the pool's own handler that is measured, as a worker calls it; one by one, the parts a blocking caller has.
 
     python benchmarks/predict_path.py [--quick] [--json FILE]
 """
@@ -23,8 +24,13 @@ import aiohttp
 from timing import arguments, report, run_loop, seconds_in_flight
 
 from dspex_bus.signatures import parse_signature
-from dspex_services.lm import LMClient, LMConfig, LMRequest, SyncLMClient, openai
+from dspex_services.cache import Cache
+from dspex_services.handlers import Step
+from dspex_services.lm import LMConfig, LMRequest, SyncLMClient, openai
 from dspex_services.native import chat_messages, parse_chat_reply
+from dspex_services.native.models import Models
+from dspex_services.native.predicting import PredictOptions
+from dspex_services.native.predicting import predict as native_predict
 
 HERE = Path(__file__).parent
 IN_FLIGHT = 32
@@ -94,6 +100,32 @@ def responder(takes_s: float = 0.0) -> Iterator[str]:
                 process.terminate()
 
 
+async def _silent(note: str, fraction: float | None) -> None:
+    pass
+
+
+async def _at_once(function: Any) -> Any:
+    return function()
+
+
+def step_for(inputs: dict[str, Any], cache: Cache | None = None) -> Step:
+    """What a worker gives a handler, but for the bus."""
+    return Step(
+        session="s",
+        node="0",
+        attempt=1,
+        worker="bench",
+        inputs=inputs,
+        options={},
+        bus=None,  # type: ignore[arg-type]  # no handler here calls another
+        clock=time.monotonic,
+        ends_at=time.monotonic() + 60,
+        say=_silent,
+        thread=_at_once,
+        cache=cache,
+    )
+
+
 def _config(base_url: str) -> LMConfig:
     return LMConfig(model="openai/canned", base_url=base_url)
 
@@ -148,15 +180,15 @@ def cpu_seconds(work: Callable[[], Any], calls: int) -> float:
 async def _async(base_url: str, quick: bool) -> dict[str, float]:
     """Calls a second, in turns, so that what else the machine does falls on all alike; medians."""
     rounds = 9 if quick else 31
-    signature = parse_signature(SIGNATURE)
-    config = _config(base_url)
-    call = openai.encode(config, LMRequest(messages=chat_messages(signature, INPUTS)), None)
+    messages = chat_messages(parse_signature(SIGNATURE), INPUTS)
+    call = openai.encode(_config(base_url), LMRequest(messages=messages), None)
+    options = PredictOptions(signature=SIGNATURE)
+    models = Models({"DSPEX_MODEL": "openai/canned", "DSPEX_BASE_URL": base_url})
     with _dspy_predict(base_url) as predict:
-        async with LMClient(config, env={}) as lm, aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession() as http:
 
             async def native() -> Any:
-                reply = await lm.complete(LMRequest(messages=chat_messages(signature, INPUTS)))
-                return parse_chat_reply(signature, reply.text)
+                return await native_predict(models, options, step_for(INPUTS))
 
             async def bare() -> None:
                 async with http.post(base_url + call.path, data=call.body, headers=call.headers) as response:
@@ -178,6 +210,7 @@ async def _async(base_url: str, quick: bool) -> dict[str, float]:
             for _ in range(rounds):
                 for name, (work, calls) in works.items():
                     rates[name].append(calls / await seconds_in_flight(calls, IN_FLIGHT, work))
+    await models.close()
     over_bare = [bare / native for bare, native in zip(rates["bare"], rates["native"], strict=True)]
     medians = {name: statistics.median(rate) for name, rate in rates.items()}
     return {

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 
-def arguments(description: str) -> argparse.Namespace:
+def arguments(description: str, *, calls: bool = False) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: ends within a minute")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there, one flat object")
+    if calls:
+        parser.add_argument("--calls", type=int, default=0, help="how many calls the memory is watched over")
     return parser.parse_args()
 
 

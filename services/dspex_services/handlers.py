@@ -98,6 +98,11 @@ class Step:
         returned: T = await self.thread(function)
         return returned
 
+    @property
+    def limited(self) -> bool:
+        """Whether there may be a limit to what it may use."""
+        return self.budget is not None or bool(self.tenant)
+
     async def check_budget(self, *, model: str = "the model", priced: bool = True, more: Usage | None = None) -> None:
         """Before an LM call: raises BudgetExceeded where the run, or its tenant, has nothing left for it. ``more`` is
         what has been used and is not recorded yet."""

@@ -1,5 +1,9 @@
 """The bus on NATS."""
 
-from .bus import NatsBus, connect
+from ._websockets import import_nats
+
+import_nats()
+
+from .bus import NatsBus, connect  # noqa: E402
 
 __all__ = ["NatsBus", "connect"]

@@ -18,6 +18,7 @@ import nats.errors
 from .._tasks import Tasks
 from ..bus import Headers, OnMessage
 from ..errors import Disconnected, InvalidName, NotPermitted, PayloadTooLarge, SetupError
+from . import _websockets
 from .client import OneConnection
 from .headers import header_block
 from .parsing import Deliver
@@ -86,6 +87,7 @@ class Connection:
 
     async def open(self) -> None:
         """Connect within ``connect_timeout_s``. Disconnected says what to check, SetupError what cannot work."""
+        _websockets.allow(self.servers)
         try:
             async with asyncio.timeout(self._timeout_s):
                 while self._client is None and not await self._connect():

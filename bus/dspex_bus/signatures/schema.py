@@ -114,13 +114,20 @@ def record_schema(record: Record, shared: Definitions) -> dict[str, Any]:
 
 def property_schema(field: Field, shared: Definitions) -> dict[str, Any]:
     schema = schema_of(field.type, shared)
-    if "$ref" not in schema:
+    if not _has_title_of_its_own(field.type):
         schema["title"] = field.name.title().replace("_", " ").strip()
     if field.description:
         schema["description"] = field.description
     if field.default is not None:
         schema["default"] = field.default_value
     return schema
+
+
+def _has_title_of_its_own(kind: Type) -> bool:
+    """A record, or an optional one."""
+    if isinstance(kind, AnyOf) and NONE in kind.members and len(kind.members) == 2:
+        kind = next(member for member in kind.members if member != NONE)
+    return isinstance(kind, Record)
 
 
 def _limited(base: Type, limits: tuple[Limit, ...], shared: Definitions) -> dict[str, Any]:

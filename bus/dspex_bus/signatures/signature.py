@@ -51,11 +51,11 @@ class Signature(msgspec.Struct, frozen=True, dict=True):
         content = f"{self.text}\0{self.instructions}".encode("utf-8", "surrogatepass")
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
-    @property
+    @cached_property
     def input_names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.inputs)
 
-    @property
+    @cached_property
     def output_names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.outputs)
 

@@ -6,14 +6,11 @@ import asyncio
 import os
 import random
 import time
-import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType, TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from . import anthropic, openai
 from .endpoint import Endpoints
@@ -22,6 +19,10 @@ from .retry import delay_before_retry
 from .sse import EventStream
 from .types import Delta, LMConfig, LMReply, LMRequest
 from .wire import Wire, WireCall, bad_reply, failure
+
+if TYPE_CHECKING:
+    import aiohttp
+    from yarl import URL
 
 _WIRES: dict[str, ModuleType] = {"openai": openai, "anthropic": anthropic}
 _CONNECT_TIMEOUT_S = 10.0
@@ -58,6 +59,8 @@ class LMClient:
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        import aiohttp  # a worker that calls no model starts sooner without it
+
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.config.max_connections),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
@@ -112,6 +115,8 @@ class LMClient:
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
         if url is None:
+            from yarl import URL
+
             url = self._urls[path] = URL(self._base + path)
         return url
 
@@ -142,6 +147,8 @@ class _Exchange:
         self.begun = False
 
     async def attempt(self) -> LMReply:
+        import aiohttp
+
         client, call = self._client, self._call
         assert client._http is not None
         try:
@@ -231,6 +238,10 @@ def _base_url(config: LMConfig, wire: Wire) -> str:
 
 def _proxy(base: str) -> str | None:
     """The environment's proxy for this address, looked up once: asking at every call costs more than the call."""
+    import urllib.request
+
+    from yarl import URL
+
     url = URL(base)
     if url.host in _LOOPBACK or urllib.request.proxy_bypass(url.host or ""):
         return None

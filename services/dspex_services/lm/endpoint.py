@@ -34,17 +34,22 @@ class Endpoint:
         self._paused_until = 0.0
         self._lock = threading.Lock()
 
-    async def run(
+    def run(
         self, attempt: Callable[[], Awaitable[LMReply]], *, size: int, deadline: float, limit_s: float
-    ) -> LMReply:
+    ) -> Awaitable[LMReply]:
         """One attempt, with a body of ``size`` bytes, once every limit allows it. Raises LMRateLimited at once where
         the limits leave no room before the deadline, which is that of a call given ``limit_s``; LMTimeout, or
         LMCircuitOpen."""
         if self._gate is None:
-            return await self._in_rate(attempt, size, deadline, limit_s)
+            return self._in_rate(attempt, size, deadline, limit_s)
+        return self._gated(self._gate, attempt, size, deadline, limit_s)
+
+    async def _gated(
+        self, gate: Gate, attempt: Callable[[], Awaitable[LMReply]], size: int, deadline: float, limit_s: float
+    ) -> LMReply:
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                await self._gate.enter()
+                await gate.enter()
         except TimeoutError:
             raise LMTimeout(
                 f"{self._config.model} was busy with {self._config.max_concurrent} other calls for {limit_s:g} s",
@@ -53,7 +58,7 @@ class Endpoint:
         try:
             return await self._in_rate(attempt, size, deadline, limit_s)
         finally:
-            self._gate.leave()
+            gate.leave()
 
     async def _in_rate(
         self, attempt: Callable[[], Awaitable[LMReply]], size: int, deadline: float, limit_s: float

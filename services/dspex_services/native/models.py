@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from dspex_bus.wire import Usage
 
@@ -53,17 +54,17 @@ async def ask(
     """The model's reply within the step's time and budget, its usage recorded. A second attempt asks anew: what is kept
     may be what the first one failed on. ``call`` is told the reply as it comes."""
     config = client.config
-
-    async def admit() -> None:
-        await step.check_budget(model=config.model, priced=config.price is not None)
-
-    ttl_s = ttl_of(cache, config)
-    caching = None
-    if ttl_s is not None and step.cache is not None:
-        caching = Caching(step.cache, ttl_s, program=program, renew=step.attempt > 1)
     hear = call.hear if call is not None else None
     left_s = max(0.001, step.remaining_s)
-    reply = await complete(client, request, caching, timeout_s=left_s, on_delta=hear, admit=admit)
+    ttl_s = ttl_of(cache, config)
+    if ttl_s is None or step.cache is None:
+        if step.limited:
+            await step.check_budget(model=config.model, priced=config.price is not None)
+        reply = await client.complete(request, timeout_s=left_s, on_delta=hear)
+    else:
+        caching = Caching(step.cache, ttl_s, program=program, renew=step.attempt > 1)
+        admit = partial(step.check_budget, model=config.model, priced=config.price is not None)
+        reply = await complete(client, request, caching, timeout_s=left_s, on_delta=hear, admit=admit)
     if call is not None:
         call.end()
     step.record_usage(usage_of(reply))

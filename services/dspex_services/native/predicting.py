@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from dspex_bus.signatures import Signature, read_signature
 
@@ -66,15 +67,10 @@ async def predict(models: Models, options: PredictOptions, step: Step, *, reason
     client = await models.get(options.model)
 
     async def say(messages: list[dict[str, Any]], layout: Layout) -> LMReply:
-        schema = _schema(signature, client.config) if layout == "json" else None
-        request = LMRequest(
-            messages=messages,
-            temperature=options.temperature,
-            max_tokens=options.max_tokens,
-            response_schema=schema,
-            schema_name=SCHEMA_NAME,
-            strict_schema=True if schema else None,
-        )
+        request = LMRequest(messages=messages, temperature=options.temperature, max_tokens=options.max_tokens)
+        if layout == "json" and (schema := _schema(signature, client.config)) is not None:
+            strict = True if schema else None
+            request = replace(request, response_schema=schema, schema_name=SCHEMA_NAME, strict_schema=strict)
         call = step.tokens.call(layout, signature.output_names) if step.tokens is not None else None
         return await ask(client, request, step, cache=options.cache, program=signature.digest, call=call)
 

@@ -6,6 +6,7 @@ Exit codes: 0 told to stop, 1 broken, 3 it cannot be set up (no use to try again
 from __future__ import annotations
 
 import ctypes
+import importlib
 import logging
 import os
 import signal
@@ -69,8 +70,15 @@ async def _work(server: str, handlers: Handlers, config: WorkerConfig, claims: C
                 await running.start(worker.run)
                 settle()
                 os.write(ready, f"ready {config.name}\n".encode())
+                if config.model:
+                    # The first call of the model would wait for it, and being ready should not.
+                    running.start_soon(_imported, "aiohttp")
         group.cancel_scope.cancel()
     _leave_soon()
+
+
+async def _imported(name: str) -> None:
+    await anyio.to_thread.run_sync(importlib.import_module, name)
 
 
 async def _until_told(worker: Worker, serving: anyio.CancelScope) -> None:

@@ -341,7 +341,10 @@ def test_replies_give_equal_values_or_both_refuse(seed: int) -> None:
 
 
 def check_schemas(seed: int) -> None:
-    signature = Maker(seed).signature()
+    check_schema(Maker(seed).signature())
+
+
+def check_schema(signature: Signature) -> None:
     wanted: Any = {}
     other = theirs(signature)
     if not _has_open_ended_mapping(other):
@@ -352,6 +355,15 @@ def check_schemas(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(CASES))
 def test_the_schema_of_a_json_reply_is_dspys(seed: int) -> None:
     check_schemas(seed)
+
+
+@pytest.mark.parametrize(
+    "kind", ["Made{a: int}", "Made{a: int} | None", "Made{a: int} | int", "Made{a: In{b: str} | None}"]
+)
+def test_records_have_titles_of_their_own(kind: str) -> None:
+    signature = parse_signature(f"q -> a: {kind}")
+    check_schema(signature)
+    assert json_messages(signature, {"q": ""}) == dspy.JSONAdapter().format(theirs(signature), [], {"q": ""})
 
 
 @pytest.mark.slow

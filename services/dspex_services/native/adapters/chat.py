@@ -26,7 +26,7 @@ from .reply import completed, readers
 from .text import show
 
 _COMPLETED = "[[ ## completed ## ]]"
-_HEADER = re.compile(r"^[^\S\n]*\[\[ ## (\w+) ## \]\][^\S\n]*([^\n]*)", re.MULTILINE)
+_HEADER = re.compile(r"\[\[ ## (\w+) ## \]\][^\S\n]*([^\n]*)")
 
 
 def chat_messages(
@@ -69,12 +69,18 @@ def parse_chat_reply(signature: Signature, text: str) -> dict[str, Any]:
 def _sections(text: str) -> list[tuple[str, str]]:
     """Each header's name with the text below it, in order; what stands before the first header is dropped."""
     text = "\n".join(text.splitlines())
-    matches = list(_HEADER.finditer(text))
-    ends = [*[match.start() for match in matches[1:]], len(text)]
-    return [
-        (match[1], (match[2].rstrip() + text[match.end() : end]).strip())
-        for match, end in zip(matches, ends, strict=False)
-    ]
+    found: list[tuple[str, str]] = []
+    name = said = ""
+    end = 0
+    for match in _HEADER.finditer(text):  # a search for its first letters is many times one for each line's beginning
+        start = match.start()
+        if start and text[start - 1] != "\n" and text[text.rfind("\n", 0, start) + 1 : start].strip():
+            continue  # amid a line
+        if name:
+            found.append((name, (said.rstrip() + text[end:start]).strip()))
+        name, said = match.groups()
+        end = match.end()
+    return [*found, (name, (said.rstrip() + text[end:]).strip())] if name else found
 
 
 @lru_cache(maxsize=1024)

@@ -12,7 +12,6 @@ from dspex_bus.errors import InvalidRequest
 from ...handlers import Step
 from ...lm import EmbeddingClients
 from ...lm.embedding import PROVIDER
-from ...offline_lm.embedding import embed as hashed
 from ..models import usage_of
 from .vector import needed
 
@@ -82,6 +81,8 @@ class Hashed:
         return self.embed(texts)
 
     def embed(self, texts: Sequence[str]) -> Any:
+        from ...offline_lm.embedding import embed as hashed  # few steps want it, and every worker would import it
+
         return _rows([hashed(text) for text in texts])
 
 

@@ -6,12 +6,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
-
-import aiohttp
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .errors import SearchNotConfigured, SearchUnavailable
 from .passages import Passage
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _LARGEST = 16 * 1024 * 1024
 
@@ -49,6 +50,8 @@ class SearchClient:
 
     async def look_up(self, provider: Provider, query: str, k: int, *, timeout_s: float) -> list[Passage]:
         """The service's passages, best first, within the time."""
+        import aiohttp  # a worker that does not search starts sooner without it
+
         lookup = provider(query, k, self.environment)
         if self._http is None:
             self._http = aiohttp.ClientSession()
