@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from nats.aio.client import Client as Nats
 
@@ -93,6 +94,12 @@ async def test_what_is_not_stored(client: dspex.Client) -> None:
     assert await objects_of(client, "") == []
 
 
+async def test_what_is_too_large_for_the_cache_is_made_again(client: dspex.Client) -> None:
+    cached = dspex.pipeline([dspex.native("rough.echo", cache_s=60)])
+    for _ in range(2):
+        assert (await client.run(cached, {"text": TEXT}, timeout_s=20)).output == {"text": TEXT}
+
+
 async def test_a_pipeline_within(client: dspex.Client) -> None:
     await client.put_pipeline(dspex.pipeline([dspex.native("rough.echo")], name="echo-within"))
     outer = dspex.pipeline([dspex.subpipeline("echo-within", inputs={"text": "words.0"}, save_as="inner")])
@@ -102,14 +109,13 @@ async def test_a_pipeline_within(client: dspex.Client) -> None:
 
 
 def test_the_command(running: RunningSystem, tmp_path: Path) -> None:
-    definition = {"name": "large", "steps": [{"native": "rough.echo"}]}
-    (tmp_path / "large.json").write_text(json.dumps(definition))
-    (tmp_path / "input.json").write_text(json.dumps({"text": TEXT}))
+    (tmp_path / "large.json").write_bytes(msgspec.json.encode(LARGE))
+    (tmp_path / "input.json").write_text(json.dumps(INPUT))
     done = run_dspex(
         "run", str(tmp_path / "large.json"), "--input", f"@{tmp_path / 'input.json'}", environment=running.environment
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout[done.stdout.index("{") :])["text"] == TEXT
+    assert json.loads(done.stdout[done.stdout.index("{") :])["text"] == f"{TEXT}{MEGABYTES}"
 
 
 RAW = """

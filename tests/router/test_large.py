@@ -150,6 +150,25 @@ async def test_what_the_router_is_told_to_be_too_large(server: EmbeddedServer) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
+async def test_a_server_restarted_with_large_values_on_their_way(tmp_path: Path) -> None:
+    """Tasks are in its memory: they are sent again, with objects of their own."""
+    text = dspex.native("template", template="{{ text }}!")
+    pipeline = dspex.pipeline([text, dspex.sleep(1), *[dspex.native("template", template="{{ text }}!")] * 3])
+    async with EmbeddedServer(data_dir=tmp_path) as server:
+        with router(server), native_pool(server):
+            async with dspex.connect(server.url) as client:
+                handle = await client.submit(pipeline, {"text": TEXT}, timeout_s=60)
+                restarts = 0
+                async for event in handle.events():
+                    if isinstance(event.event, StepSucceeded) and restarts < 2:
+                        restarts += 1
+                        await server.restart()
+                result = await handle.result(timeout_s=40)
+                assert (restarts, result.output) == (2, {"text": TEXT + "!!!!"})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 async def test_ten_thousand_items_cost_ten_thousand_times_one(server: EmbeddedServer) -> None:
     """Not the square of it: no item is sent the others, and nothing that is stored holds them again and again."""
     count = 10_000
