@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 import anyio
 
-from dspex_bus import Message, subjects
+from dspex_bus import Bus, Message, subjects
 from dspex_bus.claim import claimed
 from dspex_bus.errors import DecodeError, SlowConsumer
 from dspex_bus.wire import StoredEvent, TokenMessage, TokensEnded, TokensStarted, decode_event, decode_tokens
@@ -51,55 +53,100 @@ class Feed:
         self._wake.set()
 
     async def on_tokens(self, message: Message) -> None:
-        try:
-            said = decode_tokens(message.data, subject=message.subject)
-        except DecodeError:
-            return  # of a later version than ours
-        _, node, attempt = subjects.split_token_stream(message.subject)
-        if isinstance(said, TokensStarted):
-            self._open.add((node, attempt))
-        elif isinstance(said, TokensEnded):
-            self._open.discard((node, attempt))
+        told = token_event(message)
+        if told is None:
+            return
+        if isinstance(told.message, TokensStarted):
+            self._open.add((told.node, told.attempt))
+        elif isinstance(told.message, TokensEnded):
+            self._open.discard((told.node, told.attempt))
         if len(self._tokens) >= _TOKENS:
             self.overrun = True
         elif not self.overrun:
-            self._tokens.append(TokenEvent(node, attempt, said))
+            self._tokens.append(told)
         self._wake.set()
 
     def token(self) -> TokenEvent | None:
-        """The next that has come. Raises SlowConsumer after the last before a loss."""
+        """The next that has come; None also where a stream begins while there are events, of the steps before, to be
+        told first. Raises SlowConsumer after the last before a loss."""
         if self._tokens:
-            return self._tokens.popleft()
-        if self.overrun:
-            raise SlowConsumer("tokens came faster than they were taken; the run goes on")
+            begins = isinstance(self._tokens[0].message, TokensStarted)
+            return None if begins and (self._events or self.behind) else self._tokens.popleft()
+        self.check()
         return None
+
+    def check(self) -> None:
+        """Raises SlowConsumer where tokens are lost and all before them are taken."""
+        if self.overrun and not self._tokens:
+            raise SlowConsumer("tokens came faster than they were taken; the run goes on")
+
+    def tokens_of(self, node: str, attempt: int) -> list[TokenEvent]:
+        """What has come of one attempt's."""
+        own = [told for told in self._tokens if (told.node, told.attempt) == (node, attempt)]
+        if own:
+            self._tokens = deque(told for told in self._tokens if (told.node, told.attempt) != (node, attempt))
+        return own
+
+    def rest(self) -> list[TokenEvent]:
+        """All that has come."""
+        rest, self._tokens = list(self._tokens), deque()
+        return rest
+
+    def speaks(self, node: str, attempt: int) -> bool:
+        """Whether an attempt has begun to say tokens and not said its last word."""
+        return (node, attempt) in self._open
 
     @property
     def speaking(self) -> bool:
-        """Whether an attempt has begun to say tokens and not said its last word."""
+        """Whether any does."""
         return bool(self._open)
 
-    async def more_tokens(self, within_s: float) -> None:
-        """Until there are some, or the time is over."""
+    async def change(self, within_s: float) -> None:
+        """Until something comes, or the time is over."""
+        self._wake = anyio.Event()
         with anyio.move_on_after(within_s):
-            while not self._tokens and not self.overrun:
-                self._wake = anyio.Event()
-                await self._wake.wait()
+            await self._wake.wait()
 
     async def on_reconnect(self) -> None:
         self.behind = True
         self._wake.set()
 
     async def next(self, quiet_s: float) -> StoredEvent | None:
-        """The next live event; None where there are tokens, which come first, or when the journal should be asked, at
-        the latest after ``quiet_s`` seconds."""
+        """The next live event; None where there are tokens and no event, or when the journal should be asked, at the
+        latest after ``quiet_s`` seconds."""
         while not (self._events or self._tokens or self.overrun or self.behind):
             with anyio.move_on_after(quiet_s) as waited:
                 await self._wake.wait()
             if waited.cancelled_caught:
                 self.behind = True
             self._wake = anyio.Event()
-        return None if self.behind or self._tokens or not self._events else self._events.popleft()
+        return None if self.behind or not self._events else self._events.popleft()
+
+
+def token_event(message: Message) -> TokenEvent | None:
+    """None for what a later version than ours may say."""
+    try:
+        said = decode_tokens(message.data, subject=message.subject)
+    except DecodeError:
+        return None
+    _, node, attempt = subjects.split_token_stream(message.subject)
+    return TokenEvent(node, attempt, said)
+
+
+@asynccontextmanager
+async def telling(bus: Bus, session: str, on_token: Callable[[TokenEvent], object]) -> AsyncIterator[None]:
+    """``on_token`` is told what a session's steps say of tokens, until the end of the block and what came before it."""
+
+    async def hear(message: Message) -> None:
+        if (told := token_event(message)) is not None:
+            on_token(told)
+
+    subscription = await bus.subscribe(subjects.session_tokens(session), hear)
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+            await subscription.close()
 
 
 def live_event(message: Message) -> StoredEvent:

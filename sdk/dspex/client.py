@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -49,7 +49,7 @@ from dspex_services.templates import TemplateStore
 from dspex_services.tenants import TenantStore
 from dspex_services.threads import ThreadStore
 
-from ._feed import TokenEvent
+from ._feed import TokenEvent, telling
 from .options import RunOptions
 from .predictions import Prediction, Predictor
 from .sessions import Session
@@ -211,25 +211,42 @@ class Client:
         timeout_s: float = 600.0,
         session: str | None = None,
         durability: str = "stored",
+        on_token: Callable[[TokenEvent], object] | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult:
         """Run to the end and answer with the result. Raises RunFailed (its ``code`` says why, ``details`` has the
         session) when the run ended without success. ``durability="none"`` keeps it out of every stream: faster, not
         recoverable. ``budget`` is what its LM calls may use, in place of the pipeline's; ``tenant`` is who it is
-        for; ``thread`` names the conversation that steps with ``remember`` go on with."""
+        for; ``thread`` names the conversation that steps with ``remember`` go on with. ``on_token`` is called with what
+        the steps say of their models' tokens, as it comes."""
         durable = durability != "none"
-        session = session or (secrets.token_hex(12) if durable else None)
+        if on_token is not None:
+            options["stream"] = True
+        if session is None and (durable or on_token is not None):
+            session = secrets.token_hex(12)
+        async with nullcontext() if on_token is None else telling(self.bus, str(session), on_token):
+            result = await self._result(pipeline, input, timeout_s, session, durability, options)
+        raise_unless_succeeded(result)
+        return result
+
+    async def _result(
+        self,
+        pipeline: Pipeline,
+        input: Mapping[str, Any] | None,
+        timeout_s: float,
+        session: str | None,
+        durability: str,
+        options: RunOptions,
+    ) -> RunResult:
         name, request = _request(pipeline, input, timeout_s, session, durability, options)
         try:
-            result = await self._ask(subjects.run(name), request, RunResult, timeout_s + _MARGIN_S)
+            return await self._ask(subjects.run(name), request, RunResult, timeout_s + _MARGIN_S)
         except Disconnected:
-            if not durable:
+            if durability == "none":
                 raise
             # The answer went with the connection, the session did not: the same id again is the same session.
             handle = await self.submit(pipeline, input, timeout_s=timeout_s, session=session, **options)
-            result = await handle.result(timeout_s=timeout_s + _MARGIN_S)
-        raise_unless_succeeded(result)
-        return result
+            return await handle.result(timeout_s=timeout_s + _MARGIN_S)
 
     async def submit(
         self,

@@ -19,7 +19,6 @@ from dspex_bus.wire import (
     PauseRequest,
     ResultRequest,
     RunResult,
-    SessionAccepted,
     SessionEnded,
     SessionRequest,
     SessionView,
@@ -217,15 +216,19 @@ class Session:
 
 
 async def _tokens_before(event: StoredEvent, feed: Feed) -> AsyncIterator[TokenEvent]:
-    """Tokens that were said before the event was stored, also such as come a moment later, by another way."""
-    if isinstance(event.event, SessionAccepted):
+    """What belongs before an event: all that its own attempt said, and before a session's end all there is, also what
+    comes a moment later, by another way."""
+    place = (event.node, event.attempt)
+    ended = isinstance(event.event, SessionEnded)
+    if not ended and not event.node:
         return
     await anyio.lowlevel.checkpoint()
     until = anyio.current_time() + _LAST_WORDS_S
     while True:
-        while (told := feed.token()) is not None:
+        for told in feed.rest() if ended else feed.tokens_of(*place):
             yield told
+        feed.check()
         left_s = until - anyio.current_time()
-        if not isinstance(event.event, SessionEnded) or not feed.speaking or left_s <= 0:
+        if left_s <= 0 or not (feed.speaking if ended else feed.speaks(*place)):
             return
-        await feed.more_tokens(left_s)
+        await feed.change(left_s)

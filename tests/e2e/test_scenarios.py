@@ -171,6 +171,7 @@ def _no_more_examples_than_are_run() -> Iterator[None]:
         *ONE_FILE,
         "streaming.yaml",
         "tools",
+        "tokens.py",
         "affinity",
         "own_module",
         "simple_use.py",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -53,6 +55,28 @@ def test_for_a_program_every_event_and_token_is_a_line_and_the_result_the_last(r
         "step.succeeded",
         "session.ended",
     ]
+
+
+def test_a_program_shows_tokens_of_a_durable_run_and_of_one_that_is_not(running: RunningSystem) -> None:
+    line = [sys.executable, str(ROOT / "examples" / "tokens.py")]
+    done = subprocess.run(line, env=running.environment, capture_output=True, text=True, timeout=40)
+    assert done.returncode == 0, done.stderr
+    *said, shown, full = done.stdout.strip().splitlines()
+    events = [text.removeprefix("-- ") for text in said if text.startswith("-- ")]
+    assert events == ["session.accepted", "step.succeeded 0", "step.succeeded 1", "session.ended"]
+    assert said[said.index("-- step.succeeded 0") - 1].endswith("42")
+    assert f"in full: {shown}" == full
+
+
+def test_a_program_without_an_event_loop(running: RunningSystem) -> None:
+    pipeline = dspex.pipeline([dspex.native("predict", signature="question -> answer")])
+    inputs = {"question": "What is 17 plus 25?"}
+    told: list[dspex.TokenEvent] = []
+    with dspex.connect_sync(running.url) as dx:
+        items = [item for item in dx.stream(pipeline, inputs, tokens=True) if isinstance(item, dspex.TokenEvent)]
+        assert dx.run(pipeline, inputs, on_token=told.append).output == {"answer": "42"}
+    assert [item.message for item in items][1:] == [item.message for item in told][1:]
+    assert "".join(item.message.text for item in told if isinstance(item.message, dspex.TokenPiece)) == "42"
 
 
 class Slow:

@@ -95,7 +95,7 @@ async def run(
         if detach:
             await begin()
             print_json({"session": handle.id}) if as_json else out.print(
-                f"session {handle.id} runs; watch it with: dspex watch {handle.id}"
+                f"session {handle.id} runs; watch it with: dspex watch {handle.id}{' --tokens' if stream else ''}"
             )
             return 0
         try:

@@ -16,15 +16,19 @@ HISTORY = "history"
 
 
 class Conversation:
+    """``used``: the step's handler takes part in it."""
+
     def __init__(self, bus: Bus, key: str, session: str, node: str) -> None:
         self._store = ThreadStore(bus)
         self._key = key
         self._session = session
         self._node = node
+        self.used = False
 
     async def history(self) -> list[dict[str, Any]]:
         """The inputs and outputs of each turn before this one, the oldest first. What this very step said when it was
         run before is none of them."""
+        self.used = True
         thread = await self._store.read(self._key)
         places = [turn.place for turn in thread.turns]
         mine = (self._session, self._node)
@@ -33,6 +37,7 @@ class Conversation:
 
     async def remember(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Make this turn the next, or anew what it was."""
+        self.used = True
         turn = Turn(
             session=self._session, node=self._node, time_ms=int(time.time() * 1000), fields={**inputs, **outputs}
         )

@@ -16,7 +16,18 @@ from anyio.abc import TaskStatus
 from dspex_bus import Bus, Message, Subscription, subjects
 from dspex_bus.claim import LARGE_BYTES
 from dspex_bus.errors import NotFound, Unavailable
-from dspex_bus.wire import Progress, StepFailed, StepOutcome, StepSucceeded, Task, Unwanted, decode, encode, error_info
+from dspex_bus.wire import (
+    ErrorInfo,
+    Progress,
+    StepFailed,
+    StepOutcome,
+    StepSucceeded,
+    Task,
+    Unwanted,
+    decode,
+    encode,
+    error_info,
+)
 
 from ..cache import Cache
 from ..handlers import Handlers, Step
@@ -199,8 +210,11 @@ class Worker:
         self.busy += 1
         if self.is_cancelled(attempt.task):
             attempt.abandon()
+        step = self._step(attempt.task, attempt)
         try:
-            outcome = await attempt.run(self._step(attempt.task, attempt))
+            outcome = await attempt.run(step)
+            if isinstance(outcome, StepSucceeded) and step.conversation is not None and not step.conversation.used:
+                return _forgetful(attempt.task, self.config.name)
             if attempt.task.then and isinstance(outcome, StepSucceeded):
                 most_bytes = min(LARGE_BYTES, self.bus.max_payload // 2)
                 outcome = await Followers(attempt, self.handlers, self._step, most_bytes).run(outcome)
@@ -264,6 +278,11 @@ class Worker:
                 not attempts or (attempt.task.node, attempt.task.attempt) in attempts
             ):
                 attempt.abandon()
+
+
+def _forgetful(task: Task, worker: str) -> StepFailed:
+    message = f"{task.handler} takes part in no conversation: leave 'remember' out of its step"
+    return StepFailed(error=ErrorInfo(code="cannot_remember", message=message), worker=worker)
 
 
 async def _closed(subscription: Subscription) -> None:

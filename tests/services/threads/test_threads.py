@@ -29,6 +29,11 @@ async def echo(values: dict[str, Any], step: Step) -> dict[str, Any]:
     return answer
 
 
+@handlers.handler("forget")
+async def forget(values: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
 def turn(number: int, text: str = "") -> Turn:
     return Turn(session="s", node=str(number), time_ms=number, fields={"text": text})
 
@@ -106,3 +111,9 @@ async def test_what_a_session_keeps_for_itself_does_not_stay_for_ever(rig: Rig) 
     assert stored is not None
     assert stored.headers is not None
     assert stored.headers["Nats-TTL"]
+
+
+async def test_a_handler_that_takes_no_part_in_it_says_so(rig: Rig) -> None:
+    async with rig.worker(handlers):
+        assert (await rig.run("forget", thread=f"thread.{rig.pool}")).error.code == "cannot_remember"
+        assert (await rig.run("forget")).outputs == {}
