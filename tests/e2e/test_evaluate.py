@@ -46,3 +46,24 @@ def test_evaluate_compare_and_harvest(running: RunningSystem, tmp_path: Path) ->
     assert "2 examples" in told
     assert {json.loads(line)["question"] for line in kept.read_text().splitlines()} == {row["question"] for row in ROWS}
     assert json.loads(dspex("dataset", "show", str(data), "--json"))["fields"] == ["context", "question", "answer"]
+
+
+def test_a_job_left_and_followed(running: RunningSystem, tmp_path: Path) -> None:
+    def dspex(*arguments: str, code: int = 0) -> str:
+        done = dspex_here("optimize", *arguments, environment=running.environment)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    job = tmp_path / "job.yaml"
+    job.write_text(
+        "module: dspy.Predict\nsignature: 'context, question -> answer'\ntrainset: train.jsonl\nmetric: f1\n"
+        "optimizer: labeled_few_shot\noptions: {k: 1}\nprogram: followed\n"
+    )
+    session = json.loads(dspex(str(job), "--detach", "--json"))["session"]
+    found = json.loads(dspex("--follow", session, "--json"))
+    assert (found["program"], found["session"]) == ("followed@1", session)
+    assert "followed@1" in dspex("--follow", session)
+    job.write_text(job.read_text().replace("k: 1", "kk: 1"))
+    assert "LabeledFewShot has no option 'kk'; did you mean 'k'?" in dspex(str(job), code=1)
+    assert "give a job file" in dspex(code=2)

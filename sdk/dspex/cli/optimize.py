@@ -165,14 +165,15 @@ def chart(history: tuple[Trial, ...], width: int, height: int = _HEIGHT) -> list
     shown, bests = history[-width:], bests[-width:]
     values = [trial.score for trial in shown] + [score for score in bests if score is not None]
     low, high = min(values), max(values)
-    high = high if high > low else low + 1
+    height = height if high > low else 1
+    step = (high - low) / (height - 1) if height > 1 else 1.0
 
     def row_of(score: float) -> int:
-        return round((score - low) / (high - low) * (height - 1))
+        return round((score - low) / step)
 
     lines = []
     for row in reversed(range(height)):
-        text = Text(f"{low + (high - low) * row / (height - 1):{_LABEL}.1f} ┤", style="dim")
+        text = Text(f"{low + step * row:{_LABEL}.1f} ┤", style="dim")
         for trial, so_far in zip(shown, bests, strict=True):
             if row_of(trial.score) == row:
                 text.append("●" if trial.full else "○", style="cyan" if trial.full else "dim")

@@ -2,7 +2,7 @@
 
 from .diff import Change, diff
 from .states import from_file, to_file
-from .store import ProgramStore, reference
+from .store import ProgramStore, digest_of, reference
 from .types import Origin, Program, ProgramVersion, Promotion
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ProgramVersion",
     "Promotion",
     "diff",
+    "digest_of",
     "from_file",
     "reference",
     "to_file",

@@ -192,6 +192,11 @@ def _rolled_back(program: Program, tag: str) -> Program:
     )
 
 
+def digest_of(state: Mapping[str, Any]) -> str:
+    """What a state is stored under."""
+    return _digest(states.encoded(state))
+
+
 def _check_tag(tag: str) -> None:
     token(tag, "program tag")
     if tag.isdigit() or tag == NEWEST:

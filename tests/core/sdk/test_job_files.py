@@ -73,6 +73,7 @@ def test_scores_are_drawn_with_the_best_so_far() -> None:
     ]
     assert [text.plain[-2:] for text in chart(history, 2, height=2)] == ["●─", " ●"]
     assert chart((), 10) == []
+    assert [text.plain for text in chart(history[:1] * 3, 10)] == ["    0.0 ┤●●●"]
     progress = JobProgress(phase="evaluating", trials=4, of=9, best=50.0, history=history)
     assert line(progress, history[1]).plain == "trial 2 of 9: 100 on 2, best 50, 0 calls, 0 tokens"
     assert len(picture("s", progress, 40).renderables) == 10

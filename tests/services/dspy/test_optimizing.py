@@ -24,7 +24,7 @@ from dspex_services.evaluation.builtin import normalized
 from dspex_services.evaluation.datasets import load_dataset
 from dspex_services.evaluation.metrics import metric_spec
 from dspex_services.evaluation.stored import keep_dataset
-from dspex_services.optimizing import Job, JobProgress, ModuleSpec, Records, job_definition, number_of_trials
+from dspex_services.optimizing import Job, JobProgress, JobRecord, ModuleSpec, Records, job_definition, number_of_trials
 
 pytestmark = pytest.mark.anyio
 
@@ -331,3 +331,23 @@ async def test_programs_that_vote_and_one_that_looks_at_the_nearest(whole: Syste
     with pytest.raises(DspexError) as refused:
         await client.optimize(module, ROWS, metric={"judge": "x"}, optimizer="knn_few_shot", k=2)
     assert refused.value.code == "conflicting_options"
+
+
+async def test_a_job_that_gets_no_further_is_given_up(whole: System) -> None:
+    records = Records(whole.client.bus)
+    await records.put("stuck", JobRecord(started_ms=1, starts=3, idle_starts=3))
+    definition = job_definition(await job_of(whole, optimizer="bootstrap_few_shot"))
+    result = await (await whole.client.submit(definition, session="stuck")).result(timeout_s=20)
+    assert result.error is not None
+    assert result.error.code == "optimizer_lost"
+
+
+async def test_a_large_state_travels_by_its_digest(whole: System) -> None:
+    long = " ".join(f"word{number}" for number in range(30_000))
+    rows = [{**row, "context": f"{row['context']} {long}"} for row in ROWS[:3]]
+    module = dspex.module("dspy.Predict", signature=SIGNATURE)
+    found = await whole.client.optimize(
+        module, rows, valset=rows[:1], metric="exact_match", optimizer="labeled_few_shot", k=2
+    )
+    assert found.score == 100.0
+    assert not [trial for trial in found.trials if trial.examples != 1]

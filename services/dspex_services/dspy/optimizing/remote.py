@@ -57,6 +57,7 @@ def _forward(self: Any, **inputs: Any) -> Any:
 def _request(program: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     spec = program._dspex_spec
     lm = dspy.settings.lm
+    parameters = _parameters(lm)
     return {
         "origin": {
             "module": spec.module,
@@ -66,21 +67,25 @@ def _request(program: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         },
         "state": state_of(program),
         "lms": {
-            name: {"model": predictor.lm.model, **predictor.lm.kwargs}
+            name: {"model": predictor.lm.model, **_parameters(predictor.lm)}
             for name, predictor in program.named_predictors()
             if predictor.lm is not None
         },
         "inputs": plain(dict(inputs)),
         "adapter": program._dspex_adapter,
         "model": lm.model,
-        "temperature": lm.kwargs.get("temperature"),
-        "max_tokens": lm.kwargs.get("max_tokens"),
-        "lm": {
-            name: value
-            for name, value in lm.kwargs.items()
-            if name not in ("temperature", "max_tokens") and value is not None
-        },
+        "temperature": parameters.pop("temperature", None),
+        "max_tokens": parameters.pop("max_tokens", None),
+        "lm": parameters,
     }
+
+
+def _parameters(lm: Any) -> dict[str, Any]:
+    """A model's parameters by the names that steps have for them. DSPy calls one differently for some models."""
+    given = {name: value for name, value in lm.kwargs.items() if value is not None}
+    if "max_completion_tokens" in given:
+        given["max_tokens"] = given.pop("max_completion_tokens")
+    return given
 
 
 def state_of(program: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from ...optimizing.job import Job, ModuleSpec
 from ...optimizing.progress import JobProgress
 from ...optimizing.record import MOST_STARTS, JobRecord, Records
 from ...optimizing.rules import OPTIMIZERS, Sizes, check, optimizer_named
-from ...programs import Origin, ProgramStore, ProgramVersion
+from ...programs import Origin, ProgramStore, ProgramVersion, digest_of
 from ..adapters import adapter_for
 from ..asking import BusAsk
 from ..assembling import NEAREST, assembled
@@ -66,7 +66,7 @@ class Running:
         self._records = Records(step.bus)
         self._loop = asyncio.get_running_loop()
         self._record = JobRecord(started_ms=int(time.time() * 1000))
-        self._kept_states: dict[bytes, str] = {}
+        self._kept_states: set[str] = set()
         self._best: tuple[float, Any] | None = None
         self._spec = result_spec(job)
 
@@ -148,8 +148,8 @@ class Running:
             engine.cache = step.cache
 
         def work() -> dict[str, Any]:
-            with contextlib.redirect_stdout(io.StringIO()):
-                if job.optimizer in ASSEMBLED:
+            with contextlib.redirect_stdout(_Nowhere()):
+                if optimizer_named(job.optimizer) in ASSEMBLED:
                     return self._scored(setting, initial, self._assembled or initial, valset)
                 made = make(job.optimizer, dict(job.options), setting, initial, (len(trainset), len(valset or ())))
                 self._tracker.of = made.of
@@ -203,9 +203,9 @@ class Running:
     async def _called(self, request: dict[str, Any]) -> dict[str, Any]:
         state = msgspec.json.encode(request["state"])
         if len(state) > _LARGE_STATE:
-            digest = self._kept_states.get(state)
-            if digest is None:
-                digest = self._kept_states[state] = await self._store.keep(request["state"])
+            digest = digest_of(request["state"])
+            if digest not in self._kept_states:
+                self._kept_states.add(await self._store.keep(request["state"]))
             request = {**request, "state": None, "digest": digest}
         try:
             outputs, usage = await self._fanout.call(
@@ -343,13 +343,20 @@ class Running:
         return view.cancel_requested or view.status != "running"
 
 
+class _Nowhere(io.TextIOBase):
+    """Where DSPy's progress bars go."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
 ASSEMBLED = ("ensemble", "knn_few_shot")
 """Optimizers that put programs together and change none."""
 
 
 def result_spec(job: Job) -> ModuleSpec:
     """What the result is a program of: the job's own module, but for one that is put around it."""
-    if job.optimizer != "knn_few_shot":
+    if optimizer_named(job.optimizer) != "knn_few_shot":
         return job.module
     bootstrap = {name: value for name, value in job.options.items() if name != "k"}
     options: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ class Tracker(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
         self._restarts = restarts
         self._initial = _key(state_of(initial))
         self._trials: list[Trial] = []
-        self._scores: dict[bytes, float] = {}
+        self._scores: dict[str, float] = {}
         self._best: tuple[float, int, dict[str, Any]] | None = None
         self._baseline: float | None = None
         self._going: dict[str, tuple[Any, int]] = {}
@@ -127,5 +128,5 @@ class Tracker(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def _key(state: Mapping[str, Any]) -> bytes:
-    return _encode(state)
+def _key(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_encode(state)).hexdigest()
