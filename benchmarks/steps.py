@@ -1,7 +1,8 @@
-"""What a step costs: no-op native steps, unfused, against the floors of the same run (see floor.py).
+"""What a step costs: no-op native steps against the floors of the same run (see floor.py).
 
 One server, one router process, one worker process. Sequential runs of ten steps; 64 runs in flight; fan-outs of 64
-and 256 with a join. Machines are noisy: look at the ratios.
+and 256 with a join; all these unfused. Then fused: ten steps in one run, and runs of a hundred. Machines are noisy:
+look at the ratios.
 
     python benchmarks/steps.py [--quick] [--json FILE]
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 import nats
 from floor import PAYLOAD, CoreFloor, JournalFloor
-from timing import arguments, milliseconds, report, run_loop, seconds_each, seconds_in_flight
+from timing import arguments, cpu_seconds, milliseconds, report, run_loop, seconds_each, seconds_in_flight
 
 import dspex
 from dspex_bus import EmbeddedServer
@@ -28,6 +29,7 @@ from dspex_bus import EmbeddedServer
 HERE = Path(__file__).parent
 STEPS = 10
 IN_FLIGHT = 64
+LONG = 100
 Work = Callable[[], Awaitable[Any]]
 NOTES = {
     "core_floor_ms_per_step": "raw core request/reply, one in flight",
@@ -40,6 +42,11 @@ NOTES = {
     "durable_throughput_over_floor": "the median of each turn's; target 0.65 or more",
     "fanout64_over_floor": "64 branches and a join, time over the bare protocol's; target 1.4 or less",
     "fanout256_over_floor": "256 branches and a join; target 1.4 or less",
+    "fused10_run_ms": "a run of ten fused steps, one in flight, with all that a run costs besides",
+    "fused10_steps_ms": "the same without what a run of one step costs besides its step",
+    "fused10_steps_over_hop": "that over one task and its outcome on the bare protocol; target 2 or less",
+    "fused_steps_per_s": f"runs of {LONG} fused steps, {IN_FLIGHT} in flight; target 50000 or more",
+    "fused_step_cpu_us": "CPU of the server, the router, the worker and the client together, a step",
 }
 
 
@@ -63,8 +70,8 @@ async def process(*command: str) -> AsyncIterator[None]:
             await child.wait()
 
 
-def sequential() -> dspex.PipelineDefinition:
-    return dspex.pipeline([dspex.native("bench.noop") for _ in range(STEPS)], name="sequential")
+def sequential(steps: int, *, fuse: bool, name: str) -> dspex.PipelineDefinition:
+    return dspex.pipeline([dspex.native("bench.noop")] * steps, fuse=fuse, name=name)
 
 
 def fan_out(width: int) -> dspex.PipelineDefinition:
@@ -79,7 +86,14 @@ class Product:
         self._client = client
 
     async def prepare(self) -> None:
-        for definition in (sequential(), fan_out(64), fan_out(256)):
+        for definition in (
+            sequential(STEPS, fuse=False, name="sequential"),
+            sequential(1, fuse=False, name="single"),
+            sequential(STEPS, fuse=True, name="fused"),
+            sequential(LONG, fuse=True, name="long"),
+            fan_out(64),
+            fan_out(256),
+        ):
             await self._client.put_pipeline(definition)
         await self._client.run("sequential", PAYLOAD, timeout_s=60)
 
@@ -87,6 +101,11 @@ class Product:
         result = await self._client.run("sequential", PAYLOAD, durability=durability)
         assert result.output is not None
         assert result.output["count"] == STEPS
+
+    async def count(self, pipeline: str, steps: int) -> None:
+        result = await self._client.run(pipeline, PAYLOAD)
+        assert result.output is not None
+        assert result.output["count"] == steps
 
     async def fan_out(self, width: int) -> None:
         result = await self._client.run(f"fanout{width}", PAYLOAD)
@@ -136,7 +155,34 @@ async def _figures(core: CoreFloor, journal: JournalFloor, product: Product, qui
         figures[f"fanout{width}_floor_ms"] = milliseconds(fan["floor"])
         figures[f"fanout{width}_ms"] = milliseconds(fan["durable"])
         figures[f"fanout{width}_over_floor"] = figures[f"fanout{width}_ms"] / figures[f"fanout{width}_floor_ms"]
-    return figures
+    return figures | await _fused(journal, product, quick)
+
+
+async def _fused(journal: JournalFloor, product: Product, quick: bool) -> dict[str, float]:
+    """Of a run of ten fused steps, what is not the run's own; and how many go through in long runs."""
+    rounds, blocks, runs = (60, 3, 250) if quick else (400, 9, 500)
+    works: dict[str, Work] = {
+        "floor": lambda: journal.run(STEPS),
+        "single": lambda: product.count("single", 1),
+        "apart": lambda: product.count("sequential", STEPS),
+        "fused": lambda: product.count("fused", STEPS),
+    }
+    times = {name: milliseconds(taken) for name, taken in (await _in_turns(works, rounds)).items()}
+    step = (times["apart"] - times["single"]) / (STEPS - 1)
+    steps = times["fused"] - times["single"] + step
+    rates, cpu = [], []
+    for _ in range(blocks):
+        before = cpu_seconds()
+        rates.append(runs * LONG / await seconds_in_flight(runs, IN_FLIGHT, lambda: product.count("long", LONG)))
+        cpu.append((cpu_seconds() - before) / runs / LONG)
+    return {
+        "single_run_ms": times["single"],
+        "fused10_run_ms": times["fused"],
+        "fused10_steps_ms": steps,
+        "fused10_steps_over_hop": steps / (times["floor"] / STEPS),
+        "fused_steps_per_s": statistics.median(rates),
+        "fused_step_cpu_us": statistics.median(cpu) * 1e6,
+    }
 
 
 async def _throughput(works: dict[str, Work], blocks: int, runs: int) -> dict[str, float]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,23 @@ async def seconds_in_flight(count: int, in_flight: int, work: Callable[[], Await
         for _ in range(count):
             group.create_task(one())
     return time.perf_counter() - start
+
+
+def cpu_seconds() -> float:
+    """CPU that this process and those it started have used so far."""
+    return sum(map(_cpu_seconds, (os.getpid(), *_started_by(os.getpid()))))
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _started_by(pid: int) -> Iterator[int]:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (thread / "children").read_text().split()):
+            yield child
+            yield from _started_by(child)
 
 
 def milliseconds(taken: list[float]) -> float:

@@ -32,6 +32,10 @@ logger = logging.getLogger("dspex.worker")
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
 Reads = Literal["fields", "signature", "any"]
 ProgramOf = Callable[[Bus, Mapping[str, Any]], Awaitable[str]]
 
@@ -170,10 +174,10 @@ class Handler:
         return (values, step) if self.takes_step else (values,)
 
     def outputs(self, returned: Any) -> tuple[dict[str, Any], bytes]:
-        """What the function returned as a JSON-friendly mapping, and as JSON. Raises InvalidOutput."""
+        """What the function returned, as JSON and as whoever decodes that will see it. Raises InvalidOutput."""
         try:
-            values = msgspec.to_builtins(returned, str_keys=True)
-            encoded = msgspec.json.encode(values)
+            encoded = _encode(returned)
+            values = _decode(encoded)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise InvalidOutput(f"{self.info.name} returned what cannot travel: {error}") from error
         if not isinstance(values, dict):
@@ -181,7 +185,7 @@ class Handler:
                 f"{self.info.name} returned {type(returned).__name__}; a handler returns a Struct or a dict"
             )
         # JSON has neither of them: they would arrive as null. To look through everything is dear, and seldom needed.
-        if b"null" in encoded and (place := _not_finite(values, "$")):
+        if b"null" in encoded and (place := _not_finite(msgspec.to_builtins(returned, str_keys=True), "$")):
             raise InvalidOutput(f"{self.info.name} returned what cannot travel: {place} is not a finite number")
         return values, encoded
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex_bus.context import MISSING
+from dspex_bus.context import MISSING, written
 from dspex_bus.wire import Following, StepSucceeded, TaskNode, succeeded
 
 from . import budget, sequence
-from .state import SequenceRun, Session, StepRun
+from .state import Counts, SequenceRun, Session, StepRun
 
 Row = list[tuple[str, TaskNode]]
 """Steps in order, each with its run's id."""
@@ -19,10 +19,10 @@ def along(session: Session, run: StepRun, node: TaskNode) -> Row:
     parent, row = run.parent, Row()
     if not node.fuse or not isinstance(parent, SequenceRun):
         return row
-    first = parent.position + 1
+    first, above, pool, kept = parent.position + 1, sequence.above(parent), node.pool, session.accepted.kept
     for place, sibling in enumerate(parent.node.children[first : first + node.fuse], first):
-        id = sequence.place(parent, place)
-        if not isinstance(sibling, TaskNode) or sibling.pool != node.pool or id in session.accepted.kept:
+        id = f"{above}{place}"
+        if not isinstance(sibling, TaskNode) or sibling.pool != pool or id in kept:
             break
         row.append((id, sibling))
     return row
@@ -50,7 +50,8 @@ def read_by(row: Row, run: StepRun) -> dict[str, Any]:
     """What is in the context now of what the row may read."""
     if any(node.reads_all for _, node in row):
         return run.context.whole()
-    names = dict.fromkeys(path.partition(".")[0] for _, node in row for path in node.reads.values())
+    paths = {path: None for _, node in row for path in node.reads.values()}
+    names = dict.fromkeys(path.partition(".")[0] for path in paths)
     values = {name: run.context.get(name) for name in names}
     return {name: value for name, value in values.items() if value is not MISSING}
 
@@ -62,10 +63,37 @@ def keep(session: Session, run: StepRun, node: TaskNode, outcome: StepSucceeded)
         if followed.node != id:
             break
         ready.append(succeeded(followed, outcome.worker))
-        budget.count(session, ready[-1])
+        if followed.usage is not None:
+            budget.count(session, ready[-1])
     if ready:
         assert isinstance(run.parent, SequenceRun)
         run.parent.ready = ready[::-1]
+
+
+def pass_over(session: Session, run: SequenceRun) -> None:
+    """Have all but the last of what came back behind us. It is what would happen to each, at a fraction of the cost."""
+    now_ms, above, runs, ready = session.now_ms, sequence.above(run), session.runs, run.ready
+    while len(ready) > 1:
+        node, id, outcome = run.node.children[run.position], f"{above}{run.position}", ready.pop()
+        assert isinstance(node, TaskNode)
+        fields = written(outcome.outputs, node.writes, node.save_as)
+        runs[id] = StepRun(
+            id=id,
+            node=node,
+            parent=run,
+            context=run.context,
+            started_ms=now_ms,
+            ended_ms=now_ms,
+            status="succeeded",
+            written=fields,
+            outcome=outcome,
+        )
+        run.context.fields.update(fields)
+        run.position += 1
+        if id != node.id:
+            counts = session.counts.setdefault(node.id, Counts())
+            counts.started += 1
+            counts.succeeded += 1
 
 
 def take(run: StepRun) -> StepSucceeded | None:

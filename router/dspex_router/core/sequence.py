@@ -12,9 +12,9 @@ from .errors import cancelled
 from .state import BranchRun, LoopRun, Run, SequenceRun, Session
 
 
-def place(run: SequenceRun, position: int) -> str:
-    """The id of the run at a position."""
-    return str(position) if run.parent is None else f"{run.id}-{position}"
+def above(run: SequenceRun) -> str:
+    """What the ids of its steps begin with; their positions follow."""
+    return "" if run.parent is None else f"{run.id}-"
 
 
 def child_ended(session: Session, run: SequenceRun, child: Run) -> bool:

@@ -7,7 +7,7 @@ from typing import assert_never
 from dspex_bus.context import MISSING, Context
 from dspex_bus.wire import BranchNode, LoopNode, MapNode, Node, ParallelNode, SequenceNode
 
-from . import choice, join, sequence, step
+from . import choice, fusing, join, sequence, step
 from .commands import Command
 from .errors import failure
 from .state import (
@@ -71,7 +71,9 @@ class Growth:
                 assert_never(run)
 
     def _step(self, run: SequenceRun) -> None:
-        id = sequence.place(run, run.position)
+        if run.ready:
+            fusing.pass_over(self._session, run)
+        id = f"{sequence.above(run)}{run.position}"
         run.child = self.start(run.node.children[run.position], id, run, run.context)
 
     def _branches(self, run: ParallelRun) -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from dspex_bus.wire import Node, TaskNode
 
-MOST = 64
+MOST = 128
 """Steps in one task: what is lost with a worker is run again, and what came of them must fit into one message."""
 
 

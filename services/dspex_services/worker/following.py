@@ -51,9 +51,8 @@ class Followers:
     async def run(self, first: StepSucceeded) -> StepSucceeded:
         """The outcome of the first, with theirs."""
         self._first = first
-        encoded = msgspec.json.encode(first.outputs)
-        self._room -= len(encoded)
-        self._write(msgspec.json.decode(encoded), self._task)
+        self._room -= len(msgspec.json.encode(first.outputs))
+        self._write(first.outputs, self._task)
         self._zero, self._zero_ms = time.monotonic(), time.time() * 1000
         self._ends_at = self._zero + (self._task.deadline_ms - self._zero_ms) / 1000
         self._attempt.so_far = self.so_far
@@ -102,11 +101,10 @@ class Followers:
         return _Call(following, handler, arguments, step, started)
 
     def _ended(self, call: _Call, returned: Any) -> None:
-        _, encoded = call.handler.outputs(returned)
+        outputs, encoded = call.handler.outputs(returned)
         self._room -= len(encoded) + _ENVELOPE
         if self._room < 0:
             return
-        outputs = msgspec.json.decode(encoded)
         self._done.append(
             Followed(
                 node=call.following.node,
