@@ -135,7 +135,7 @@ def searches(library: Library, client: SearchClient) -> Handlers:
         merged = fuse([request.first, request.second, request.third, request.fourth], request.k)
         return Merged(passages=merged, texts=[shown(passage) for passage in merged])
 
-    @handlers.handler("chunk")
+    @handlers.handler("chunk", pure=True)
     async def chunk(request: Whole) -> Chunks:
         """A long text in chunks, to map over."""
         if request.overlap >= request.words:

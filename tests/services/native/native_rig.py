@@ -11,7 +11,7 @@ from aiohttp import web
 from anyio import to_thread
 
 from dspex_bus import MemoryBus
-from dspex_services.handlers import Step
+from dspex_services.handlers import Handlers, Step
 
 
 def make_step(bus: Any = None, *, seconds: float = 20.0, **fields: Any) -> Step:
@@ -35,6 +35,14 @@ def make_step(bus: Any = None, *, seconds: float = 20.0, **fields: Any) -> Step:
         "thread": thread,
     }
     return Step(**{**known, **fields})
+
+
+async def outputs_of(handlers: Handlers, name: str, step: Step) -> dict[str, Any]:
+    """What a worker would send of what the handler returns for a step."""
+    handler = handlers.get(name)
+    returned = handler.function(*handler.arguments(step.inputs, step.options, step))
+    outputs, _ = handler.outputs(await returned if handler.asynchronous else returned)
+    return outputs
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("usearch")
 
-from native_rig import make_step, serving
+from native_rig import make_step, outputs_of, serving
 
 from dspex_bus import MemoryBus
 from dspex_bus.errors import DspexError
@@ -75,10 +75,7 @@ async def handlers(library: Library) -> AsyncIterator[Handlers]:
 
 
 async def ask(handlers: Handlers, name: str, /, **values: Any) -> Any:
-    handler = handlers.get(name)
-    step = make_step(inputs=values)
-    returned = handler.function(*handler.arguments(step))
-    return handler.outputs(await returned)
+    return await outputs_of(handlers, name, make_step(inputs=values))
 
 
 WAYS = [
@@ -119,6 +116,16 @@ async def test_words_of_any_script(handlers: Handlers, folder: Path) -> None:
     for name in ("keyword_search", "vector_search", "hybrid_search"):
         found = await ask(handlers, name, folder=".", query="парус и ветер", k=1)
         assert found["passages"][0]["source"] == "ветер.md"
+
+
+async def test_scripts_without_blanks(handlers: Handlers) -> None:
+    documents = ["オカピはコンゴの熱帯雨林に住んでいる。", "船は水に浮かぶ。帆は風を受ける。", "長い文章。" * 200]
+    for name in ("keyword_search", "vector_search", "hybrid_search"):
+        found = await ask(handlers, name, documents=documents, query="オカピはどこに住んでいるか", k=1)
+        assert found["passages"][0]["source"] == "1"
+    passages = Given(documents).load()
+    assert max(len(passage.text) for passage in passages) <= 320
+    assert "".join(passage.text for passage in passages if passage.source == "3").replace("\n", "") == documents[2]
 
 
 async def test_nothing_like_it_finds_nothing(handlers: Handlers, folder: Path) -> None:
@@ -350,6 +357,22 @@ def test_a_long_text_is_cut_without_loss() -> None:
     assert all(len(chunk.split()) <= 6 for chunk in lapped)
     assert all(after.split()[:2] == before.split()[-2:] for before, after in itertools.pairwise(lapped))
     assert chunks("", 6) == []
+
+
+def test_a_comment_in_code_is_no_heading() -> None:
+    text = "# Title\n\nBefore.\n\n```sh\nls\n\n# not a heading\n\ncd\n```\n\nAfter.\n\n## Next\n\nEnd."
+    assert [(passage.title, passage.text[-6:]) for passage in Given([text]).load()] == [
+        ("Title", "After."),
+        ("Next", "End."),
+    ]
+
+
+def test_a_sentence_stays_whole_where_it_can() -> None:
+    assert chunks("One two three. Four five. Six seven eight nine.", 6) == [
+        "One two three. Four five.",
+        "Six seven eight nine.",
+    ]
+    assert chunks("あいう。えお。" * 3, 8) == ["あいう。えお。", "あいう。えお。", "あいう。えお。"]
 
 
 async def test_chunking_as_a_step(handlers: Handlers) -> None:

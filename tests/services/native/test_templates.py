@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from native_rig import make_step
+from native_rig import make_step, outputs_of
 
 from dspex_bus import Bus, MemoryBus
 from dspex_bus.errors import DspexError
@@ -44,10 +44,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def render(bus: Bus, constants: dict[str, Any], **inputs: Any) -> str:
-    handler = templates().get("template")
-    step = make_step(bus, inputs=inputs, options=constants)
-    text: str = (await handler.function(*handler.arguments(step)))["text"]
-    return text
+    outputs = await outputs_of(templates(), "template", make_step(bus, inputs=inputs, options=constants))
+    return str(outputs["text"])
 
 
 async def refused(bus: Bus, constants: dict[str, Any], **inputs: Any) -> DspexError:

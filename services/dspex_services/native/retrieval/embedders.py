@@ -14,6 +14,7 @@ from ...lm import EmbeddingClients
 from ...lm.embedding import PROVIDER
 from ..models import usage_of
 from .vector import needed
+from .words import written
 
 LATENT = "latent"
 HASHED = "hashed"
@@ -55,7 +56,11 @@ class LatentSemantic:
 
     def fit(self, texts: Sequence[str]) -> Any:
         text = _sklearn("feature_extraction.text")
-        self._tfidf = text.TfidfVectorizer(sublinear_tf=True, stop_words="english", ngram_range=(1, 2))
+
+        def words(one: str) -> list[str]:
+            return [word for word in written(one) if len(word) > 1 and word not in text.ENGLISH_STOP_WORDS]
+
+        self._tfidf = text.TfidfVectorizer(sublinear_tf=True, tokenizer=words, token_pattern=None, ngram_range=(1, 2))
         try:
             counted = self._tfidf.fit_transform(texts)
         except ValueError:  # nothing but stop words

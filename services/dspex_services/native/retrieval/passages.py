@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 import msgspec
 
+from .words import count, spans
+
 WORDS = 160
 """About as long as a passage gets."""
 
 _HEADING = re.compile(r"#{1,6}\s+(.*\S)\s*")
 _BLANK_LINES = re.compile(r"\n\s*\n")
-_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])")
+_FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
+_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*$")
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,15 +44,17 @@ def shown(passage: Passage) -> str:
 def sections(text: str, words: int = WORDS) -> Iterator[tuple[str, str]]:
     """Paragraphs under their heading, joined until they have about the length of a passage."""
     title, held = "", list[str]()
+    fenced = False
     for paragraph in _BLANK_LINES.split(text):
-        heading = _HEADING.match(paragraph.strip())
+        heading = None if fenced else _HEADING.match(paragraph.strip())
+        fenced ^= len(_FENCE.findall(paragraph)) % 2 == 1
         if heading:
             yield from _joined(title, held)
             title, held = heading[1], []
             paragraph = paragraph.strip()[heading.end() :]
         for piece in _pieces(paragraph.strip(), words):
             held.append(piece)
-            if sum(len(part.split()) for part in held) >= words:
+            if sum(map(count, held)) >= words:
                 yield from _joined(title, held)
                 held = []
     yield from _joined(title, held)
@@ -61,36 +66,35 @@ def chunks(text: str, words: int, overlap: int = 0) -> list[str]:
     room = words - overlap
     found: list[str] = []
     held: list[str] = []
+    size = 0
     for piece in (piece for paragraph in _BLANK_LINES.split(text) for piece in _pieces(paragraph.strip(), room)):
-        if held and sum(len(part.split()) for part in held) + len(piece.split()) > room:
+        if held and size + count(piece) > room:
             found.append("\n\n".join(held))
-            held = []
+            held, size = [], 0
         held.append(piece)
+        size += count(piece)
     found += ["\n\n".join(held)] if held else []
     if not overlap:
         return found
-    before = ["", *(" ".join(chunk.split()[-overlap:]) for chunk in found)]
+    before = ["", *(_last(chunk, overlap) for chunk in found)]
     return [f"{last} {chunk}".strip() for last, chunk in zip(before, found, strict=False)]
 
 
+def _last(text: str, words: int) -> str:
+    return text[spans(text)[-words:][0][0] :]
+
+
 def _pieces(paragraph: str, words: int) -> Iterator[str]:
-    """The paragraph, cut where it is longer than a passage."""
-    if not paragraph:
-        return
-    if len(paragraph.split()) <= words:
-        yield paragraph
-        return
-    held: list[str] = []
-    for sentence in _SENTENCE_END.split(paragraph):
-        told = sentence.split()
-        while told:
-            if held and len(held) + len(told) > words:
-                yield " ".join(held)
-                held = []
-            held += told[:words]
-            told = told[words:]
-    if held:
-        yield " ".join(held)
+    """The paragraph, cut where it is longer than a passage: after a sentence, if one ends in the last two thirds."""
+    found = spans(paragraph)
+    first = 0
+    while first < len(found):
+        last = min(first + words, len(found))
+        if last < len(found):
+            ends = range(last, first + words // 3, -1)
+            last = next((end for end in ends if _SENTENCE_END.search(paragraph, 0, found[end - 1][1])), last)
+        yield paragraph[found[first][0] : found[last - 1][1]]
+        first = last
 
 
 def _joined(title: str, held: list[str]) -> Iterator[tuple[str, str]]:
