@@ -152,6 +152,9 @@ class Journals:
         assert isinstance(event, SessionAccepted)
         return event, found
 
+    async def has_ended(self, session: str) -> bool:
+        return await self._bus.last(EVENTS, subjects.end(self.partition(session), session)) is not None
+
     async def ended(self, session: str) -> tuple[SessionEnded, int] | None:
         """The event and when it was stored, milliseconds since the epoch."""
         found = await self._bus.last(EVENTS, subjects.end(self.partition(session), session))

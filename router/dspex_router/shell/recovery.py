@@ -108,7 +108,7 @@ class Recovery:
 
     async def _abandon_unread(self, session: str, partition: int, error: DecodeError) -> None:
         """Nobody knows whom to tell, but whoever asks shall hear; the sweep after that forgets it."""
-        if await self._journals.ended(session) is None:
+        if not await self._journals.has_ended(session):
             log.error("session %s fails on its own: %s", session, error)
             await self._owner.end_unread(session, partition, error)
         else:

@@ -36,6 +36,7 @@ _PAGE_BYTES = 256 * 1024
 """A page ends behind the event that goes over this: with luck it is one message."""
 
 _READ_AT_ONCE = 256
+_HANDS = 16
 
 
 class Sessions:
@@ -112,7 +113,7 @@ class Sessions:
     async def _is_over(self, session: str, page: list[StoredEvent]) -> bool:
         if page:
             return isinstance(page[-1].event, SessionEnded)
-        return await self._journals.ended(session) is not None
+        return await self._journals.has_ended(session)
 
     async def cancel(self, request: CancelRequest) -> SessionView:
         await self._controls.cancel(request.session, request.reason)
@@ -148,10 +149,13 @@ class Sessions:
         elsewhere = [key.partition(".")[2] for key in await self._live.keys()]
         elsewhere = [session for session in elsewhere if session not in self._owner.sessions][:_READ_AT_ONCE]
 
+        # What starts a session may be megabytes: few at a time.
+        hands = anyio.CapacityLimiter(_HANDS)
+
         async def look(session: str) -> None:
-            accepted = await self._journals.accepted(session)
-            if accepted is not None and await self._journals.ended(session) is None:
-                found.append(_summary(accepted[0], accepted[1].time_ms))
+            async with hands:
+                if not await self._journals.has_ended(session) and (accepted := await self._journals.accepted(session)):
+                    found.append(_summary(accepted[0], accepted[1].time_ms))
 
         async with anyio.create_task_group() as group:
             for session in elsewhere:

@@ -114,7 +114,7 @@ class Submitting:
                 code="session_exists",
                 details={"session": session},
             )
-        if await self._journals.ended(session) is not None:
+        if await self._journals.has_ended(session):
             await self._live.delete(live_key(partition, session))
         return _submitted(partition, session, held[1].sequence)
 
