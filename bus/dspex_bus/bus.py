@@ -330,6 +330,10 @@ class Bus(ABC):
         """Have a task delivered again that was delivered to somebody who is dead. Harmless where it is done already."""
 
     @abstractmethod
+    def task_of(self, receipt: str) -> str:
+        """What the receipts of all deliveries of one task have in common, as a key."""
+
+    @abstractmethod
     async def unclaimed(self, stream: str, durable: str, claimed: Collection[str]) -> dict[int, str]:
         """Receipts, by sequence, of tasks that are delivered and not acknowledged, without those whose receipts are
         given: deliveries of which nobody knows."""

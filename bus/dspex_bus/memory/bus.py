@@ -209,6 +209,9 @@ class MemoryBus(Bus):
             if name == stream and (held := shared.outstanding.get(int(sequence))):
                 shared.again(held)
 
+    def task_of(self, receipt: str) -> str:
+        return receipt
+
     async def unclaimed(self, stream: str, durable: str, claimed: Collection[str]) -> dict[int, str]:
         shared = self.server.durables.get((stream, durable))
         if shared is None:

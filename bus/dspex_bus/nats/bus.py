@@ -35,7 +35,7 @@ from ..bus import (
 from ..errors import DspexError
 from ..streams import BucketSpec, StreamSpec
 from .connection import CONNECT_S, Connection
-from .consumer import NatsConsumer, give_back, receipt_of, sequence_of
+from .consumer import NatsConsumer, give_back, receipt_of, sequence_of, task_of
 from .history import History
 from .jetstream import JetStream, milliseconds
 from .key_value import NatsKeyValue
@@ -253,6 +253,9 @@ class NatsBus(Bus):
     async def give_back(self, receipt: str) -> None:
         await give_back(self._connection, receipt)
         await self._connection.flush()
+
+    def task_of(self, receipt: str) -> str:
+        return task_of(receipt)
 
     async def unclaimed(self, stream: str, durable: str, claimed: Collection[str]) -> dict[int, str]:
         answer = await self._jetstream.ask(f"CONSUMER.INFO.{stream}.{durable}")

@@ -64,6 +64,12 @@ def sequence_of(receipt: str) -> int:
     return int(parts[5] if len(parts) < 11 else parts[7])
 
 
+def task_of(receipt: str) -> str:
+    """Its stream, consumer and sequence."""
+    parts = receipt.split(".")
+    return ".".join((*parts[2:4], parts[5]) if len(parts) < 11 else (*parts[4:6], parts[7]))
+
+
 def receipt_of(stream: str, durable: str, sequence: int, consumer_sequence: int) -> str:
     """One that the server takes for an outstanding task whose own receipt is lost: it looks at the task's sequence in a
     receipt, and whether it has come to the consumer's and not left it behind."""

@@ -15,6 +15,7 @@ from dspex_bus import Bus, subjects
 from dspex_bus.errors import DeadlineExceeded, DspexError, Unavailable
 from dspex_bus.wire import WorkerClaims, WorkerPresence, encode
 
+from ..worker.deaths import record
 from ..worker.spec import PoolSpec
 from .guard import Guard
 from .leftovers import kill_marked
@@ -100,6 +101,8 @@ class Member:
         if not receipts:
             return
         try:
+            if not self.leaving:
+                await record(self._bus, process.claims.running())
             await self._noticed()
             for receipt in receipts:
                 await self._bus.give_back(receipt)

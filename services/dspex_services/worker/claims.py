@@ -11,9 +11,12 @@ import mmap
 import os
 import struct
 import tempfile
+from collections.abc import Iterator
 
 RECORD = 512
 _LENGTH = struct.Struct("<H")
+_RUNNING = 0x8000
+"""This bit of the length says that the task is run, and not only held."""
 _MARGIN = 64
 
 
@@ -56,6 +59,12 @@ class Claims:
         self._memory[start : start + len(data)] = data
         _LENGTH.pack_into(self._memory, offset, len(data))
 
+    def run(self, receipt: str) -> None:
+        """From now on it is run."""
+        offset = self._held.get(receipt)
+        if offset is not None:
+            _LENGTH.pack_into(self._memory, offset, self._length(offset) | _RUNNING)
+
     def remove(self, receipt: str) -> None:
         offset = self._held.pop(receipt, None)
         if offset is not None:
@@ -64,8 +73,23 @@ class Claims:
 
     def read(self) -> list[str]:
         """The receipts that are written."""
-        starts = ((offset + _LENGTH.size, self._length(offset)) for offset in range(0, len(self._memory), RECORD))
-        return [bytes(self._memory[start : start + length]).decode() for start, length in starts if length]
+        return [receipt for receipt, _ in self._records()]
+
+    def running(self) -> list[str]:
+        """Those whose tasks are run."""
+        return [receipt for receipt, running in self._records() if running]
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is a supervisor that reads them."""
+        return len(self._memory) > 0
+
+    def _records(self) -> Iterator[tuple[str, bool]]:
+        for offset in range(0, len(self._memory), RECORD):
+            length, start = self._length(offset), offset + _LENGTH.size
+            if length:
+                receipt = bytes(self._memory[start : start + (length & ~_RUNNING)])
+                yield receipt.decode(), bool(length & _RUNNING)
 
     def close(self) -> None:
         if isinstance(self._memory, mmap.mmap):

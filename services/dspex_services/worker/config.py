@@ -11,7 +11,7 @@ import msgspec
 from dspex_bus import subjects
 
 MAX_DELIVERIES = 3
-"""At this delivery a task is not run but recorded as lost: two workers did not live to tell its outcome."""
+"""At this delivery a task is recorded as lost and not run, where two workers died of it (see deaths.py)."""
 
 
 def _name() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ from dspex_bus.wire import (
 from .attempt import Attempt
 from .claims import Claims
 from .config import MAX_DELIVERIES
+from .deaths import Verdict, deaths_of, verdict
 from .lanes import Lanes
 from .unrunnable import bury, partition_of, place_of, read_task, smaller
 
@@ -77,6 +79,7 @@ class StoredTasks:
         self._stored: list[Held] = []
         self._freed = 0
         self._tidying = False
+        self._suspects = asyncio.Lock()
         self.redelivered = 0
         self.late = 0
 
@@ -197,7 +200,8 @@ class StoredTasks:
             await self._worker.streams.settle(task, decode_outcome(filled.data, subject=slot))
             await self._done(held)
             return None
-        if delivery.deliveries >= MAX_DELIVERIES and not self._worker.handlers.resumes(task.handler):
+        told = await self._verdict(delivery, task)
+        if told == "lost":
             await self._lose(held, delivery, task)
             return None
         if self._worker.is_cancelled(task):
@@ -206,12 +210,22 @@ class StoredTasks:
             return None
         if delivery.deliveries > 1:
             task = alone(task)  # should one that travels along kill its workers, then it shall be on its own account
-        outcome, attempt = await self._worker.execute(task)
+        async with self._suspects if told == "alone" else nullcontext():
+            for one in held.deliveries:
+                self._claims.run(one.receipt)
+            outcome, attempt = await self._worker.execute(task)
         if outcome is None:
             await self._done(held)
         elif not held.recorded:
             await self._record(held, slot, outcome)
         return attempt
+
+    async def _verdict(self, delivery: Delivery, task: Task) -> Verdict:
+        """Whether it is run, and with what others. A handler that resumes is never given up."""
+        if delivery.deliveries < MAX_DELIVERIES or self._worker.handlers.resumes(task.handler):
+            return "run"
+        supervised = self._claims.shared
+        return verdict(delivery.deliveries, await deaths_of(self._worker.bus, delivery.receipt) if supervised else None)
 
     async def _refuse(self, held: Held, delivery: Delivery, place: TaskSubject, error: DecodeError) -> None:
         """Nobody else would ever fill the slot of a task that cannot be read, and the session wait for it."""

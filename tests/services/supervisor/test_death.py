@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from dspex_bus import NatsBus, subjects
-from dspex_bus.wire import StepSucceeded, StepTimedOut, WorkerClaims, decode_outcome
+from dspex_bus.wire import StepLost, StepSucceeded, StepTimedOut, WorkerClaims, decode_outcome
 from dspex_services.supervisor import neighbours
 from dspex_services.supervisor.neighbours import Neighbours
 
@@ -114,6 +114,44 @@ async def test_what_a_worker_had_started_ends_when_it_drains(rig: Rig) -> None:
     async with supervised(rig):
         started = (await rig.run("spawn")).outputs
     await gone([started["pid"], *started["children"]], within_s=1)
+
+
+@pytest.mark.slow
+async def test_a_task_that_kills_its_worker_takes_no_other_task_with_it(rig: Rig) -> None:
+    """They run beside it in the pool's only worker, and for longer than it lives."""
+    async with supervised(rig, slots=8) as supervisor:
+        tasks = [rig.task("slow") for _ in range(6)]
+        poison = rig.task("poison")
+        for task in (*tasks[:3], poison, *tasks[3:]):
+            await rig.send(task)
+        outcome = await rig.outcome(poison, within_s=30)
+        assert isinstance(outcome, StepLost)
+        for task in tasks:
+            assert isinstance(await rig.outcome(task, within_s=30), StepSucceeded)
+        assert supervisor.restarts == 3
+        assert await rig.dead(poison) is not None
+
+
+@pytest.mark.slow
+async def test_a_task_that_kills_its_worker_is_lost_at_its_third_delivery(rig: Rig) -> None:
+    async with supervised(rig) as supervisor:
+        outcome = await rig.run("poison")
+        assert isinstance(outcome, StepLost)
+        assert (outcome.deliveries, supervisor.restarts) == (3, 2)
+
+
+@pytest.mark.slow
+async def test_a_task_that_workers_give_back_as_they_drain_is_not_lost(rig: Rig) -> None:
+    async with Holds(rig).watching() as holds:
+        task = rig.task("hold", {"tell": holds.subject})
+        await rig.send(task)
+        for count in range(1, 5):
+            async with supervised(rig, drain_s=0.1):
+                await holds.until(count)
+        async with supervised(rig):
+            await holds.until(5)
+            await holds.let_go(4)
+            assert isinstance(await rig.outcome(task), StepSucceeded)
 
 
 @pytest.mark.slow

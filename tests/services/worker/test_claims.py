@@ -42,6 +42,20 @@ def test_the_other_side_reads_what_is_held() -> None:
     assert supervisor.read() == ["a shorter one than before"]
 
 
+def test_the_other_side_sees_which_are_run() -> None:
+    worker, supervisor = shared()
+    for receipt in ("one", "two"):
+        worker.add(receipt)
+    worker.run("two")
+    worker.run("never there")
+    assert (sorted(supervisor.read()), supervisor.running()) == (["one", "two"], ["two"])
+    worker.remove("two")
+    worker.add("three")
+    assert (sorted(supervisor.read()), supervisor.running()) == (["one", "three"], [])
+    assert worker.shared
+    assert not Claims.nowhere().shared
+
+
 def test_a_full_file_leaves_the_rest_unclaimed() -> None:
     worker, supervisor = shared(slots=1)
     for number in range(1000):

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from dspex_services.handlers import Handlers, Step
 
 handlers = Handlers()
@@ -26,6 +28,19 @@ async def echo(values: dict[str, Any]) -> dict[str, Any]:
 async def hold(values: dict[str, Any], step: Step) -> dict[str, Any]:
     """Say that it begins, and wait for an answer."""
     await step.bus.request(values["tell"], str(os.getpid()).encode(), timeout_s=step.remaining_s)
+    return {"pid": os.getpid()}
+
+
+@handlers.handler("poison")
+async def poison(values: dict[str, Any]) -> dict[str, Any]:
+    """End the process, every time."""
+    await anyio.sleep(0.2)
+    os._exit(9)
+
+
+@handlers.handler("slow")
+async def slow(values: dict[str, Any]) -> dict[str, Any]:
+    await anyio.sleep(0.5)
     return {"pid": os.getpid()}
 
 
