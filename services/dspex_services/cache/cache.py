@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,8 @@ from dspex_bus.wire import CacheClear, CacheReport, decode, encode
 from .entry import Entry, is_due, is_fresh
 from .memory import Memory
 from .shared import Lease, Shared
+
+logger = logging.getLogger("dspex.cache")
 
 MEMORY_BYTES = 64 * 1024 * 1024
 LARGEST_SHARED = 512 * 1024
@@ -188,10 +191,18 @@ class Cache:
 
 
 async def _released(lease: Lease, error: DspexError | None = None) -> None:
-    """Cancelled or not, those who wait are told."""
-    giving_back = asyncio.ensure_future(asyncio.wait_for(lease.release(error), _RELEASE_S))
+    """Cancelled or not, those who wait are told. A process that was held up for long has what it made all the same, and
+    its lease runs out."""
+    giving_back = asyncio.ensure_future(_given_back(lease, error))
     try:
         await asyncio.shield(giving_back)
     except asyncio.CancelledError:
         await asyncio.gather(giving_back, return_exceptions=True)
         raise
+
+
+async def _given_back(lease: Lease, error: DspexError | None) -> None:
+    try:
+        await asyncio.wait_for(lease.release(error), _RELEASE_S)
+    except TimeoutError:
+        logger.warning("the lease of %s was not given back in time", lease.key)

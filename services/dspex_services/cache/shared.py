@@ -108,14 +108,14 @@ class Lease:
 
     def __init__(self, bus: Bus, key: str, revision: int | None, lease_s: float) -> None:
         self._bus = bus
-        self._key = key
+        self.key = key
         self._revision = revision
         self._lease_s = lease_s
         self._renewing = asyncio.create_task(self._renew(), name=f"lease {key}") if revision is not None else None
 
     async def _renew(self) -> None:
         assert self._revision is not None
-        bucket, name = self._bus.key_value(CACHE), f"lease.{self._key}"
+        bucket, name = self._bus.key_value(CACHE), f"lease.{self.key}"
         while True:
             await asyncio.sleep(self._lease_s / 3)
             try:
@@ -125,7 +125,7 @@ class Lease:
                 self._revision = None
                 return
             except DspexError as error:
-                logger.warning("the lease of %s was not renewed: %s", self._key, error)
+                logger.warning("the lease of %s was not renewed: %s", self.key, error)
 
     async def release(self, error: DspexError | None = None) -> None:
         """Give it back, and tell who waits: to look again, or the error that they get as well."""
@@ -134,8 +134,8 @@ class Lease:
             await asyncio.gather(self._renewing, return_exceptions=True)
         try:
             if self._revision is not None:
-                await wait_for(self._bus.key_value(CACHE).delete(f"lease.{self._key}"), _PATIENCE_S)
+                await wait_for(self._bus.key_value(CACHE).delete(f"lease.{self.key}"), _PATIENCE_S)
             said = b"" if error is None else encode(error_info(error))
-            await self._bus.publish(subjects.cache_told(self._key), said)
+            await self._bus.publish(subjects.cache_told(self.key), said)
         except (DspexError, TimeoutError) as failed:
-            logger.warning("the lease of %s was not given back: %r", self._key, failed)
+            logger.warning("the lease of %s was not given back: %r", self.key, failed)

@@ -13,6 +13,7 @@ from dspex_bus.streams import CACHE
 from dspex_services.cache import Cache, Found, Made, key
 from dspex_services.cache.entry import Entry, decode, encode, is_due, is_fresh
 from dspex_services.cache.memory import Memory
+from dspex_services.cache.shared import Lease
 
 pytestmark = pytest.mark.anyio
 
@@ -284,3 +285,16 @@ def test_memory_keeps_the_most_recently_used_up_to_its_size() -> None:
     memory.put("huge", Entry(b"x" * 2000, 0, 1, 0))
     assert memory.get("huge") is None
     assert len(memory) == 3
+
+
+async def test_a_lease_that_cannot_be_given_back_costs_nobody_what_was_made(
+    caches: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    async def never(lease: Lease, error: Any = None) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Lease, "release", never)
+    monkeypatch.setattr("dspex_services.cache.cache._RELEASE_S", 0.01)
+    cache = await caches()
+    assert await cache.fetch(KEY, Maker(), ttl_s=60) == Found(b"value 1", False)
+    assert "was not given back in time" in caplog.text
