@@ -29,6 +29,20 @@ def short(example: Any, prediction: Any, trace: Any = None) -> float:
     return float(len(str(prediction.answer).split()) <= 3)
 
 
+class Fickle(dspy.Module):  # type: ignore[misc]
+    """Answers otherwise each time it is really called."""
+
+    calls = 0
+
+    def __init__(self) -> None:
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        Fickle.calls += 1
+        self.ask(question=question)
+        return dspy.Prediction(answer=f"{question} {Fickle.calls}")
+
+
 def timely(example: Any, prediction: Any, trace: Any = None) -> bool:
     """Sees values of the signature's types, not text."""
     return isinstance(prediction.seconds, int) and prediction.seconds == example.seconds

@@ -45,7 +45,7 @@ MODULE = ModuleSpec(module="dspy.Predict", signature=SIGNATURE)
 @pytest.fixture
 async def whole(system: System, model_environment: dict[str, str]) -> System:
     programs = Programs(Models(model_environment))
-    for path in ("dspy_shapes:TwoHops", "dspy_shapes:timely"):
+    for path in ("dspy_shapes:TwoHops", "dspy_shapes:Fickle", "dspy_shapes:timely"):
         user_module(programs, path)
     await system.serve(optimizing(programs), "optimize", slots=1)
     return system
@@ -94,6 +94,28 @@ async def test_bootstrapping_gives_what_plain_dspy_gives(whole: System) -> None:
     assert (version.origin.optimizer, version.origin.metric) == ("BootstrapFewShot", "exact_match")
     output = await whole.step("dspy.Program", {name: ROWS[0][name] for name in ("context", "question")}, program="qa")
     assert output == {"answer": "Ada Lovelace"}
+
+
+async def test_examples_are_bootstrapped_side_by_side(whole: System) -> None:
+    """As many as are needed at least, each once: DSPy's own loop asks nothing that was not asked ahead."""
+    programs, going, most, asked = whole.programs, 0, 0, 0
+    before = programs.predict
+
+    async def predict(*given: Any, **settings: Any) -> Any:
+        nonlocal going, most, asked
+        going, asked = going + 1, asked + 1
+        most = max(most, going)
+        try:
+            await anyio.sleep(0.05)
+            return await before(*given, **settings)
+        finally:
+            going -= 1
+
+    programs.predict = predict  # type: ignore[method-assign]
+    found = await ran(whole, optimizer="bootstrap_few_shot", options={"max_bootstrapped_demos": 3}, program="qa")
+    assert most == 3
+    assert found["usage"]["calls"] + found["usage"]["saved_calls"] == asked
+    assert found["usage"]["calls"] == found["usage"]["saved_calls"]
 
 
 async def test_mipro_gives_what_plain_dspy_gives_and_tells_how_far_it_is(whole: System) -> None:
@@ -189,7 +211,7 @@ async def test_every_optimizer_makes_what_plain_dspy_makes_and_twice_the_same(wh
 
 @pytest.fixture
 def modules() -> list[str]:
-    return ["dspy_shapes:TwoHops"]
+    return ["dspy_shapes:TwoHops", "dspy_shapes:Fickle"]
 
 
 class Facts(dspy.Signature):  # type: ignore[misc]
@@ -351,3 +373,16 @@ async def test_a_large_state_travels_by_its_digest(whole: System) -> None:
     )
     assert found.score == 100.0
     assert not [trial for trial in found.trials if trial.examples != 1]
+
+
+async def test_another_start_decides_by_the_same_answers_of_code_that_changes_its_mind(whole: System) -> None:
+    given = {"metric": "f1", "inputs": ["question"], "optimizer": "bootstrap_random_search", "seed": 1}
+    rows = [{"question": row["question"], "answer": f"{row['question']} {place}"} for place, row in enumerate(ROWS, 1)]
+    found = [
+        await whole.client.optimize("dspy_shapes:Fickle", rows, num_candidate_programs=2, **given) for _ in range(2)
+    ]
+    called = shapes.Fickle.calls
+    assert found[0].trials == found[1].trials
+    assert found[0].digest == found[1].digest
+    await whole.client.optimize("dspy_shapes:Fickle", rows, num_candidate_programs=2, **given)
+    assert shapes.Fickle.calls == called > 0

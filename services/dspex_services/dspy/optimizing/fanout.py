@@ -70,11 +70,13 @@ class Fanout:
         await asyncio.sleep(0.1)  # the others answer the same roll call
         return max(1, sum(slots for _, slots in self._workers.values()))
 
-    async def call(self, handler: str, inputs: dict[str, Any], spent: Usage) -> tuple[dict[str, Any], Usage | None]:
-        """The outputs, and what they cost. ``spent`` is what the job has used of its run's budget. Raises StepError as
-        the handler did, after trying again where that may help."""
+    async def call(
+        self, handler: str, inputs: dict[str, Any], spent: Usage, keep_s: float = 0.0
+    ) -> tuple[dict[str, Any], Usage | None]:
+        """The outputs, and what they cost. ``spent`` is what the job has used of its run's budget; equal calls within
+        ``keep_s`` are one. Raises StepError as the handler did, after trying again where that may help."""
         for attempt in range(1, _TRIES + 1):
-            outcome = await self._outcome(self._task(handler, inputs, spent))
+            outcome = await self._outcome(self._task(handler, inputs, spent, keep_s))
             match outcome:
                 case StepSucceeded():
                     return outcome.outputs, outcome.usage
@@ -124,7 +126,7 @@ class Fanout:
                     ) from error
                 await asyncio.sleep(0.5)
 
-    def _task(self, handler: str, inputs: dict[str, Any], spent: Usage) -> Task:
+    def _task(self, handler: str, inputs: dict[str, Any], spent: Usage, keep_s: float) -> Task:
         budget = self._step.budget
         return Task(
             budget=budget,
@@ -137,6 +139,7 @@ class Fanout:
             handler=handler,
             implementation="dspy",
             inputs=inputs,
+            cache_ms=int(keep_s * 1000),
             timeout_ms=int(_CALL_S * 1000),
             deadline_ms=int((time.time() + _CALL_S) * 1000),
         )

@@ -39,6 +39,7 @@ from ..loading import apply
 from ..metering import Halted, Stopped
 from ..options import ModelOptions
 from ..programs import Programs
+from .ahead import bootstrapping_ahead
 from .control import Control, JobMeter
 from .fanout import Fanout
 from .making import Made, Setting, examples, make, quietly
@@ -52,6 +53,7 @@ _KEEP_EVERY_S = 1.0
 _ASK_S = 2.0
 _LEAVE_S = 5.0
 _LARGE_STATE = 128 * 1024
+_PURE = ("dspy.Predict", "dspy.ChainOfThought")
 _MOST_THREADS = 64
 
 
@@ -148,7 +150,7 @@ class Running:
             engine.cache = step.cache
 
         def work() -> dict[str, Any]:
-            with contextlib.redirect_stdout(_Nowhere()):
+            with contextlib.redirect_stdout(_Nowhere()), bootstrapping_ahead(threads):
                 if optimizer_named(job.optimizer) in ASSEMBLED:
                     return self._scored(setting, initial, self._assembled or initial, valset)
                 made = make(job.optimizer, dict(job.options), setting, initial, (len(trainset), len(valset or ())))
@@ -209,7 +211,7 @@ class Running:
             request = {**request, "state": None, "digest": digest}
         try:
             outputs, usage = await self._fanout.call(
-                FORWARD, {**request, "cache": self._job.keep_s}, self._control.spent
+                FORWARD, {**request, "cache": self._job.keep_s}, self._control.spent, self._kept_for(request)
             )
         except StepError as error:
             if error.code == BudgetExceeded.code:
@@ -217,6 +219,11 @@ class Running:
             raise
         self._control.count(usage)
         return outputs
+
+    def _kept_for(self, request: dict[str, Any]) -> float:
+        """Answers of code that is not DSPy's are kept whole: it may do more than ask models, and another start must
+        decide by the same answers."""
+        return 0.0 if request["origin"]["module"] in _PURE else self._job.keep_s
 
     # --- what is said and kept meanwhile ---
 
