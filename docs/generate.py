@@ -81,6 +81,7 @@ SECTIONS = {
         wire.SessionAccepted,
         wire.Parent,
         wire.Origin,
+        wire.Watched,
         wire.StepSucceeded,
         wire.Followed,
         wire.StepFailed,

@@ -56,10 +56,10 @@ class Feed:
         told = token_event(message)
         if told is None:
             return
-        if isinstance(told.message, TokensStarted):
-            self._open.add((told.node, told.attempt))
-        elif isinstance(told.message, TokensEnded):
+        if isinstance(told.message, TokensEnded):
             self._open.discard((told.node, told.attempt))
+        else:
+            self._open.add((told.node, told.attempt))
         if len(self._tokens) >= _TOKENS:
             self.overrun = True
         elif not self.overrun:
@@ -81,10 +81,12 @@ class Feed:
             raise SlowConsumer("tokens came faster than they were taken; the run goes on")
 
     def tokens_of(self, node: str, attempt: int) -> list[TokenEvent]:
-        """What has come of one attempt's."""
-        own = [told for told in self._tokens if (told.node, told.attempt) == (node, attempt)]
-        if own:
-            self._tokens = deque(told for told in self._tokens if (told.node, told.attempt) != (node, attempt))
+        """What has come of one attempt's, or of the steps in the pipeline that it ran."""
+        own, others = list[TokenEvent](), deque[TokenEvent]()
+        for told in self._tokens:
+            theirs = (told.node, told.attempt) == (node, attempt) or told.node.startswith(f"{node}-")
+            (own if theirs else others).append(told)
+        self._tokens = others
         return own
 
     def rest(self) -> list[TokenEvent]:

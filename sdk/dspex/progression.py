@@ -129,7 +129,7 @@ class Progression:
 
     def tell(self, told: TokenEvent) -> StepProgress | None:
         """What an attempt says of its model's tokens; the step it is of."""
-        step = self._step(told.node)
+        step, inner = self.place(told.node)
         if step is None or (step.over and not repeats(step)):
             return step
         match told.message:
@@ -138,9 +138,10 @@ class Progression:
             case TokenStatus(text=text):
                 step.note = text
             case TokenPiece() as piece:
-                written = step.writing.get(field_name(piece))
+                name = inner + field_name(piece)
+                written = step.writing.get(name)
                 if written is None or written.call != piece.call:
-                    written = step.writing[field_name(piece)] = Writing(piece.call)
+                    written = step.writing[name] = Writing(piece.call)
                 written.text = (written.text + piece.text)[-_MOST_SHOWN:]
             case _:
                 assert_never(told.message)
@@ -157,6 +158,14 @@ class Progression:
 
     def _single(self) -> Iterator[StepProgress]:
         return (step for step in self.steps.values() if isinstance(step.node, StepNode))
+
+    def place(self, run: str) -> tuple[StepProgress | None, str]:
+        """The node that ran as ``run``; or, for a step of a pipeline that is a step here, that step, and what comes
+        before the names of fields in it."""
+        outer = run
+        while self._step(outer) is None and "-" in outer:
+            outer = outer.rpartition("-")[0]
+        return self._step(outer), "" if outer == run else f"{run[len(outer) + 1 :]}."
 
     def _step(self, run: str) -> StepProgress | None:
         """The node that ran as ``run``."""

@@ -78,7 +78,10 @@ class Step:
         return max(0.0, self.ends_at - self.clock())
 
     async def progress(self, note: str, fraction: float | None = None) -> None:
-        """Tell whoever watches how far it is; ``fraction`` is from 0 to 1. Not stored."""
+        """Tell whoever watches how far it is; ``fraction`` is from 0 to 1. Not stored. Where
+        tokens are said the note is said among them too."""
+        if self.tokens is not None and note:
+            self.tokens.status(note)
         await self.say(note, fraction)
 
     def tell(self, field: str, text: str) -> None:

@@ -15,6 +15,7 @@ from nats.aio.client import Client as Nats
 from scripted_server import Answer, Piece, ScriptedServer, Seen, playing
 
 import dspex
+from dspex.progression import Progression
 from dspex_bus import subjects
 from dspex_services.native.pool import native_handlers
 from dspex_services.native.predicting import Models
@@ -77,6 +78,26 @@ def test_a_program_without_an_event_loop(running: RunningSystem) -> None:
         assert dx.run(pipeline, inputs, on_token=told.append).output == {"answer": "42"}
     assert [item.message for item in items][1:] == [item.message for item in told][1:]
     assert "".join(item.message.text for item in told if isinstance(item.message, dspex.TokenPiece)) == "42"
+
+
+async def test_steps_of_a_pipeline_within_are_told_under_the_run_that_was_asked_for(client: dspex.Client) -> None:
+    ask = dspex.native("predict", signature="question -> answer")
+    await client.put_pipeline(dspex.pipeline([ask], name="streamed_innermost"))
+    await client.put_pipeline(dspex.pipeline([dspex.subpipeline("streamed_innermost")], name="streamed_inner"))
+    outer = dspex.pipeline([ask, dspex.subpipeline("streamed_inner", name="inner")])
+    said, order, progression = dict[str, str](), list[str](), Progression()
+    async for item in client.stream(outer, {"question": "What is 17 plus 25?"}, tokens=True):
+        if isinstance(item, dspex.StoredEvent):
+            order.append(f"event {item.node}")
+            progression.fold(item)
+        elif isinstance(item.message, dspex.TokenPiece):
+            progression.tell(item)
+            said[item.node] = said.get(item.node, "") + item.message.text
+            step, inner = progression.place(item.node)
+            assert step is not None
+            order.append(f"{step.node.name} {inner}")
+    assert said == {"0": "42", "1-0-0": "42"}
+    assert order == ["event ", "predict ", "event 0", "inner 0-0.", "event 1", "event "]
 
 
 class Slow:

@@ -76,6 +76,7 @@ from .journal import (
     StepSucceeded,
     StepTimedOut,
     Usage,
+    Watched,
 )
 from .plan import (
     BranchNode,
@@ -209,6 +210,7 @@ __all__ = [
     "Unwanted",
     "Usage",
     "WaitNode",
+    "Watched",
     "WorkerClaims",
     "WorkerPresence",
     "alone",

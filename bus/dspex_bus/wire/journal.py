@@ -70,6 +70,14 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
     node: str = ""
 
 
+class Watched(Struct, frozen=True, kw_only=True):
+    """Where a session's tokens are said that runs as a step of another with ``stream``: under the ``session`` that no
+    step started, and below the place ``node`` in it."""
+
+    session: str
+    node: str
+
+
 class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.accepted"):
     """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit. ``kept``
     holds the outputs of steps that need not run again, by their place. ``tenant`` is who it runs for. With
@@ -89,6 +97,7 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     tenant: str = ""
     stream: bool = False
     thread: str = ""
+    watched: Watched | None = None
     priority: Priority = "normal"
 
 

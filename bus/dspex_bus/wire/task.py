@@ -7,7 +7,7 @@ from typing import Any, Literal
 from msgspec import Struct, field, structs
 
 from .definition import Affinity, Budget
-from .journal import Usage
+from .journal import Usage, Watched
 
 RESENT = "Dspex-Resent"
 """Header (value ``1``) of a task that may have been run before: its outcome's slot is read first."""
@@ -33,10 +33,10 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     fields of the context. ``timeout_ms`` runs from delivery; past ``deadline_ms`` (since the epoch) the attempt must
     not start. ``then`` are the steps that travel along: each starts once the one before it has succeeded, on the fields
     of ``context`` and what was written meanwhile; ``writes`` and ``save_as`` say what this step itself writes for them.
-    ``budget`` is the run's, ``used`` what the run had used of it when the attempt was sent; ``tenant`` is
-    who it runs for. With ``stream``, tokens are said as they come. ``thread`` is the key of the conversation
-    that the step takes part in. ``home`` is the worker that is to run it if it lives, '' for any: ``affinity`` says how
-    much that matters."""
+    ``budget`` is the run's, ``used`` what the run had used of it when the attempt was sent; ``tenant`` is who it
+    runs for. With ``stream``, tokens are said as they come, under its own session or where ``watched`` says.
+    ``thread`` is the key of the conversation that the step takes part in. ``home`` is the worker that is to run it
+    if it lives, '' for any: ``affinity`` says how much that matters."""
 
     session: str
     node: str
@@ -53,6 +53,7 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     used: Usage | None = None
     tenant: str = ""
     stream: bool = False
+    watched: Watched | None = None
     thread: str = ""
     affinity: Affinity | None = None
     home: str = ""

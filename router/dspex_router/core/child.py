@@ -15,6 +15,7 @@ from dspex_bus.wire import (
     StepOutcome,
     StepSucceeded,
     StepTimedOut,
+    Watched,
 )
 
 from . import budget
@@ -46,9 +47,17 @@ def start(session: Session, run: StepRun, node: PipelineNode) -> StartChild | Er
         tenant=session.accepted.tenant,
         stream=session.accepted.stream,
         thread=session.accepted.thread,
+        watched=_watched(session, run) if session.accepted.stream else None,
         priority=session.accepted.priority,
     )
     return StartChild(accepted)
+
+
+def _watched(session: Session, run: StepRun) -> Watched:
+    above = session.accepted.watched
+    if above is None:
+        return Watched(session=session.id, node=run.id)
+    return Watched(session=above.session, node=f"{above.node}-{run.id}")
 
 
 def outcome(ended: SessionEnded, accepted_ms: int, ended_ms: int) -> StepOutcome:

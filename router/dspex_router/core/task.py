@@ -37,6 +37,7 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
         used=session.usage if session.accepted.budget else None,
         tenant=session.accepted.tenant,
         stream=node.stream or session.accepted.stream,
+        watched=session.accepted.watched,
         thread=_thread(session) if node.remember else "",
         affinity=node.affinity,
         home=session.homes.get(node.pool, "") if node.affinity else "",

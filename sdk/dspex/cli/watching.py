@@ -49,7 +49,8 @@ async def follow(
                 if isinstance(item, StoredEvent):
                     printer.step(progression.fold(item))
                 else:
-                    printer.told(progression.tell(item), item)
+                    progression.tell(item)
+                    printer.told(*progression.place(item.node), item)
     return progression
 
 
@@ -66,7 +67,8 @@ class Printer:
             self._new_line()
             out.print(line(step), soft_wrap=True)
 
-    def told(self, step: StepProgress | None, told: TokenEvent) -> None:
+    def told(self, step: StepProgress | None, inner: str, told: TokenEvent) -> None:
+        """``inner`` is what comes before the names of fields, of a step in a pipeline that is a step here."""
         piece = told.message
         if step is None or self._quiet:
             return
@@ -77,7 +79,8 @@ class Printer:
             at = (told.node, told.attempt, piece.call, piece.predictor, piece.field)
             if at != self._at:
                 self._new_line()
-                out.print(Text(f"    {step.node.name}.{field_name(piece)}: ", style="dim"), end="", soft_wrap=True)
+                name = f"{step.node.name}.{inner}{field_name(piece)}"
+                out.print(Text(f"    {name}: ", style="dim"), end="", soft_wrap=True)
             self._at = at
             out.print(Text(piece.text), end="", soft_wrap=True)
             out.file.flush()

@@ -28,8 +28,7 @@ class Streams:
 
     def open(self, task: Task) -> None:
         if task.stream:
-            place = _place(task)
-            self._open[place] = Tokens(self._bus, subjects.token_stream(*place), self._worker, self._spawn)
+            self._open[_place(task)] = Tokens(self._bus, _subject(task), self._worker, self._spawn)
 
     async def end(self, task: Task, outcome: StepOutcome | None) -> None:
         """None: it was cancelled."""
@@ -51,3 +50,9 @@ class Streams:
 
 def _place(task: Task) -> Place:
     return task.session, task.node, task.attempt
+
+
+def _subject(task: Task) -> str:
+    if task.watched is None:
+        return subjects.token_stream(task.session, task.node, task.attempt)
+    return subjects.token_stream(task.watched.session, f"{task.watched.node}-{task.node}", task.attempt)

@@ -16,6 +16,7 @@ from dspex_bus.wire import (
     StepSucceeded,
     StepTimedOut,
     Usage,
+    Watched,
 )
 from dspex_router.core import Command, Finish, RecordOutcome, StartChild, TellChild, resume, view
 
@@ -36,6 +37,14 @@ def test_it_is_started_with_its_parent_s_fields_and_constants() -> None:
     assert child.plan == plan(task("0"))
     assert child.parent == Parent(session="s1", partition=7, node="0", attempt=1)
     assert (child.deadline_ms, child.reply) == (DEADLINE_MS, "")
+
+
+def test_its_tokens_are_said_under_the_session_that_no_step_started() -> None:
+    child = started(Fold(pipeline("0", task("0")), stream=True).opening).accepted
+    assert (child.stream, child.watched) == (True, Watched(session="s1", node="0"))
+    inner = Fold(pipeline("0"), stream=True, watched=Watched(session="root", node="0-1"))
+    assert started(inner.opening).accepted.watched == Watched(session="root", node="0-1-0")
+    assert started(Fold(pipeline("0")).opening).accepted.watched is None
 
 
 def test_it_can_have_the_whole_context() -> None:
