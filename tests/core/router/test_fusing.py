@@ -155,17 +155,20 @@ def test_one_that_failed_on_the_way_has_all_its_attempts() -> None:
 
 def test_items_and_rounds() -> None:
     fold = Fold(
-        mapped("0", task("0-n-0", fuse=1), task("0-n-1")),
+        mapped("0", task("0-n-0", fuse=2), task("0-n-1"), task("0-n-2")),
         loop("1", task("1-n-0", fuse=1), task("1-n-1"), at_most=2),
         branch("2", ("true", sequence("2-0-0", task("2-0-0-0", fuse=1), task("2-0-0-1")))),
         input={"items": [0], "done": False},
     )
-    assert along(fold.opening) == ["0-0-1"]
-    assert along(fold.outcome("0-0-0", together({}, ("0-0-1", {"a": 1})))) == ["1-0-1"]
+    assert along(fold.opening) == ["0-0-1", "0-0-2"]
+    commands = fold.outcome("0-0-0", together({}, ("0-0-1", {"a": 1}), ("0-0-2", {"a": 2})))
+    assert along(commands) == ["1-0-1"]
     assert along(fold.outcome("1-0-0", together({}, ("1-0-1", {"b": 1})))) == ["1-1-1"]
     assert along(fold.outcome("1-1-0", together({}, ("1-1-1", {"b": 2})))) == ["2-0-0-1"]
     only_end(fold.outcome("2-0-0-0", together({}, ("2-0-0-1", {"c": 3}))))
-    assert fold.state.counts["0-n-1"].succeeded == 1
+    counts = {node: (counts.started, counts.succeeded) for node, counts in fold.state.counts.items()}
+    assert counts["0-n-0"] == counts["0-n-1"] == counts["0-n-2"] == (1, 1)
+    assert counts["1-n-1"] == (2, 2)
 
 
 def test_a_pause_holds_what_is_next_after_the_row() -> None:
