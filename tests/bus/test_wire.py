@@ -236,3 +236,25 @@ def test_what_older_releases_wrote_says_nothing_of_travelling_together() -> None
     task = b'{"session":"s","node":"0","attempt":1,"partition":0,"handler":"h","timeout_ms":1,"deadline_ms":1}'
     assert wire.decode_task(task, subject="x").then == ()
     assert wire.encode(wire.decode_task(task, subject="x")) == task
+
+
+def test_equal_plans_are_decoded_once_and_others_are_not_mixed_up() -> None:
+    first = SessionAccepted(session="a", plan=PLAN, input={"n": 1}, deadline_ms=1, kept={"0": {"x": None}}, tenant="t")
+    other = msgspec.structs.replace(first, plan=msgspec.structs.replace(PLAN, digest="e"))
+    found = [decode_event(encode(event), subject="x") for event in (first, msgspec.structs.replace(first), other)]
+    assert found == [first, first, other]
+    assert isinstance(found[0], SessionAccepted)
+    assert isinstance(found[1], SessionAccepted)
+    assert found[0].plan is found[1].plan
+    many = [
+        msgspec.structs.replace(first, plan=msgspec.structs.replace(PLAN, digest=str(place))) for place in range(200)
+    ]
+    assert [decode_event(encode(event), subject="x") for event in many] == many
+
+
+@pytest.mark.parametrize("plan", [b'{"pipeline": 1}', b"null", b'{"pipeline": "p"', b"[" * 100_000])
+def test_a_plan_that_is_none_is_a_malformed_event(plan: bytes) -> None:
+    data = b'{"type":"session.accepted","session":"s","input":{},"deadline_ms":1,"plan":' + plan + b"}"
+    for _ in range(2):
+        with pytest.raises(errors.DecodeError, match="on subj is malformed"):
+            decode_event(data, subject="subj")

@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import DecodeError, DspexError, all_errors
 from .journal import ErrorInfo, JournalEvent, StepOutcome
+from .plans import read_event
 from .task import Task
 from .tokens import TokenMessage
 
@@ -23,7 +24,6 @@ T = TypeVar("T")
 
 _json = msgspec.json.Encoder()
 _msgpack = msgspec.msgpack.Encoder()
-_event = msgspec.json.Decoder(JournalEvent)
 _outcome = msgspec.json.Decoder(StepOutcome)
 _task = msgspec.json.Decoder(Task)
 _tokens = msgspec.json.Decoder(TokenMessage)
@@ -53,7 +53,7 @@ def decode(kind: type[T], data: bytes, *, subject: str, content: str = JSON) -> 
 
 
 def decode_event(data: bytes, *, subject: str) -> JournalEvent:
-    return _guarded(_event.decode, data, subject)  # type: ignore[no-any-return]
+    return _guarded(read_event, data, subject)  # type: ignore[no-any-return]
 
 
 def decode_outcome(data: bytes, *, subject: str) -> StepOutcome:
