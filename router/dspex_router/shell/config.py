@@ -12,7 +12,9 @@ class RouterConfig:
     """``partitions`` counts only on a server that has no journal yet; after that the journal says.
 
     ``run_timeout_s`` bounds a run that sets no time itself. ``workers_grace_s`` is how long a request waits for a pool
-    that has no worker yet. ``requests`` may be in the router's hands at once; more are answered ``overloaded``.
+    that has no worker yet. ``requests`` may be in the router's hands at once; more are answered ``overloaded``, and so
+    are runs while ``pool_queue`` steps wait for one of their pools, the tasks that wait have ``task_bytes``, or this
+    router has ``sessions`` live.
     ``sweep_s``: how often the live index is searched for sessions nobody has in memory. ``store_tries``: how
     often a refused write is tried, with growing pauses, before the session is set aside. ``retention_s``: how long a
     journal is kept after its session's end; looked at every ``purge_s``. ``largest_bytes``: more than that no message's
@@ -26,6 +28,9 @@ class RouterConfig:
     call_timeout_s: float = 60.0
     workers_grace_s: float = 5.0
     requests: int = 4096
+    pool_queue: int = 10_000
+    task_bytes: int = 512 * 1024 * 1024
+    sessions: int = 200_000
     sweep_s: float = 30.0
     store_tries: int = 8
     retention_s: float = 7 * 86_400.0

@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 
 from dspex_bus import Bus, Endpoint, Request, ServiceSpec, subjects
 from dspex_bus.claim import Claims
-from dspex_bus.errors import DspexError, Unavailable
+from dspex_bus.errors import DspexError
 from dspex_bus.wire import (
     CONTENT_TYPE,
     CallReply,
@@ -52,6 +52,7 @@ from dspex_bus.wire import (
     error_info,
 )
 
+from .admission import Overloaded
 from .config import RouterConfig
 
 if TYPE_CHECKING:
@@ -69,11 +70,6 @@ log = logging.getLogger(__name__)
 Answer = Callable[[Request, Any, str], Awaitable[Any]]
 
 NAME = "dspex-router"
-
-
-class Overloaded(Unavailable):
-    code = "overloaded"
-    status = 429
 
 
 class Endpoints:

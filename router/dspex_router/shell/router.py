@@ -11,6 +11,7 @@ from anyio.abc import TaskStatus
 from dspex_bus import Bus
 from dspex_bus.streams import DEFAULT_PARTITIONS, EVENTS, PARTITIONS_KEY, buckets, streams
 
+from .admission import Admission
 from .calling import Calling
 from .compiling import Compiling
 from .config import RouterConfig
@@ -58,6 +59,7 @@ class Router:
         )
         journals = Journals(bus, await self._partitions())
         errands, presence = Errands(), Presence(bus)
+        admission = Admission(bus, config, presence)
         owner = Owner(bus, config, errands, journals)
         recovery = Recovery(bus, config, owner, journals)
         membership = Membership(bus)
@@ -69,7 +71,7 @@ class Router:
             definitions.following(),
             anyio.create_task_group() as group,
         ):
-            for keep in (errands.run, presence.expire, membership.keep, owner.timers.run):
+            for keep in (errands.run, presence.expire, membership.keep, owner.timers.run, admission.watch):
                 group.start_soon(keep)
             async with ownership.held():
                 group.start_soon(ownership.follow)
@@ -80,7 +82,10 @@ class Router:
                 bus.on_reconnect(recovery.resend)
                 endpoints = Endpoints(bus, config, group, importlib.metadata.version("dspex"))
                 pipelines = Pipelines(bus, definitions)
-                submitting = Submitting(bus, config, journals, Compiling(config, presence), pipelines)
+                compiling = Compiling(config, presence)
+                submitting = Submitting(
+                    bus, config, journals, compiling, pipelines, lambda plan: admission.check(plan, len(owner.sessions))
+                )
                 sessions = Sessions(bus, owner, journals)
                 forking = Forking(journals, submitting)
                 schedules = Schedules(bus, submitting)

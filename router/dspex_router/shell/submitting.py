@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 
 import msgspec
 
@@ -11,7 +12,7 @@ from dspex_bus import Bus, Stored, subjects
 from dspex_bus.claim import Claims
 from dspex_bus.errors import Conflict, InvalidRequest
 from dspex_bus.streams import LIVE
-from dspex_bus.wire import JSON, PipelineDefinition, RunRequest, SessionAccepted, Submitted, encode_event
+from dspex_bus.wire import JSON, PipelineDefinition, Plan, RunRequest, SessionAccepted, Submitted, encode_event
 
 from ..plan import Reference, references
 from .clock import now_ms
@@ -26,14 +27,23 @@ _canonical = msgspec.json.Encoder(order="deterministic")
 
 
 class Submitting:
+    """``check`` raises what speaks against accepting another run of a plan now."""
+
     def __init__(
-        self, bus: Bus, config: RouterConfig, journals: Journals, compiling: Compiling, pipelines: Pipelines
+        self,
+        bus: Bus,
+        config: RouterConfig,
+        journals: Journals,
+        compiling: Compiling,
+        pipelines: Pipelines,
+        check: Callable[[Plan], None],
     ) -> None:
         self._bus = bus
         self._config = config
         self._journals = journals
         self._compiling = compiling
         self._pipelines = pipelines
+        self._check = check
         self._live = bus.key_value(LIVE)
         self._claims = Claims(bus)
 
@@ -65,6 +75,8 @@ class Submitting:
         definition = await self.definition(name, request)
         within = await self._within(definition)
         plan = await self._compiling.plan(definition, request.input, request.durability, within)
+        if request.durability == "stored":
+            self._check(plan)
         timeout_s = request.timeout_s or definition.timeout_s or self._config.run_timeout_s
         return SessionAccepted(
             session=request.session or secrets.token_hex(12),

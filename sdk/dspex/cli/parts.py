@@ -16,6 +16,7 @@ from .shell import (
     asynchronous,
     json_option,
     largest_option,
+    pool_queue_option,
     retention_option,
     say_ready,
     server_option,
@@ -137,17 +138,20 @@ async def _pool(spec: PoolSpec, server: str | None, as_json: bool) -> None:
 @click.command(short_help="Start a router.")
 @retention_option
 @largest_option
+@pool_queue_option
 @server_option
 @json_option
 @asynchronous
-async def router(retention_days: float, largest_mb: int, server: str | None, as_json: bool) -> None:
+async def router(retention_days: float, largest_mb: int, pool_queue: int, server: str | None, as_json: bool) -> None:
     """Run a router until told to stop: it keeps sessions going and answers clients. Any number may run."""
     from dspex_router import Router, RouterConfig
 
     from .._connecting import open_bus
 
     async with open_bus(server, name="dspex-router") as bus, anyio.create_task_group() as group:
-        config = RouterConfig(retention_s=86_400 * retention_days, largest_bytes=largest_mb << 20)
+        config = RouterConfig(
+            retention_s=86_400 * retention_days, largest_bytes=largest_mb << 20, pool_queue=pool_queue
+        )
         await group.start(Router(bus, config).run)
         settle()
         url = server_url(server)

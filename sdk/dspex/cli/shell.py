@@ -65,6 +65,15 @@ templates_option = click.option(
 )
 
 
+pool_queue_option = click.option(
+    "--pool-queue",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="Steps that may wait for a pool before runs that need it are answered 'overloaded'.",
+)
+
+
 def asynchronous(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
     """Run a command's coroutine, which returns its exit code (None: 0); SIGTERM ends it like Ctrl-C, with everything
     it started cleaned up."""
