@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import anyio
 
 import dspex
-from dspex_bus.errors import DeadlineExceeded, Unavailable
+from dspex_bus.errors import DeadlineExceeded
 from dspex_bus.streams import EVENTS
 from dspex_bus.wire import PipelineDefinition, RunResult
 
@@ -28,8 +28,9 @@ async def persistently(ask: Callable[[], Awaitable[T]], *, try_s: float = TRY_S)
             with anyio.move_on_after(try_s):
                 try:
                     return await ask()
-                except (Unavailable, DeadlineExceeded):
-                    pass
+                except dspex.DspexError as error:
+                    if not error.retryable and not isinstance(error, DeadlineExceeded):
+                        raise
             await anyio.sleep(AGAIN_S)
 
 

@@ -39,10 +39,12 @@ _OF_THE_RUN = ("missing_field", "output_conflict", "condition_failed", "invalid_
 
 @dataclass(frozen=True)
 class Ran:
-    """``unknown``: given up, not begun, or the journal does not tell. ``at``: the sequence of its end."""
+    """``unknown``: given up, not begun, or the journal does not tell. ``at``: the sequence of its end. Not ``sure``: it
+    succeeded unless it was given up before something that would have left a trace."""
 
     status: Status
     at: int = NEVER
+    sure: bool = True
 
 
 def joins(history: History) -> list[str]:
@@ -56,7 +58,7 @@ def joins(history: History) -> list[str]:
     if status == "succeeded" and root.status != "succeeded":
         follower.wrong.append(f"it succeeded, and its steps had {root.status}")
     code = ended.event.error.code if ended.event.error is not None else ""
-    if status == "failed" and root.status == "succeeded" and code not in _OF_THE_RUN:
+    if status == "failed" and root.status == "succeeded" and root.sure and code not in _OF_THE_RUN:
         follower.wrong.append(f"it failed ({code}), and its steps had succeeded")
     if status == "succeeded":
         follower.wrong += follower.kept_outcomes(accepted, ended.event.output or {})
@@ -104,14 +106,16 @@ class _Follower:
         return Ran("failed", last.sequence) if _is_final(node, last) else Ran("unknown")
 
     def _sequence(self, node: SequenceNode, id: str, began: int) -> Ran:
+        sure = True
         for place, child in enumerate(node.children):
             ran = self.follow(child, _below(id, place), began)
+            sure = sure and ran.sure
             if ran.status != "succeeded":
                 for later in range(place + 1, len(node.children)):
                     self._nothing_of(_below(id, later), f"{_below(id, place)} has not succeeded")
                 return ran
             began = ran.at
-        return Ran("succeeded", began)
+        return Ran("succeeded", began, sure)
 
     def _parallel(self, node: ParallelNode, id: str, began: int) -> Ran:
         branches = [self.follow(child, _below(id, place), began) for place, child in enumerate(node.children)]
@@ -143,7 +147,8 @@ class _Follower:
         if status == "unknown":
             return Ran("unknown")
         known = [ran.at for ran in branches if ran.at < NEVER]
-        return Ran(status, max([began, *known, settled if settled < NEVER else 0]))
+        at = max([began, *known, settled if settled < NEVER else 0])
+        return Ran(status, at, all(ran.sure for ran in branches))
 
     def _judged(self, node: ParallelNode | MapNode, id: str, count: int, good: list[int], bad: list[int]) -> Status:
         join = node.join
@@ -183,7 +188,7 @@ class _Follower:
                 return self.follow(bodies[place], _below(id, place), began)
             self.wrong.append(f"{id} went the way {place}, and has {len(bodies)}")
         # No way at all, or one whose first step has no outcome yet.
-        return Ran("unknown") if node.otherwise is not None else Ran("succeeded", began)
+        return Ran("unknown") if node.otherwise is not None else Ran("succeeded", began, sure=False)
 
     def _loop(self, node: LoopNode, id: str, began: int) -> Ran:
         rounds = self._places(id)
@@ -196,7 +201,7 @@ class _Follower:
                     self._nothing_of(_below(id, later), f"round {round} has not succeeded")
                 return ran
             began = ran.at
-        return Ran("succeeded", began) if rounds else Ran("unknown")
+        return Ran("succeeded", began, sure=len(rounds) == node.at_most) if rounds else Ran("unknown")
 
     def _places(self, id: str) -> set[int]:
         """The items, rounds or ways below ``id`` of which something has ended."""
