@@ -92,7 +92,8 @@ class Session:
         raise DeadlineExceeded(f"session {self.id} has not ended within {timeout_s:g} s; it goes on")
 
     async def cancel(self, reason: str = "") -> SessionView:
-        """Ask for the end: queued steps never start, running ones are told. Safe to repeat."""
+        """End it: queued steps never start, running ones are told. When this returns it has ended, and nothing of it is
+        accepted any more. Safe to repeat until then."""
         return await self._client.ask("session", "cancel", CancelRequest(session=self.id, reason=reason), SessionView)
 
     async def pause(self, reason: str = "") -> SessionView:

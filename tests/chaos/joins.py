@@ -28,6 +28,7 @@ from dspex_bus.wire import (
     StepTimedOut,
     TaskNode,
 )
+from dspex_bus.wire.plan import members
 
 from .journal import History, Kept
 
@@ -40,11 +41,13 @@ _OF_THE_RUN = ("missing_field", "output_conflict", "condition_failed", "invalid_
 @dataclass(frozen=True)
 class Ran:
     """``unknown``: given up, not begun, or the journal does not tell. ``at``: the sequence of its end. Not ``sure``: it
-    succeeded unless it was given up before something that would have left a trace."""
+    succeeded unless it was given up first, which need not have left a trace. Not ``clean``: some of it did not succeed,
+    so that it did not either if it was given up."""
 
     status: Status
     at: int = NEVER
     sure: bool = True
+    clean: bool = True
 
 
 def joins(history: History) -> list[str]:
@@ -106,16 +109,16 @@ class _Follower:
         return Ran("failed", last.sequence) if _is_final(node, last) else Ran("unknown")
 
     def _sequence(self, node: SequenceNode, id: str, began: int) -> Ran:
-        sure = True
+        sure = clean = True
         for place, child in enumerate(node.children):
             ran = self.follow(child, _below(id, place), began)
-            sure = sure and ran.sure
+            sure, clean = sure and ran.sure, clean and ran.clean
             if ran.status != "succeeded":
                 for later in range(place + 1, len(node.children)):
                     self._nothing_of(_below(id, later), f"{_below(id, place)} has not succeeded")
                 return ran
             began = ran.at
-        return Ran("succeeded", began, sure)
+        return Ran("succeeded", began, sure, clean)
 
     def _parallel(self, node: ParallelNode, id: str, began: int) -> Ran:
         branches = [self.follow(child, _below(id, place), began) for place, child in enumerate(node.children)]
@@ -148,7 +151,8 @@ class _Follower:
             return Ran("unknown")
         known = [ran.at for ran in branches if ran.at < NEVER]
         at = max([began, *known, settled if settled < NEVER else 0])
-        return Ran(status, at, all(ran.sure for ran in branches))
+        clean = all(ran.status == "succeeded" and ran.clean for ran in branches)
+        return Ran(status, at, all(ran.sure for ran in branches), clean)
 
     def _judged(self, node: ParallelNode | MapNode, id: str, count: int, good: list[int], bad: list[int]) -> Status:
         join = node.join
@@ -188,20 +192,23 @@ class _Follower:
                 return self.follow(bodies[place], _below(id, place), began)
             self.wrong.append(f"{id} went the way {place}, and has {len(bodies)}")
         # No way at all, or one whose first step has no outcome yet.
-        return Ran("unknown") if node.otherwise is not None else Ran("succeeded", began, sure=False)
+        return Ran("unknown") if _leaves_a_trace(node) else Ran("succeeded", began, sure=False)
 
     def _loop(self, node: LoopNode, id: str, began: int) -> Ran:
         rounds = self._places(id)
         if len(rounds) > node.at_most:
             self.wrong.append(f"{id} went round {len(rounds)} times of {node.at_most}")
+        clean = True
         for round in range(len(rounds)):
             ran = self.follow(node.body, _below(id, round), began)
             if ran.status != "succeeded":
                 for later in range(round + 1, len(rounds)):
                     self._nothing_of(_below(id, later), f"round {round} has not succeeded")
                 return ran
-            began = ran.at
-        return Ran("succeeded", began, sure=len(rounds) == node.at_most) if rounds else Ran("unknown")
+            began, clean = ran.at, clean and ran.clean
+        if rounds or not _leaves_a_trace(node.body):
+            return Ran("succeeded", began, sure=len(rounds) == node.at_most, clean=clean)
+        return Ran("unknown")
 
     def _places(self, id: str) -> set[int]:
         """The items, rounds or ways below ``id`` of which something has ended."""
@@ -226,16 +233,28 @@ class _Follower:
                 yield f"the outcomes of {last.id} are out of order: {entry} at {place}"
             if isinstance(last, ParallelNode) and entry.get("branch") != last.children[place].name:
                 yield f"the outcomes of {last.id} are out of order: {entry} at {place}"
-            if (
-                ran is not None
-                and ran.status != "unknown"
-                and (entry["status"] == "succeeded") != (ran.status == "succeeded")
-            ):
+            if ran is None or ran.status == "unknown" or not (ran.sure and ran.clean):
+                continue
+            if (entry["status"] == "succeeded") != (ran.status == "succeeded"):
                 yield f"{last.id} kept {entry['status']} of branch {place}, which had {ran.status}"
 
 
 def _below(id: str, place: int) -> str:
     return f"{id}-{place}" if id else str(place)
+
+
+def _leaves_a_trace(node: Node) -> bool:
+    """Whether it cannot succeed without an outcome of some step."""
+    match node:
+        case SequenceNode():
+            return any(map(_leaves_a_trace, node.children))
+        case ParallelNode():
+            return any(map(_leaves_a_trace, node.children))
+        case BranchNode():
+            return node.otherwise is not None and all(map(_leaves_a_trace, members(node)))
+        case LoopNode() | MapNode():
+            return _leaves_a_trace(node.body)
+    return True
 
 
 def _is_final(node: Node, last: Kept) -> bool:

@@ -38,7 +38,9 @@ class Plans:
     def _one(self, depth: int, children: bool) -> StepDefinition:
         leaves: list[Callable[[], StepDefinition]] = [self._act] * 6 + [self._sleep, self._wait]
         if children:
-            leaves.append(lambda: dspex.subpipeline(self._chance.choice(CHILDREN), save_as=self._name()))
+            leaves.append(
+                lambda: dspex.subpipeline(self._chance.choice(CHILDREN), save_as=self._name(), items=[1, 2, 3])
+            )
         groups = [self._parallel, self._map, self._branch, self._loop]
         if depth < _DEEPEST and self._chance.random() < 0.4:
             return self._chance.choice(groups)(depth + 1, children)

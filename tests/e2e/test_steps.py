@@ -172,7 +172,7 @@ async def test_a_pipeline_within_is_cancelled_with_its_parent(client: dspex.Clie
                 break
             except dspex.DspexError:
                 await anyio.sleep(0.01)
-    await handle.cancel("enough")
+    assert (await handle.cancel("enough")).status == "cancelled"
     assert (await handle.result(timeout_s=20)).status == "cancelled"
     assert (await child.result(timeout_s=20)).status == "cancelled"
 

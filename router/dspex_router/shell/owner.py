@@ -16,6 +16,7 @@ from dspex_bus.errors import DecodeError, DspexError
 from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
 from ..core import Event, Recorded, Session, SetTimer, Timer, decide, finish, resume
+from .clock import now_ms
 from .config import RouterConfig
 from .controlling import Controls
 from .errands import Errands
@@ -27,6 +28,9 @@ from .writing import Writer
 log = logging.getLogger(__name__)
 
 _FETCH_PAUSE_S = 0.25
+_LATE_MS = 1000
+"""What is done about an event so long after it may have been done by somebody who has taken us for dead; less than the
+time that takes."""
 
 
 class Owner:
@@ -80,6 +84,8 @@ class Owner:
                 state, _ = decide(state, recorded)
         if state.ended is None:
             self.sessions[state.id] = state
+        if state.closing is not None:
+            await self.performer.tell_cancelled(state.id)  # whoever closed it may have died before it could
         await self.performer.perform(state, resume(state), resent=True)
 
     async def resend(self, state: Session) -> None:
@@ -174,7 +180,8 @@ class Owner:
                 self.sessions[state.id] = state
             else:
                 self.sessions.pop(state.id, None)
-            await self.performer.perform(state, commands)
+            late = bool(commands) and now_ms() - event.time_ms > _LATE_MS
+            await self.performer.perform(state, commands, resent=late)
         except Exception as error:
             await self._break(state, event, error)
 

@@ -32,6 +32,7 @@ from .journals import Journals
 from .owner import Owner
 
 _LOOK_S = 5.0
+_CANCEL_S = 8.0
 _PAGE_BYTES = 256 * 1024
 """A page ends behind the event that goes over this: with luck it is one message."""
 
@@ -116,8 +117,15 @@ class Sessions:
         return await self._journals.has_ended(session)
 
     async def cancel(self, request: CancelRequest) -> SessionView:
-        await self._controls.cancel(request.session, request.reason)
-        return await self._stored(request.session)
+        """Answered when the session has ended, which is soon: nothing of it is accepted or started after that."""
+        session = request.session
+        await self._controls.cancel(session, request.reason)
+        if await self._awaited(session, _CANCEL_S) is None:
+            raise DeadlineExceeded(
+                f"session {session} will be cancelled, and has not been within {_CANCEL_S:g} s; ask again",
+                details={"session": session},
+            )
+        return await self._stored(session)
 
     async def pause(self, request: PauseRequest) -> SessionView:
         await self._controls.pause(request.session, request.reason)
