@@ -28,8 +28,9 @@ class HandlerInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkerPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``state`` is ``leaving`` in a worker's last announcement. ``memory_bytes`` is resident memory. ``redelivered``
-    counts the tasks it got that had been delivered before, ``late`` its outcomes that came after another was recorded.
+    """``state`` is ``leaving`` in a worker's last announcement. ``waiting`` counts direct calls for which it has no
+    slot yet. ``memory_bytes`` is resident memory. ``redelivered`` counts the tasks it got that had been delivered
+    before, ``late`` its outcomes that came after another was recorded.
     """
 
     worker: str
@@ -39,6 +40,7 @@ class WorkerPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_ms: int = 0
     slots: int = 1
     busy: int = 0
+    waiting: int = 0
     done: int = 0
     redelivered: int = 0
     late: int = 0

@@ -30,7 +30,7 @@ async def pools(watch: bool, server: str | None, as_json: bool) -> None:
     \b
       busy     slots in use, of how many
       done     steps a worker has run since its start
-      queued   tasks that no worker has taken yet, and how long the oldest has waited
+      queued   tasks and calls for which no worker has a slot yet; oldest: how long a task has waited
       running  tasks that a worker has taken
       again    tasks a worker took over because another had not finished them
       late     outcomes that came after another had been recorded; they changed nothing
@@ -78,7 +78,7 @@ def _pool(pool: PoolStatus) -> tuple[str, ...]:
         f"{pool.busy}/{pool.slots}",
         "",
         _mib(sum(worker.memory_bytes for worker in pool.workers)),
-        str(pool.queued),
+        str(pool.queued + sum(worker.waiting for worker in pool.workers)),
         milliseconds(pool.oldest_wait_ms * 1000) if pool.queued else "",
         str(pool.running),
         str(sum(worker.redelivered for worker in pool.workers)),

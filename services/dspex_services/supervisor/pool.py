@@ -56,6 +56,7 @@ class Pool:
         self._scaling = Scaling(spec)
         self._delay_s = 0.0
         self._start_at = 0.0
+        self._calls_since = 0.0
         self._broken = ""
         self._looked_at = time.monotonic()
         self._changed = anyio.Event()
@@ -265,8 +266,13 @@ class Pool:
             waited_ms = max(waited_ms, counts["oldest_wait_ms"])
         others = [said for _, said in self._fresh()]
         ours = [member.said for member in self._members if member.said is not None]
+        # How long calls have waited nobody says: as long as there have been any at every look.
+        now, calls = time.monotonic(), sum(said.waiting for said in (*ours, *others))
+        self._calls_since = (self._calls_since or now) if calls else 0.0
+        if calls:
+            waited_ms = max(waited_ms, int(1000 * (now - self._calls_since)))
         return Load(
-            queued=queued,
+            queued=queued + calls,
             oldest_wait_s=waited_ms / 1000,
             busy=sum(said.busy for said in (*ours, *others)),
             elsewhere=sum(said.slots for said in others if said.state == "ready"),

@@ -41,8 +41,14 @@ class DirectCalls:
         self._worker = worker
         self._slots = asyncio.Semaphore(worker.config.slots)
         self._inside = 0
+        self._running = 0
         self._claims = Claims(worker.bus)
         self._subscriptions: list[Subscription] = []
+
+    @property
+    def waiting(self) -> int:
+        """Calls that have no slot yet."""
+        return self._inside - self._running
 
     async def start(self) -> None:
         pool = self._worker.config.pool
@@ -75,6 +81,7 @@ class DirectCalls:
         free = self._leave
         try:
             await self._slots.acquire()
+            self._running += 1
             free = self._free
             outcome, attempt = await self._outcome(message)
             await self._reply(message, outcome)
@@ -97,6 +104,7 @@ class DirectCalls:
         self._inside -= 1
 
     def _free(self) -> None:
+        self._running -= 1
         self._slots.release()
         self._inside -= 1
 

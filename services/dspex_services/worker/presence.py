@@ -64,6 +64,7 @@ class Presence:
             started_ms=self._started_ms,
             slots=config.slots,
             busy=self._worker.busy,
+            waiting=self._worker.direct.waiting,
             done=self._worker.done,
             redelivered=self._worker.stored.redelivered,
             late=self._worker.stored.late,

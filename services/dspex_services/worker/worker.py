@@ -80,7 +80,7 @@ class Worker:
         # A slot's thread each for stored tasks, for direct calls, and for what belongs to this worker.
         self._threads = Threads(3 * config.slots)
         self.stored = StoredTasks(self, claims or Claims.nowhere())
-        self._direct = DirectCalls(self)
+        self.direct = DirectCalls(self)
         self._home = Home(self)
         self._homes = Homes(self)
         self._drain_s = config.drain_s
@@ -101,7 +101,7 @@ class Worker:
             await stack.enter_async_context(self.cache)
             try:
                 async with anyio.create_task_group() as group:
-                    await self._direct.start()
+                    await self.direct.start()
                     await self._home.start()
                     await self._probe(stack)
                     await self.stored.start()
@@ -131,7 +131,7 @@ class Worker:
             meanwhile.start_soon(self.stored.keep_alive)
             with anyio.move_on_after(self._drain_s) as self._draining:
                 await self._home.stop()
-                await self._direct.stop()
+                await self.direct.stop()
                 await self.stored.stop()
                 await self._finished()
             with anyio.move_on_after(2 * _UNWIND_S):

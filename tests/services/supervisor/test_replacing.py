@@ -125,6 +125,23 @@ async def test_a_pool_grows_while_tasks_wait_and_shrinks_when_there_are_none(rig
 
 
 @pytest.mark.slow
+async def test_a_pool_grows_for_calls_that_wait(rig: Rig) -> None:
+    """Core requests are in no queue that the server could tell of."""
+    sizing = {"size": 1, "max_size": 2, "slots": 1, "scale_after_s": 0.5}
+    answers: list[Any] = []
+
+    async def call(subject: str) -> None:
+        answers.append(await rig.bus.request(subject, encode(rig.task("slow")), timeout_s=30))
+
+    async with supervised(rig, **sizing) as supervisor, anyio.create_task_group() as calling:
+        for _ in range(8):
+            calling.start_soon(call, subjects.now(rig.pool, "slow"))
+        pool = the_pool(supervisor)
+        await rig.until(lambda: pool.size == 2, within_s=15)
+    assert len(answers) == 8
+
+
+@pytest.mark.slow
 async def test_the_oldest_wait_is_known(rig: Rig) -> None:
     async with supervised(rig, slots=1), Holds(rig).watching() as holds:
         began = time.monotonic()
