@@ -14,6 +14,9 @@ Fields = frozenset[str] | None
 """The names that may be there; None where any may. What is not among them is missing for certain."""
 
 
+_HISTORY, _HISTORY_TYPE = "history", "dspy.History"
+
+
 class Reading(NamedTuple):
     """``sources`` maps each field a step is sent to its path in the context; those in ``optional`` may be absent."""
 
@@ -62,12 +65,23 @@ def reading_of(step: StepDefinition, info: HandlerInfo, signature: Signature | N
         _check_given(step, info, path)
         required = [field.name for field in signature.inputs if not field.optional]
         optional = [field.name for field in signature.inputs if field.optional]
+    if step.remember:
+        given = _history(signature)
+        required = [field for field in required if field not in given]
+        optional = [field for field in optional if field not in given]
     _check_names(step.inputs, (*required, *optional), "input", info.name, f"{path}.inputs")
     return Reading(
         {field: step.inputs.get(field, field) for field in (*required, *optional)},
         # An optional field that the step names a source for is wanted, and its absence is an error.
         tuple(field for field in optional if field not in step.inputs),
     )
+
+
+def _history(signature: Signature | None) -> tuple[str, ...]:
+    """What a step that remembers is given, and need not read."""
+    if signature is None:
+        return (_HISTORY,)
+    return tuple(field.name for field in signature.inputs if str(field.type) == _HISTORY_TYPE)
 
 
 def written_by(step: StepDefinition, info: HandlerInfo, signature: Signature | None, path: str) -> Fields:

@@ -19,21 +19,30 @@ _NOT_SAID = ("trajectory",)
 
 
 def with_history(module: Any, inputs: Mapping[str, Any], turns: list[dict[str, Any]]) -> dict[str, Any]:
-    """The module's inputs with the turns before. Raises InvalidInput for a module that has no place for them."""
-    if HISTORY in inputs:
-        raise InvalidInput(f"a step that remembers is given its {HISTORY!r}, and the context has one")
+    """The module's inputs with the turns before, in the signature's own field for them or in one that it gets. Raises
+    InvalidInput for a module that has no place for them."""
+    name = HISTORY
     if isinstance(module, _BY_SIGNATURE) or getattr(module, "by_signature", False):
+        name = _own_field(module) or HISTORY
         for predictor in module.predictors():
-            if HISTORY in predictor.signature.fields:
-                raise InvalidInput(f"a step that remembers needs no field {HISTORY!r} in its signature")
-            predictor.signature = predictor.signature.append(HISTORY, dspy.InputField(), dspy.History)
-    elif HISTORY not in inspect.signature(module.forward).parameters:
+            if name not in predictor.signature.fields:
+                predictor.signature = predictor.signature.append(name, dspy.InputField(), dspy.History)
+            elif predictor.signature.fields[name].annotation is not dspy.History:
+                raise InvalidInput(f"the field {name!r} of a step that remembers must be a dspy.History")
+    elif name not in inspect.signature(module.forward).parameters:
         known = ", ".join(f"dspy.{kind.__name__}" for kind in _BY_SIGNATURE)
         raise InvalidInput(
             f"{type(module).__name__} cannot remember: {known} can, and modules whose forward takes {HISTORY!r}",
             code="cannot_remember",
         )
-    return {**inputs, HISTORY: dspy.History(messages=turns)}
+    if name in inputs:
+        raise InvalidInput(f"a step that remembers is given its {name!r}, and the context has one")
+    return {**inputs, name: dspy.History(messages=turns)}
+
+
+def _own_field(module: Any) -> str | None:
+    fields = [field for predictor in module.predictors() for field in predictor.signature.input_fields.items()]
+    return next((name for name, field in fields if field.annotation is dspy.History), None)
 
 
 def said(outputs: Mapping[str, Any]) -> dict[str, Any]:

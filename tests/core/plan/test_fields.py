@@ -317,3 +317,15 @@ def test_assertions_about_inputs_outputs_and_what_a_handler_adds() -> None:
     good = ["answer != text", {"that": "size(reasoning) > 0"}, "parts.all(part, size(part) > 0)"]
     for given in (good, "not a list"):
         compiled({**step, "with": {**step["with"], "assert": given}}, offered=catalog(native=(ASSERTING,)))
+
+
+def test_a_step_that_remembers_is_given_its_history_and_reads_none() -> None:
+    asked = {"module": "dspy.Predict", "with": {"signature": "question, told: dspy.History -> answer"}}
+    assert refused(asked, known={"question"}).details["field"] == "told"
+    assert task({**asked, "remember": True}, known={"question"}).reads == {"question": "question"}
+    told = HandlerInfo(name="told", required=("question",), optional=("history",))
+    offered = catalog(own=(told,))
+    assert task({"native": "told"}, known={"question"}, offered=offered).optional == ("history",)
+    assert task({"native": "told", "remember": True}, known={"question", "history"}, offered=offered).reads == {
+        "question": "question"
+    }

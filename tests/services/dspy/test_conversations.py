@@ -103,6 +103,15 @@ async def test_dspy_s_modules_remember_too(system: System) -> None:
     assert await ask(system, dspex.module(f"{__name__}:Memory", remember=True), "?", thread="sums") == "3"
 
 
+async def test_the_signature_s_own_field_for_the_history_is_filled(system: System) -> None:
+    own = {"signature": "question, told: dspy.History -> answer", "remember": True}
+    for question in ("What is 1 plus 2?", "What is 3 plus 4?"):
+        await ask(system, dspex.module("dspy.Predict", **own), question, thread="own")
+    thread = await system.client.threads.get("own")
+    assert [turn.fields["question"] for turn in thread.turns] == ["What is 1 plus 2?", "What is 3 plus 4?"]
+    assert [set(turn.fields) for turn in thread.turns] == [{"question", "answer"}] * 2
+
+
 async def test_what_cannot_remember_says_so(system: System) -> None:
     error = await system.refused("dspy.MultiChainComparison", {"question": "?"}, **ASK)
     assert error.code == "cannot_remember"
