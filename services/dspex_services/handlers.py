@@ -110,11 +110,16 @@ class Step:
         """Whether there may be a limit to what it may use."""
         return self.budget is not None or bool(self.tenant)
 
+    @property
+    def spent(self) -> Usage | None:
+        """What the run had used before this attempt, and what this attempt has used."""
+        return together(self.used, self.usage)
+
     async def check_budget(self, *, model: str = "the model", priced: bool = True, more: Usage | None = None) -> None:
         """Before an LM call: raises BudgetExceeded where the run, or its tenant, has nothing left for it. ``more`` is
         what has been used and is not recorded yet."""
         if self.budget is not None:
-            used = together(together(self.used, self.usage), more)
+            used = together(self.spent, more)
             check(self.budget, used, "the run", scope="run", model=model, priced=priced)
         if self.tenant and self.tenants is not None:
             await self.tenants.check(self.tenant, more, model=model, priced=priced)
@@ -122,11 +127,12 @@ class Step:
     def record_usage(self, usage: Usage | None) -> None:
         """Add an LM call's usage to the step's outcome, and to what its tenant has used."""
         if usage is not None:
-            self._count(usage)
+            self.count_usage(usage)
             if self.tenant and self.tenants is not None:
                 self.tenants.add(self.tenant, usage)
 
-    def _count(self, usage: Usage | None) -> None:
+    def count_usage(self, usage: Usage | None) -> None:
+        """Add to the step's outcome what somebody else has used for it, who has counted it for the tenant."""
         self.usage = together(self.usage, usage)
 
     async def call(
@@ -138,7 +144,7 @@ class Step:
             inputs=inputs,
             timeout_s=max(self.remaining_s, 0.001),
             budget=self.budget,
-            used=together(self.used, self.usage) if self.budget else None,
+            used=self.spent if self.budget else None,
             tenant=self.tenant,
         )
         subject = call_subject(operation)
@@ -146,7 +152,7 @@ class Step:
         if answer.headers and "Nats-Service-Error-Code" in answer.headers:
             raise error_from(decode(ErrorInfo, answer.data, subject=subject))
         reply = decode(CallReply, answer.data, subject=subject)
-        self._count(reply.usage)  # whoever answered has counted it for the tenant
+        self.count_usage(reply.usage)
         return reply.outputs
 
 

@@ -20,7 +20,9 @@ from dspex_bus.wire import (
     ErrorInfo,
     HandlerInfo,
     StepCancelled,
+    StepFailed,
     StepSucceeded,
+    StepTimedOut,
     Task,
     decode,
     decode_outcome,
@@ -114,12 +116,14 @@ class BusTool:
             timeout_ms=timeout_ms,
             deadline_ms=int(time.time() * 1000) + timeout_ms,
             budget=self._step.budget,
-            used=self._step.used,
+            used=self._step.spent,
             tenant=self._step.tenant,
         )
         subject = subjects.now(pool, self._options.handler)
         answer = await Claims(self._step.bus).request(subject, encode(task), timeout_s=left_s + 1)
         outcome = decode_outcome(answer.data, subject=subject)
+        if isinstance(outcome, StepSucceeded | StepFailed | StepTimedOut):
+            self._step.count_usage(outcome.usage)
         if isinstance(outcome, StepSucceeded):
             return outcome.outputs
         if isinstance(outcome, StepCancelled):
@@ -128,13 +132,22 @@ class BusTool:
 
     async def _routed(self, given: dict[str, Any], left_s: float) -> Any:
         """Through the execution router: an operation, such as ``predict``, that is no handler's own name."""
-        request = CallRequest(with_=self._options.with_, inputs=given, timeout_s=left_s)
+        request = CallRequest(
+            with_=self._options.with_,
+            inputs=given,
+            timeout_s=left_s,
+            budget=self._step.budget,
+            used=self._step.spent,
+            tenant=self._step.tenant,
+        )
         subject = subjects.call(self._options.handler)
         answer = await Claims(self._step.bus).request(subject, encode(request), timeout_s=left_s + 1)
         if answer.headers and "Nats-Service-Error-Code" in answer.headers:
             error = decode(ErrorInfo, answer.data, subject=subject)
             raise StepError(error.message, code=error.code, retryable=error.retryable)
-        return decode(CallReply, answer.data, subject=subject).outputs
+        reply = decode(CallReply, answer.data, subject=subject)
+        self._step.count_usage(reply.usage)
+        return reply.outputs
 
 
 def _python_type(schema: dict[str, Any]) -> Any:

@@ -11,9 +11,9 @@ import anyio
 import pytest
 from scripted_server import Answer, ScriptedServer, Seen, playing
 
-from dspex_bus import MemoryBus
+from dspex_bus import MemoryBus, Message, subjects
 from dspex_bus.streams import buckets
-from dspex_bus.wire import Budget, StepFailed, StepSucceeded, Usage
+from dspex_bus.wire import Budget, CallReply, CallRequest, StepFailed, StepSucceeded, Usage, decode, encode
 from dspex_services.handlers import Handlers, Step
 from dspex_services.native.models import Models
 from dspex_services.native.pool import native_handlers
@@ -139,6 +139,37 @@ async def test_a_handler_s_own_calls_spend_the_same_budget(rig: Rig) -> None:
         outcome = await failed(rig, "twice", {}, budget=Budget(tokens=5))
         assert outcome.usage == Usage(calls=1, input_tokens=5)
         assert isinstance(await rig.run("twice", {}, budget=Budget(tokens=6)), StepSucceeded)
+
+
+async def test_what_others_use_for_a_step_is_the_run_s_too(rig: Rig) -> None:
+    """A handler's own call of another: the answer says what it used, and the request what is left."""
+    asked: list[CallRequest] = []
+
+    async def answer(message: Message) -> None:
+        asked.append(decode(CallRequest, message.data, subject=message.subject))
+        used = CallReply(outputs={}, implementation="native", handler="h", pool="p", usage=Usage(input_tokens=5))
+        await rig.bus.publish(message.reply, encode(used))
+
+    mine = Handlers()
+
+    @mine.handler("asks")
+    async def asks(values: dict[str, Any], step: Step) -> dict[str, Any]:
+        await step.call(f"other-{rig.pool}")
+        await step.call(f"other-{rig.pool}")
+        await step.check_budget()
+        return values
+
+    subscription = await rig.bus.subscribe(subjects.call(f"other-{rig.pool}"), answer)
+    async with rig.worker(mine):
+        budget, used = Budget(tokens=20), Usage(input_tokens=10)
+        outcome = await failed(rig, "asks", {}, budget=budget, used=used, tenant="acme")
+    await subscription.close()
+    assert (outcome.error.code, outcome.error.details["spent"]) == ("budget_exceeded", 20)
+    assert outcome.usage == Usage(input_tokens=10)
+    assert [(one.budget, one.used, one.tenant) for one in asked] == [
+        (budget, used, "acme"),
+        (budget, Usage(input_tokens=15), "acme"),
+    ]
 
 
 # --- tenants ---
