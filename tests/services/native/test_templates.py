@@ -11,9 +11,9 @@ import anyio
 import pytest
 from native_rig import make_step, outputs_of
 
-from dspex_bus import Bus, MemoryBus
+from dspex_bus import Bus, EmbeddedServer, MemoryBus, NatsBus
 from dspex_bus.errors import DspexError
-from dspex_bus.streams import buckets, streams
+from dspex_bus.streams import TEMPLATES, buckets, streams
 from dspex_services.native.template_store import StoredTemplates
 from dspex_services.native.templating import templates
 from dspex_services.templates import TemplateStore, UnknownTemplate
@@ -176,13 +176,18 @@ async def test_what_names_no_version(store: TemplateStore, wanted: str) -> None:
     assert caught.value.code == "invalid_name"
 
 
-async def test_writers_at_once_all_get_a_version(store: TemplateStore) -> None:
-    async with anyio.create_task_group() as group:
-        for number in range(8):
-            group.start_soon(store.put, "t", f"text {number}")
-    versions = (await store.get("t")).versions
-    assert [one.version for one in versions] == list(range(1, 9))
-    assert len({one.digest for one in versions}) == 8
+async def test_writers_at_once_all_get_a_version(server: EmbeddedServer) -> None:
+    async with NatsBus(server.url, name="templates") as bus:
+        await bus.prepare(streams(), buckets())
+        store = TemplateStore(bus)
+        async with anyio.create_task_group() as group:
+            for number in range(6):
+                group.start_soon(store.put, "t", f"text {number}")
+        versions = (await store.get("t")).versions
+        assert [one.version for one in versions] == list(range(1, 7))
+        assert {await store.content("t", one.digest) for one in versions} == {f"text {number}" for number in range(6)}
+        await store.delete("t")
+        assert await bus.key_value(TEMPLATES).keys() == []
 
 
 async def test_stored_templates_as_a_step(bus: Bus, store: TemplateStore) -> None:
