@@ -44,6 +44,7 @@ def rag(programs: Programs) -> Handlers:
     handlers = Handlers()
     clients = EmbeddingClients(programs.models.configured)
     library = Library(clients)
+    handlers.on_close(library.close)
     handlers.on_close(clients.close)
 
     @handlers.handler("dspy.RAG", reads="signature", implementation="dspy", adds=("reasoning", "citations", "passages"))

@@ -121,6 +121,7 @@ def native_handlers(models: Models | None = None) -> Handlers:
     _scores(handlers)
     clients = EmbeddingClients(models.configured)
     library = Library(clients)
+    handlers.on_close(library.close)
     handlers.on_close(clients.close)
     handlers.include(searches(library, SearchClient()))
     handlers.include(rag(models, library))

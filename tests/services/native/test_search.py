@@ -313,6 +313,38 @@ async def test_a_build_is_awaited_by_its_own_users_alone(library: Library, step:
     assert slow.loads == 1
 
 
+async def test_a_build_outlives_the_step_that_began_it(library: Library, step: Step) -> None:
+    """One that takes longer than a step has time would otherwise never end."""
+    gate = asyncio.Event()
+    slow, manner = Slow("slow", gate), Manner(method="keyword")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await library.search(slow, ["okapi"], 1, manner, step)
+    again = asyncio.create_task(library.search(slow, ["okapi"], 1, manner, step))
+    await asyncio.sleep(0)
+    gate.set()
+    assert len(await asyncio.wait_for(again, 10)) == 1
+    assert slow.loads == 1
+
+
+async def test_what_fails_for_one_is_tried_by_the_next(library: Library, step: Step) -> None:
+    class Failing(Slow):
+        def load(self) -> list[Passage]:
+            if not super().load() or self.loads == 1:
+                raise ValueError("the first time")
+            return Given(["an okapi"]).load()
+
+    gate = asyncio.Event()
+    failing, manner = Failing("failing", gate), Manner(method="keyword")
+    both = [asyncio.create_task(library.search(failing, ["okapi"], 1, manner, step)) for _ in range(2)]
+    async with asyncio.timeout(10):
+        while not failing.loads:
+            await asyncio.sleep(0.001)
+        gate.set()
+        first, second = await asyncio.gather(*both, return_exceptions=True)
+    assert {type(first), type(second)} == {ValueError, list}
+
+
 def test_the_graph_finds_what_comparing_all_finds() -> None:
     made = numpy.random.default_rng(7).normal(size=(600, 32)).astype("float32")
     passages = [Passage(id=str(place), text="", source="") for place in range(600)]

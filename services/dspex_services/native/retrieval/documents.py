@@ -68,10 +68,11 @@ class Given:
 
     def __init__(self, documents: Sequence[str | Document]) -> None:
         self._documents = [Document(text=one) if isinstance(one, str) else one for one in documents]
+        self._key = hashlib.blake2b(msgspec.json.encode(self._documents), digest_size=16).hexdigest()
 
     @property
     def key(self) -> Hashable:
-        return hashlib.blake2b(msgspec.json.encode(self._documents), digest_size=16).hexdigest()
+        return self._key
 
     def state(self) -> Hashable:
         return ""

@@ -19,6 +19,8 @@ from .words import written
 LATENT = "latent"
 HASHED = "hashed"
 _DIMENSIONS = 128
+_TERMS = 30_000
+"""Words and pairs of words that count, the most frequent ones: more cost minutes and gigabytes, and say little."""
 _BATCH = 64
 """Texts in one request: their vectors fit into one message of the cache."""
 _AT_ONCE = 8
@@ -52,7 +54,7 @@ class LatentSemantic:
 
     def __init__(self) -> None:
         self._tfidf: Any = None
-        self._svd: Any = None
+        self._basis: Any = None
 
     def fit(self, texts: Sequence[str]) -> Any:
         text = _sklearn("feature_extraction.text")
@@ -60,23 +62,25 @@ class LatentSemantic:
         def words(one: str) -> list[str]:
             return [word for word in written(one) if len(word) > 1 and word not in text.ENGLISH_STOP_WORDS]
 
-        self._tfidf = text.TfidfVectorizer(sublinear_tf=True, tokenizer=words, token_pattern=None, ngram_range=(1, 2))
+        told = {"sublinear_tf": True, "max_features": _TERMS, "dtype": needed("numpy", "numpy").float32}
+        self._tfidf = text.TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), **told)
         try:
             counted = self._tfidf.fit_transform(texts)
         except ValueError:  # nothing but stop words
-            self._tfidf = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3))
+            self._tfidf = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), **told)
             counted = self._tfidf.fit_transform(texts)
         dimensions = min(_DIMENSIONS, *(size - 1 for size in counted.shape))
         if dimensions >= 2:
-            self._svd = _sklearn("decomposition").TruncatedSVD(dimensions, random_state=0).fit(counted)
+            svd = _sklearn("decomposition").TruncatedSVD(dimensions, random_state=0).fit(counted)
+            # Turned once: scikit-learn would turn it for every query.
+            self._basis = needed("numpy", "numpy").ascontiguousarray(svd.components_.T, dtype="float32")
         return self._reduced(counted)
 
     def embed(self, texts: Sequence[str]) -> Any:
         return self._reduced(self._tfidf.transform(texts))
 
     def _reduced(self, counted: Any) -> Any:
-        vectors = counted.toarray() if self._svd is None else self._svd.transform(counted)
-        return _rows(vectors)
+        return _rows(counted.toarray() if self._basis is None else counted @ self._basis)
 
 
 class Hashed:

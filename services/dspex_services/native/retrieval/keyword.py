@@ -25,7 +25,7 @@ class KeywordIndex:
         if not words:
             return []
         scores = self._ranking.get_scores(words)
-        ranked = sorted(range(len(self._passages)), key=lambda place: -scores[place])[:k]
+        ranked = (-scores).argsort(kind="stable")[:k]
         return [
             msgspec.structs.replace(self._passages[place], score=round(float(scores[place]), 4))
             for place in ranked

@@ -49,13 +49,18 @@ class Library:
         lists = []
         if manner.method != "vector":
             words = await shelf.keyword(step)
-            lists.append(best((words.search(query, deep) for query in queries), deep))
+            found = await step.in_thread(lambda: [words.search(query, deep) for query in queries])
+            lists.append(best(found, deep))
         if manner.method != "keyword":
             lists.append(await shelf.nearest(manner.embedder, queries, deep, step, self._clients))
         if len(lists) == 1:
             return lists[0]
         merge = fuse if manner.fuse == "rank" else blend
         return merge(lists, k, (1 - manner.weight, manner.weight))
+
+    async def close(self) -> None:
+        for shelf in self._shelves.values():
+            shelf.close()
 
     async def _shelf(self, corpus: Corpus, step: Step) -> _Shelf:
         """The corpus as it is now."""
@@ -77,8 +82,8 @@ class _Shelf:
         self.state = state
         self._embedders = embedders
         self._corpus = corpus
-        self._lock = asyncio.Lock()
         self._made: dict[str, Any] = {}
+        self._making: dict[str, asyncio.Task[None]] = {}
 
     def models(self) -> dict[str, Embedder]:
         """The embedders that outlive a change, with the vectors they know; the others are fitted to one state."""
@@ -100,15 +105,42 @@ class _Shelf:
 
         index = await self._once(f"vector {name}", build)
         vectors = await using.embed(queries, step)
-        return best((index.search(vector, k) for vector in vectors), k)
+        return best(await step.in_thread(lambda: [index.search(vector, k) for vector in vectors]), k)
 
     async def _passages(self, step: Step) -> list[Passage]:
         return await self._once("passages", lambda: step.in_thread(self._corpus.load))
 
     async def _once(self, what: str, make: Callable[[], Awaitable[T]]) -> T:
-        if what not in self._made:
-            async with self._lock:
-                if what not in self._made:
-                    self._made[what] = await make()
+        """Made once, for all who want it. A build outlives the step that began it: one that takes longer than a step
+        has time would otherwise never end."""
+        while what not in self._made:
+            task = self._making.get(what)
+            mine = task is None
+            if task is None:
+                task = self._making[what] = asyncio.create_task(self._make(what, make))
+                task.add_done_callback(_seen)
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                if mine:  # what went wrong for somebody else, such as his time, need not for us
+                    raise
         made: T = self._made[what]
         return made
+
+    async def _make(self, what: str, make: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            self._made[what] = await make()
+        finally:
+            del self._making[what]
+
+    def close(self) -> None:
+        for task in self._making.values():
+            task.cancel()
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Nobody may be left to hear of its error."""
+    if not task.cancelled():
+        task.exception()
