@@ -80,7 +80,8 @@ async def test_what_others_run_is_left_alone_when_a_worker_dies(rig: Rig, whose:
         assert (await rig.outcome(task)).outputs == {"pid": there}
 
 
-@pytest.mark.parametrize("how", ["exit", *(pytest.param(how, marks=pytest.mark.slow) for how in ("fault", "memory"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["exit", "fault", "memory"])
 async def test_a_crash_costs_one_redelivery(rig: Rig, tmp_path: Path, how: str) -> None:
     async with supervised(rig) as supervisor:
         first = rig.task("die", {"how": how, "first": str(tmp_path / "first")})
@@ -110,10 +111,39 @@ async def test_what_a_worker_had_started_dies_with_it(rig: Rig) -> None:
         await gone([started["pid"], *started["children"]])
 
 
+@pytest.mark.slow
 async def test_what_a_worker_had_started_ends_when_it_drains(rig: Rig) -> None:
     async with supervised(rig):
         started = (await rig.run("spawn")).outputs
     await gone([started["pid"], *started["children"]], within_s=1)
+
+
+@pytest.mark.slow
+async def test_nothing_is_lost_while_a_worker_is_killed_every_second(rig: Rig) -> None:
+    taken: list[float] = []
+
+    async def flow() -> None:
+        while flowing:
+            began = time.monotonic()
+            assert isinstance(await rig.run("slow"), StepSucceeded)
+            taken.append(since(began))
+
+    flowing = True
+    async with supervised(rig, size=3, slots=8) as supervisor:
+        await rig.until(lambda: len({said.pid for said in rig.presences}) == 3)
+        async with anyio.create_task_group() as group:
+            for _ in range(16):
+                group.start_soon(flow)
+            killed: set[int] = set()
+            for _ in range(8):
+                await anyio.sleep(1)
+                (*_, pid) = [said.pid for said in rig.presences if said.pid and said.pid not in killed]
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+            flowing = False
+        assert supervisor.restarts == 8
+    assert len(taken) > 100
+    assert max(taken) < 8  # their ack wait would be a minute
 
 
 @pytest.mark.slow

@@ -105,6 +105,24 @@ async def test_a_worker_that_has_grown_is_replaced_and_finishes_what_it_has(rig:
 
 
 @pytest.mark.slow
+async def test_a_worker_that_takes_its_time_to_leave_is_hurried_when_the_supervisor_ends(rig: Rig) -> None:
+    async with Holds(rig).watching() as holds:
+        async with supervised(rig, slots=2, drain_s=0.5, recycle_over_mb=250):
+            task = rig.task("hold", {"tell": holds.subject})
+            await rig.send(task)
+            (old,) = await holds.until(1)
+            await rig.run("grow", {"mib": 300})
+            await rig.until(lambda: any(said.pid == old and said.state == "draining" for said in rig.presences))
+            await anyio.sleep(1)
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+        async with supervised(rig):  # it was given back
+            await holds.until(2)
+            await holds.let_go(1)
+            assert isinstance(await rig.outcome(task), StepSucceeded)
+
+
+@pytest.mark.slow
 async def test_a_pool_grows_while_tasks_wait_and_shrinks_when_there_are_none(rig: Rig) -> None:
     sizing = {"size": 1, "max_size": 3, "slots": 1, "scale_after_s": 0.2, "idle_s": 0.7}
     async with supervised(rig, **sizing) as supervisor, Holds(rig).watching() as holds:
