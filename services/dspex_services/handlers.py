@@ -158,15 +158,13 @@ class Step:
 
 @dataclass(slots=True, frozen=True)
 class Handler:
-    """``convert`` makes the function's first argument of the task's fields; None hands it the mapping itself.
-    ``resumes``: it goes on from where a lost worker left it, and itself sees to it that it gets further."""
+    """``convert`` makes the function's first argument of the task's fields; None hands it the mapping itself."""
 
     info: HandlerInfo
     function: Callable[..., Any]
     asynchronous: bool
     takes_step: bool
     convert: Callable[[dict[str, Any]], Any] | None = None
-    resumes: bool = False
 
     def arguments(self, inputs: dict[str, Any], options: dict[str, Any], step: Step | None) -> tuple[Any, ...]:
         """What the function is called with; ``step`` is needed where it takes one. Constants win over the context.
@@ -238,12 +236,12 @@ class Handlers:
             described = describe(name, function, reads=reads, implementation=implementation, pure=pure)
             if reads == "signature":
                 described = msgspec.structs.replace(described, outputs=adds)
-            self.add(function, described, resumes=resumes)
+            self.add(function, msgspec.structs.replace(described, resumes=resumes))
             return function
 
         return register
 
-    def add(self, function: Callable[..., Any], info: HandlerInfo, *, resumes: bool = False) -> None:
+    def add(self, function: Callable[..., Any], info: HandlerInfo) -> None:
         """Register a function under a description of one's own."""
         if info.name in self._handlers:
             raise SetupError(f"two handlers are called {info.name!r}")
@@ -256,7 +254,6 @@ class Handlers:
             asynchronous=inspect.iscoroutinefunction(function),
             takes_step=len(parameters) > 1,
             convert=_converter(kind) if struct else None,
-            resumes=resumes,
         )
 
     def include(self, other: Handlers) -> None:
@@ -300,7 +297,7 @@ class Handlers:
             ) from None
 
     def resumes(self, name: str) -> bool:
-        return name in self._handlers and self._handlers[name].resumes
+        return name in self._handlers and self._handlers[name].info.resumes
 
     def find(self, name: str) -> Handler | None:
         return self._handlers.get(name)

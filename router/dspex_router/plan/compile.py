@@ -137,11 +137,7 @@ class _Compiler:
         """The node, and the fields it may write."""
         kind = kind_of(step, path)
         if kind in ("pipeline", "sleep_s", "wait") and not self._stored:
-            raise InvalidPipeline(
-                f"a {kind.removesuffix('_s')} step needs a stored run: leave out durability 'none'",
-                path=path,
-                code="needs_stored_run",
-            )
+            raise _unstored(kind.removesuffix("_s"), path)
         match kind:
             case "parallel":
                 return self._parallel(step, path, id, known)
@@ -161,7 +157,10 @@ class _Compiler:
                 return SleepNode(id=id, name=step.name or "sleep", duration_ms=_milliseconds(step.sleep_s)), frozenset()
             case "wait":
                 return _wait(step, id)
-        return self._task(step, self._placed(step, path), path, id, known)
+        choice = self._placed(step, path)
+        if not self._stored and self._catalog.pools[choice.pool][choice.handler].resumes:
+            raise _unstored(choice.handler, path)
+        return self._task(step, choice, path, id, known)
 
     def _placed(self, step: StepDefinition, path: str) -> Choice:
         """Where a step runs; what is wrong with that gets its path."""
@@ -295,6 +294,14 @@ class _Compiler:
             affinity=step.affinity,
         )
         return node, written
+
+
+def _unstored(what: str, path: str) -> InvalidPipeline:
+    return InvalidPipeline(
+        f"a step of the kind {what!r} needs a stored run: leave out durability 'none'",
+        path=path,
+        code="needs_stored_run",
+    )
 
 
 def _wait(step: StepDefinition, id: str) -> tuple[Node, Fields]:

@@ -9,6 +9,7 @@ import pytest
 from dspex_bus.errors import InvalidPipeline
 from dspex_bus.wire import (
     BranchNode,
+    HandlerInfo,
     Join,
     LoopNode,
     MapNode,
@@ -185,3 +186,12 @@ def test_references_are_found_wherever_they_stand() -> None:
     }
     found = {Reference("a"), Reference("b", "1"), Reference("c"), Reference("d"), Reference("e")}
     assert references(definition(step)) == found
+
+
+def test_a_handler_that_resumes_is_for_stored_runs_alone() -> None:
+    offered = catalog(optimize=(HandlerInfo(name="optimize", reads="any", resumes=True),))
+    steps = definition({"native": "optimize"})
+    assert compile_pipeline(steps, offered, input_fields=set()).root.children
+    with pytest.raises(InvalidPipeline) as caught:
+        compile_pipeline(steps, offered, input_fields=set(), durability="none")
+    assert (caught.value.code, caught.value.path) == ("needs_stored_run", "steps[0]")

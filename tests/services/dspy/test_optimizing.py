@@ -96,6 +96,7 @@ async def test_bootstrapping_gives_what_plain_dspy_gives(whole: System) -> None:
     assert output == {"answer": "Ada Lovelace"}
 
 
+@pytest.mark.slow
 async def test_examples_are_bootstrapped_side_by_side(whole: System) -> None:
     """As many as are needed at least, each once: DSPy's own loop asks nothing that was not asked ahead."""
     programs, going, most, asked = whole.programs, 0, 0, 0
@@ -229,6 +230,7 @@ FACTS = [
 ]
 
 
+@pytest.mark.slow
 async def test_typed_outputs_and_modules_of_ones_own_are_optimized_as_plain_dspy_does(whole: System) -> None:
     typed_module = dspy.ChainOfThought(Facts)
     client = whole.client
@@ -332,6 +334,7 @@ async def test_cancelling_keeps_the_best_so_far(whole: System) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_programs_that_vote_and_one_that_looks_at_the_nearest(whole: System) -> None:
     client = whole.client
     module = dspex.module("dspy.Predict", signature=SIGNATURE)
@@ -364,6 +367,7 @@ async def test_a_job_that_gets_no_further_is_given_up(whole: System) -> None:
     assert result.error.code == "optimizer_lost"
 
 
+@pytest.mark.slow
 async def test_a_large_state_travels_by_its_digest(whole: System) -> None:
     long = " ".join(f"word{number}" for number in range(30_000))
     rows = [{**row, "context": f"{row['context']} {long}"} for row in ROWS[:3]]
@@ -375,6 +379,7 @@ async def test_a_large_state_travels_by_its_digest(whole: System) -> None:
     assert not [trial for trial in found.trials if trial.examples != 1]
 
 
+@pytest.mark.slow
 async def test_another_start_decides_by_the_same_answers_of_code_that_changes_its_mind(whole: System) -> None:
     given = {"metric": "f1", "inputs": ["question"], "optimizer": "bootstrap_random_search", "seed": 1}
     rows = [{"question": row["question"], "answer": f"{row['question']} {place}"} for place, row in enumerate(ROWS, 1)]
