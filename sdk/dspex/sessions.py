@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from dspex_bus import Subscription, subjects
-from dspex_bus.errors import DeadlineExceeded, Unavailable
+from dspex_bus.errors import DeadlineExceeded, DspexError
 from dspex_bus.wire import (
     CancelRequest,
     EventPage,
@@ -87,7 +87,9 @@ class Session:
                     )
                 except DeadlineExceeded:
                     continue
-                except Unavailable:
+                except DspexError as error:
+                    if not error.retryable:
+                        raise
                     await anyio.sleep(_AGAIN_S)
         raise DeadlineExceeded(f"session {self.id} has not ended within {timeout_s:g} s; it goes on")
 
@@ -177,8 +179,8 @@ class Session:
                                 yield told
                             yield event
                         patience.renew()
-                    except Unavailable:
-                        if patience.over or feed.overrun:
+                    except DspexError as error:
+                        if patience.over or feed.overrun or not error.retryable:
                             raise
                         feed.behind = True
                         await anyio.sleep(_AGAIN_S)

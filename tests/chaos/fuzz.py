@@ -106,8 +106,10 @@ class Fuzz:
         async with anyio.create_task_group() as group:
             for told in self._told(client, session, chance):
                 group.start_soon(told)
-            result = await client.result(session)
-            self.ends[result.status] += 1
+            try:
+                self.ends[(await client.result(session)).status] += 1
+            except TimeoutError:
+                self.ends["lost"] += 1  # the history will tell more
             group.cancel_scope.cancel()
 
     def _told(

@@ -43,7 +43,7 @@ class Part:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
-                preexec_fn=partial(_die_with_us, os.getpid()),
+                preexec_fn=partial(die_with_us, os.getpid()),
             )
 
     async def ready(self) -> bool:
@@ -116,7 +116,7 @@ def worker(
     return Part(name, command, folder, {**env, "PYTHONUNBUFFERED": "1"})
 
 
-def _die_with_us(parent: int) -> None:
+def die_with_us(parent: int) -> None:
     _libc.prctl(1, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from ..bus import Message, StoredMessage
-from ..errors import NotFound, StoreFailed, Unavailable
-from .jetstream import API, direct_message
+from ..errors import DspexError, NotFound, StoreFailed, Unavailable
+from .jetstream import API, JetStream, direct_message
 from .replies import Replies, status_of
 
 BATCH = 256
@@ -20,6 +20,7 @@ _TIMEOUT_S = 5.0
 class History:
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
+        self._jetstream = JetStream(replies)
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
         return await self._one(stream, subject, f"{API}.DIRECT.GET.{stream}.{subject}", b"")
@@ -33,7 +34,7 @@ class History:
         try:
             message = await self._replies.request(ask, body, None, _TIMEOUT_S)
         except Unavailable as error:
-            raise _unread(stream, error) from error
+            raise await self._unread(stream, error) from error
         status = status_of(message)
         if status == "404":
             return None
@@ -65,12 +66,20 @@ class History:
         try:
             end = await self._replies.collect(f"{API}.DIRECT.GET.{stream}", body, None, _TIMEOUT_S, last)
         except Unavailable as error:
-            raise _unread(stream, error) from error
+            raise await self._unread(stream, error) from error
         status = status_of(end)
         if status not in ("204", "404"):
             raise StoreFailed(f"{stream} could not be read: status {status}")
         return found, bool(found) and int((end.headers or {}).get("Nats-Num-Pending", 0)) > 0
 
-
-def _unread(stream: str, error: Unavailable) -> NotFound | Unavailable:
-    return NotFound(f"there is no stream {stream}") if error.code == "no_responders" else error
+    async def _unread(self, stream: str, error: Unavailable) -> NotFound | Unavailable:
+        """Nobody reads a stream for us that is absent, nor one whose server is just being stopped or started."""
+        if error.code != "no_responders":
+            return error
+        try:
+            await self._jetstream.ask(f"STREAM.INFO.{stream}")
+        except NotFound:
+            return NotFound(f"there is no stream {stream}")
+        except DspexError as cause:
+            return Unavailable(f"the stream {stream} cannot be read just now: {cause}")
+        return Unavailable(f"the stream {stream} cannot be read just now")

@@ -69,8 +69,9 @@ class Controls:
         return SignalReply(session=session, name=request.name, id=id, created=created)
 
     async def _control(self, session: str, *, paused: bool, event: SessionPaused | SessionResumed) -> None:
-        """In the next free slot, unless the session is as wanted by then."""
-        state = await self._open(session)
+        """In the next free slot, unless the session is as wanted by then. The journal says how it is: what is in memory
+        may be from before somebody else's pause."""
+        state = _unended(await self._journals.fold(session) or await self.state(session))
         while state.paused != paused:
             if await self._store(subjects.control(state.partition, session, state.controls), event):
                 return

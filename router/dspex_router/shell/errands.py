@@ -24,7 +24,10 @@ class Errands:
         self._send, self._receive = anyio.create_memory_object_stream[Errand](math.inf)
 
     def add(self, errand: Errand) -> None:
-        self._send.send_nowait(errand)
+        try:
+            self._send.send_nowait(errand)
+        except anyio.ClosedResourceError:
+            log.debug("an errand is left to whoever comes after us")
 
     async def run(self) -> None:
         async with self._send, self._receive, anyio.create_task_group() as hands:

@@ -139,10 +139,19 @@ async def _pool(spec: PoolSpec, server: str | None, as_json: bool) -> None:
 @retention_option
 @largest_option
 @pool_queue_option
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 5),
+    default=1,
+    show_default=True,
+    help="Servers of a cluster that keep each message; 3 outlast one of them.",
+)
 @server_option
 @json_option
 @asynchronous
-async def router(retention_days: float, largest_mb: int, pool_queue: int, server: str | None, as_json: bool) -> None:
+async def router(
+    retention_days: float, largest_mb: int, pool_queue: int, replicas: int, server: str | None, as_json: bool
+) -> None:
     """Run a router until told to stop: it keeps sessions going and answers clients. Any number may run."""
     from dspex_router import Router, RouterConfig
 
@@ -150,7 +159,10 @@ async def router(retention_days: float, largest_mb: int, pool_queue: int, server
 
     async with open_bus(server, name="dspex-router") as bus, anyio.create_task_group() as group:
         config = RouterConfig(
-            retention_s=86_400 * retention_days, largest_bytes=largest_mb << 20, pool_queue=pool_queue
+            retention_s=86_400 * retention_days,
+            largest_bytes=largest_mb << 20,
+            pool_queue=pool_queue,
+            replicas=replicas,
         )
         await group.start(Router(bus, config).run)
         settle()
