@@ -20,7 +20,8 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     most_common: list[str]
 
 
-@handlers.handler("words.count")
+# Cheap, without side effects, no model: where such steps follow each other, they travel as one task.
+@handlers.handler("words.count", pure=True)
 def count(request: Text) -> Words:
     """Count the words of a text and name the most common ones."""
     words = re.findall(r"\w+", request.text.lower())

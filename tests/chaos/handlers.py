@@ -35,8 +35,18 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
 
 @handlers.handler("chaos.act")
 async def act(request: Act, step: dspex.Step) -> Acted:
+    return await _act(request, step, along=False)
+
+
+@handlers.handler("chaos.act_along", pure=True)
+async def act_along(request: Act, step: dspex.Step) -> Acted:
+    """The same, in steps that may travel together."""
+    return await _act(request, step, along=True)
+
+
+async def _act(request: Act, step: dspex.Step, *, along: bool) -> Acted:
     token = secrets.token_hex(6)
-    _note(Execution(step.session, step.node, step.attempt, time.time_ns() // 1_000_000, token))
+    _note(Execution(step.session, step.node, step.attempt, time.time_ns() // 1_000_000, token, along))
     await anyio.sleep(request.work_s)
     match request.script[min(step.attempt, len(request.script)) - 1]:
         case "fail":

@@ -178,8 +178,10 @@ class _Follower:
         return NEVER
 
     def _nothing_begins_after(self, id: str, settled: int) -> None:
+        """But for steps that travelled with one which had begun before."""
         for below, began in self.begun.items():
-            if below.startswith(f"{id}-") and settled < began < NEVER and self._outcomes.get(below):
+            outcomes = [kept for kept in self._outcomes.get(below, []) if kept.sequence == int(kept.sequence)]
+            if below.startswith(f"{id}-") and settled < began < NEVER and outcomes:
                 self.wrong.append(f"{below} began at {began}, after its join {id} was settled at {settled}")
 
     def _branch(self, node: BranchNode, id: str, began: int) -> Ran:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from dspex_bus import Bus
 from dspex_bus.streams import EVENTS
 from dspex_bus.subjects import JOURNAL, split_journal
-from dspex_bus.wire import JournalEvent, SessionAccepted, SessionEnded, decode_event
+from dspex_bus.wire import JournalEvent, SessionAccepted, SessionEnded, StepSucceeded, decode_event, succeeded
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One message of the journal."""
+    """One event of the journal. Of steps that travelled as one task those after the first have fractions of its
+    sequence."""
 
-    sequence: int
+    sequence: float
     time_ms: int
     session: str
     slot: str
@@ -47,7 +48,17 @@ async def read_journal(bus: Bus) -> list[Kept]:
                 event,
             )
         )
+        if isinstance(event, StepSucceeded):
+            found += _along(found[-1], event)
     return found
+
+
+def _along(first: Kept, event: StepSucceeded) -> Iterator[Kept]:
+    """The steps that travelled with one, as if each had been stored by itself."""
+    for place, followed in enumerate(event.then, 1):
+        slot = f"step.{first.pool}.{followed.node}.1"
+        sequence, outcome = first.sequence + place / 1000, succeeded(followed, event.worker)
+        yield replace(first, sequence=sequence, slot=slot, node=followed.node, attempt=1, event=outcome)
 
 
 class History:

@@ -58,7 +58,7 @@ class Plans:
         script = {"again": ("fail", "ok"), "die": ("die", "ok")}.get(kind[0], kind)
         retry = RetryPolicy(attempts=chance.randint(1, 3), initial_s=chance.choice((0.0, 0.02, 0.3)))
         return dspex.native(
-            "chaos.act",
+            chance.choice(("chaos.act", "chaos.act_along", "chaos.act_along")),
             pool=POOL,
             script=list(script),
             work_s=chance.choice((0.0, 0.0, 0.01, 0.1, 0.5)),
