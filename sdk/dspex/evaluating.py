@@ -6,7 +6,7 @@ print(report.summary.score, report.summary.low, report.summary.high)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,10 @@ from dspex_bus.wire import (
     Usage,
 )
 from dspex_services.evaluation.datasets import Dataset, DataSource, load_dataset
-from dspex_services.evaluation.metrics import metric_spec
 from dspex_services.evaluation.statistics import Comparison, Summary, compare, summary
 from dspex_services.evaluation.steps import EXAMPLES, RUN_NODE, SCORE_NODE, evaluation
+
+from .serving import Metric, metric_for
 
 if TYPE_CHECKING:
     from .client import Client
@@ -126,7 +127,7 @@ async def evaluate(
     target: Target,
     dataset: DataSource | Dataset,
     *,
-    metric: str | Mapping[str, Any] = "exact_match",
+    metric: Metric = "exact_match",
     inputs: Sequence[str] | None = None,
     parallel: int | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -135,17 +136,22 @@ async def evaluate(
 ) -> Evaluation:
     """Run ``target`` on every example and score what it answers.
 
+    A ``metric`` that is a function is called here, unless workers can import it.
     ``inputs`` are the fields that are asked; without it they are those of the step's signature. ``parallel`` bounds how
     many examples are in work at once; without it that is twice what the pools have slots for. Raises RunFailed when the
     run did not succeed; an example's failure counts 0 and is told in its row."""
     examples = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
-    spec = metric_spec(metric)
     step = await target_step(client, target)
     asked = _asked(step, inputs, examples)
-    definition = evaluation(step, spec, asked, parallel=parallel or await _room(client), name="evaluation")
-    handle = await client.submit(definition, {EXAMPLES: list(examples.rows)}, timeout_s=timeout_s, session=session)
-    report = Evaluation(_label(target, step), spec.label, examples, handle.id)
-    await _followed(handle, report, on_row)
+    served, spec = await metric_for(client.bus, metric)
+    try:
+        definition = evaluation(step, spec, asked, parallel=parallel or await _room(client), name="evaluation")
+        handle = await client.submit(definition, {EXAMPLES: list(examples.rows)}, timeout_s=timeout_s, session=session)
+        report = Evaluation(_label(target, step), spec.label, examples, handle.id)
+        await _followed(handle, report, on_row)
+    finally:
+        if served is not None:
+            await served.close()
     return report
 
 

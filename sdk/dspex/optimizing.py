@@ -7,7 +7,6 @@ print(found.program, found.score)             # ChainOfThought-miprov2@1 83.3
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -22,7 +21,6 @@ from dspex_bus.signatures import read_signature
 from dspex_bus.wire import Progress, RunResult, StepDefinition, Usage, decode
 from dspex_services.evaluation.builtin import COMPARISONS
 from dspex_services.evaluation.datasets import Dataset, DataSource, load_dataset
-from dspex_services.evaluation.metrics import MetricSpec, metric_spec
 from dspex_services.evaluation.stored import keep_dataset
 from dspex_services.optimizing import (
     Budget,
@@ -39,13 +37,12 @@ from dspex_services.optimizing import (
 )
 from dspex_services.programs.states import predictors
 
-from .serving import Served, import_path
+from .serving import Metric, Served, import_path, metric_for
 
 if TYPE_CHECKING:
     from .client import Client
     from .sessions import Session
 
-Metric = str | Mapping[str, Any] | Callable[..., Any]
 OnProgress = Callable[[JobProgress], None]
 
 _QUEUE = 64
@@ -175,7 +172,7 @@ async def start(
     for one in (train, val):
         if one is not None:
             _check_fields(one, asked)
-    served, scored = await _metric(client, metric)
+    served, scored = await metric_for(client.bus, metric)
     if name == "knn_few_shot" and scored.name not in COMPARISONS:
         raise InvalidRequest(
             f"what knn_few_shot makes scores its demos at every request: its metric is one of {', '.join(COMPARISONS)}",
@@ -361,17 +358,6 @@ def _check_fields(dataset: Dataset, asked: Sequence[str]) -> None:
                 f"example {place} of {dataset.name} has no {', '.join(missing)}; it has: {', '.join(row)}",
                 code="missing_field",
             )
-
-
-async def _metric(client: Client, metric: Metric) -> tuple[Served | None, MetricSpec]:
-    if not callable(metric):
-        return None, metric_spec(metric)
-    path = import_path(metric)
-    if path is not None:
-        return None, metric_spec(path)
-    served = Served(client.bus, metric, secrets.token_hex(8))
-    await served.start()
-    return served, metric_spec({"served": served.subject})
 
 
 def _budget(given: Mapping[str, Any]) -> Budget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,9 +13,25 @@ import anyio
 from dspex_bus import Bus, Message, Subscription, subjects
 from dspex_bus.errors import DspexError
 from dspex_bus.wire import ErrorInfo, decode, encode, error_info
-from dspex_services.evaluation.metrics import as_score
+from dspex_services.evaluation.metrics import MetricSpec, as_score, metric_spec
+
+Metric = str | Mapping[str, Any] | Callable[..., Any]
+"""A built-in metric's name, an import path, a mapping with ``handler`` or ``judge``, or a function."""
 
 _AT_ONCE = 16
+
+
+async def metric_for(bus: Bus, metric: Metric) -> tuple[Served | None, MetricSpec]:
+    """What workers are told of a metric, and what serves it from here where it cannot be imported: to be closed when
+    nobody scores by it any more."""
+    if not callable(metric):
+        return None, metric_spec(metric)
+    path = import_path(metric)
+    if path is not None:
+        return None, metric_spec(path)
+    served = Served(bus, metric, secrets.token_hex(8))
+    await served.start()
+    return served, metric_spec({"served": served.subject})
 
 
 def import_path(thing: Any) -> str | None:

@@ -73,9 +73,10 @@ async def test_metrics_of_every_kind(whole: System) -> None:
         "path": "dspy_shapes:short",
         "handler": {"handler": "score.short", "with": {"longest": 4}},
         "judge": {"judge": "Does the answer name a person?"},
+        "lambda": lambda example, prediction: prediction.answer.startswith(example.answer[:3]),
     }
     found = {kind: await whole.client.evaluate(PREDICT, ROWS[:1], metric=metric) for kind, metric in metrics.items()}
-    assert [found[kind].scores for kind in ("f1", "path", "handler")] == [[1.0], [0.0], [1.0]]
+    assert [found[kind].scores for kind in ("f1", "path", "handler", "lambda")] == [[1.0], [0.0], [1.0], [1.0]]
     assert found["handler"].rows[0].feedback == "be brief"
     assert found["judge"].usage.calls + found["judge"].usage.saved_calls == 2
     assert found["judge"].rows[0].error == ""

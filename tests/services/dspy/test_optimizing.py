@@ -391,3 +391,18 @@ async def test_another_start_decides_by_the_same_answers_of_code_that_changes_it
     assert found[0].digest == found[1].digest
     await whole.client.optimize("dspy_shapes:Fickle", rows, num_candidate_programs=2, **given)
     assert shapes.Fickle.calls == called > 0
+
+
+@pytest.mark.slow
+async def test_jobs_score_by_handlers_and_judges(whole: System) -> None:
+    await whole.serve(shapes.handlers, "shapes")
+    module = dspex.module("dspy.Predict", signature=SIGNATURE)
+    given = {"optimizer": "bootstrap_random_search", "num_candidate_programs": 1, "seed": 1}
+    handled = await whole.client.optimize(
+        module, ROWS, metric={"handler": "score.short", "with": {"longest": 2}}, **given
+    )
+    assert (handled.baseline, handled.score) == (0.0, 100.0)
+    judged = await whole.client.optimize(module, ROWS, metric={"judge": "Does it name a person?"}, **given)
+    assert judged.score is not None
+    asked = [one.usage.calls + one.usage.saved_calls for one in (handled, judged)]
+    assert asked[1] > asked[0]  # the judge is asked for every prediction
