@@ -63,7 +63,8 @@ def command(
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     data = tmp_path_factory.mktemp("data")
-    arguments = ("up", "--port", "0", "--data", str(data), "--dspy", "1", "--documents", str(DOCUMENTS), "--json")
+    folders = ("--data", str(data), "--documents", str(DOCUMENTS), "--templates", str(HERE / "templates"))
+    arguments = ("up", "--port", "0", *folders, "--dspy", "1", "--json")
     with command(*arguments) as up:
         system = RunningSystem(url=json.loads(first_line(up))["server"], data=data)
         serve = ("serve", "rough:handlers", "--pool", "rough", "--ack-wait", "1")

@@ -32,3 +32,13 @@ def test_put_list_show_use_delete(running: RunningSystem, tmp_path: Path) -> Non
         assert used["outputs"]["text"] == text
     assert len(told("templates", "delete", "hello")["deleted"]) == 2
     assert told("templates", "show", "hello", code=1)["error"]["code"] == "unknown_template"
+
+
+def test_files_in_the_folder_that_was_named_at_the_start(running: RunningSystem) -> None:
+    def told(name: str) -> Any:
+        line = ("call", "template", "--with", f"template_file={name}", "name=Ada", "--json")
+        return json.loads(dspex_here(*line, environment=running.environment).stdout)
+
+    assert told("hello.j2")["outputs"]["text"] == "Dear Ada, welcome.\n"
+    assert told("../conftest.py")["error"]["code"] == "template_not_allowed"
+    assert told("other.j2")["error"]["code"] == "unknown_template"
