@@ -21,7 +21,7 @@ from .guard import Guard
 from .member import Member
 from .moves import Seen, delay_after, how_it_ended, moves, overdue, replacements_at_once
 from .neighbours import Neighbours
-from .orphans import give_back_orphans
+from .orphans import Orphans
 from .scaling import Load, Scaling
 
 logger = logging.getLogger("dspex.supervisor")
@@ -29,11 +29,6 @@ logger = logging.getLogger("dspex.supervisor")
 _LOOK_S = 0.5
 _FRESH_S = 3.5
 _AWAY_S = 2.0
-_CLAIMED_S = 0.1
-"""A delivery is claimed by then by whoever has it,"""
-_TOLD_S = 1.2
-"""and other supervisors have told of it."""
-_TRIES = 5
 _OWN_KEPT = 1000
 
 
@@ -49,7 +44,7 @@ class Pool:
         self._bus = bus
         self._guard = guard
         self._neighbours = neighbours
-        self._searched = anyio.Event()
+        self._orphans = Orphans(bus, spec.pool, self._claimed, self._others, neighbours.workers)
         self._members: list[Member] = []
         self._own: dict[str, None] = {}
         self._elsewhere: dict[str, tuple[float, WorkerPresence]] = {}
@@ -77,7 +72,7 @@ class Pool:
                 try:
                     if not self._scaling.fixed:
                         group.start_soon(self._scale)
-                    group.start_soon(self._search)
+                    group.start_soon(self._orphans.run)
                     await self._keep(group, task_status)
                 finally:
                     for member in self._members:
@@ -102,32 +97,9 @@ class Pool:
             with anyio.move_on_after(max(0.0, self._start_at - time.monotonic()) or _LOOK_S):
                 await changed.wait()
 
-    # --- deliveries that nobody knows of ---
-
     def search(self) -> None:
         """For deliveries that were on their way to workers that are gone."""
-        self._searched.set()
-
-    async def _search(self) -> None:
-        while True:
-            await self._searched.wait()
-            self._searched = anyio.Event()
-            for _ in range(_TRIES):
-                others = {name for name, _ in self._fresh()}
-                if others <= self._neighbours.workers():
-                    await self._give_back_orphans(_TOLD_S if others else _CLAIMED_S)
-                    break
-                # Of somebody who may only just have left, or have come, or has no supervisor, we know no claims.
-                await anyio.sleep(1)
-
-    async def _give_back_orphans(self, moment_s: float) -> None:
-        try:
-            count = await give_back_orphans(self._bus, self.spec.pool, self._claimed, moment_s)
-        except DspexError as error:
-            logger.warning("deliveries that got lost are not looked for, their ack wait will do it: %s", error)
-            return
-        if count:
-            logger.info("%d tasks of the pool %s were on their way to a worker that died", count, self.spec.pool)
+        self._orphans.look_soon()
 
     def _claimed(self) -> list[str]:
         ours = [receipt for member in self._members for receipt in member.held()]
@@ -251,6 +223,9 @@ class Pool:
             if self._scaling.wanted != before:
                 logger.info("the pool %s wants %d workers: %s", self.spec.pool, self._scaling.wanted, load)
                 self._change()
+
+    def _others(self) -> set[str]:
+        return {name for name, _ in self._fresh()}
 
     def _fresh(self) -> list[tuple[str, WorkerPresence]]:
         """The pool's workers that are not ours."""
