@@ -60,6 +60,10 @@ SECTIONS = {
         wire.ScheduleView,
         wire.ScheduleState,
         wire.ScheduleList,
+        wire.LimitPut,
+        wire.LimitRequest,
+        wire.LimitView,
+        wire.LimitList,
         wire.PoolList,
         wire.PoolStatus,
         wire.WorkerPresence,
@@ -76,6 +80,7 @@ SECTIONS = {
         wire.CaseDefinition,
         wire.RetryPolicy,
         wire.ScheduleDefinition,
+        wire.LimitDefinition,
     ],
     "Events": [
         wire.SessionAccepted,

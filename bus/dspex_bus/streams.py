@@ -21,6 +21,7 @@ OBJECTS = "dspex_objects"
 PROGRAMS = "dspex_programs"
 TEMPLATES = "dspex_templates"
 SCHEDULES = "dspex_schedules"
+LIMITS = "dspex_limits"
 JOBS = "dspex_jobs"
 THREADS = "dspex_threads"
 TENANTS = "dspex_tenants"
@@ -100,6 +101,7 @@ def buckets(*, largest: int = LARGEST_BYTES, replicas: int = 1) -> list[BucketSp
         BucketSpec(name=PROGRAMS, replicas=replicas),
         BucketSpec(name=TEMPLATES, replicas=replicas),
         BucketSpec(name=SCHEDULES, replicas=replicas),
+        BucketSpec(name=LIMITS, replicas=replicas),
         BucketSpec(name=JOBS, ttl=True, replicas=replicas),
         BucketSpec(name=THREADS, ttl=True, replicas=replicas),
         BucketSpec(name=TENANTS, replicas=replicas),

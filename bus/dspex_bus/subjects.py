@@ -262,6 +262,12 @@ PIPELINES_CHANGED = f"{ROOT}.definitions"
 SCHEDULES_CHANGED = f"{ROOT}.schedules"
 """Said among routers: a schedule has come, changed or gone."""
 
+LIMITS_CHANGED = f"{ROOT}.limits"
+"""Said among routers: a limit has come, changed or gone."""
+
+PERMITS = f"{ROOT}.permits.>"
+"""Said among routers: a permit of the limit named last was given back."""
+
 
 def cancelled(session: str) -> str:
     """Tells workers at once that a session's attempts are abandoned."""
@@ -355,6 +361,10 @@ def pools(verb: str) -> str:
 
 def schedule(verb: str) -> str:
     return f"{ROOT}.schedule.{verb}"
+
+
+def limit(verb: str) -> str:
+    return f"{ROOT}.limit.{verb}"
 
 
 def letters(verb: str) -> str:

@@ -28,6 +28,7 @@ _ATTRIBUTES = (
     "stream",
     "remember",
     "affinity",
+    "limits",
     "fuse",
 )
 
@@ -65,7 +66,7 @@ def native(handler: str, /, **options: Any) -> StepDefinition:
     """A step that a native handler runs: ``native("template", template="Hello {{ name }}")``.
 
     The step's own attributes (name, inputs, outputs, save_as, pool, timeout_s, retry, cache_s, stream, remember,
-    affinity, fuse) are taken out of ``options``; everything else is a constant for the handler.
+    affinity, limits, fuse) are taken out of ``options``; everything else is a constant for the handler.
     """
     return _step({"native": handler}, options)
 

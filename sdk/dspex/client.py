@@ -22,6 +22,11 @@ from dspex_bus.wire import (
     DeadRequest,
     ErrorInfo,
     Implementation,
+    LimitDefinition,
+    LimitList,
+    LimitPut,
+    LimitRequest,
+    LimitView,
     PipelineDefinition,
     PipelineList,
     PipelinePut,
@@ -374,6 +379,17 @@ class Client:
     async def delete_schedule(self, name: str) -> None:
         """Sessions that it started go on."""
         await self.ask("schedule", "delete", ScheduleRequest(name=name), ScheduleView)
+
+    async def put_limit(self, definition: LimitDefinition) -> LimitView:
+        """Limit how many steps that name it run at once, or start in a second, over all routers and pools."""
+        return await self.ask("limit", "put", LimitPut(definition=definition), LimitView)
+
+    async def limits(self) -> LimitList:
+        return await self.ask("limit", "list", None, LimitList)
+
+    async def delete_limit(self, name: str) -> None:
+        """What waits for a permit of it is sent."""
+        await self.ask("limit", "delete", LimitRequest(name=name), LimitView)
 
     async def dead_letters(self, pool: str | None = None, *, after: int = 0, limit: int = 100) -> DeadList:
         """Messages nobody could do anything with, oldest first, each with the reason."""

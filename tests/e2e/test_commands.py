@@ -321,6 +321,20 @@ def test_a_schedule_that_cannot_be(ask: Ask, tmp_path: Path) -> None:
     assert "`corn`" in ask("schedules", "put", str(file)).stderr
 
 
+def test_limits(ask: Ask) -> None:
+    set_ = ask("limits", "set", "gpt", "--concurrency", "8", "--per-second", "20", "--burst", "5")
+    assert set_.stdout == "gpt: 8 at once, 20 a second, 5 of them in a burst\n", set_.stderr
+    assert ask.json("limits", "set", "tenant.*", "--concurrency", "2")["definition"]["name"] == "tenant.*"
+    assert [view["definition"]["name"] for view in ask.json("limits", "list")["limits"]] == ["gpt", "tenant.*"]
+    assert "8 at once" in ask("limits", "list").stdout
+    assert "limits nothing" in ask("limits", "set", "none").stderr
+    assert "is no limit" in ask("limits", "set", "a b", "--concurrency", "1").stderr
+    for name in ("gpt", "tenant.*"):
+        assert ask.json("limits", "delete", name) == {"deleted": name}
+    assert "no limits; set one" in ask("limits", "list").stdout
+    assert ask.json("limits", "delete", "gpt", code=1)["error"]["code"] == "unknown_limit"
+
+
 def test_pools(ask: Ask) -> None:
     pools = {pool["pool"]: pool for pool in ask.json("pools")["pools"]}
     assert {"native", "dspy", "rough"} <= set(pools)

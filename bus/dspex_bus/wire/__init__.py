@@ -78,6 +78,7 @@ from .journal import (
     Usage,
     Watched,
 )
+from .limits import LimitDefinition, LimitList, LimitPut, LimitRequest, LimitView
 from .plan import (
     BranchNode,
     Case,
@@ -143,6 +144,11 @@ __all__ = [
     "Join",
     "JoinKind",
     "JournalEvent",
+    "LimitDefinition",
+    "LimitList",
+    "LimitPut",
+    "LimitRequest",
+    "LimitView",
     "LoopNode",
     "MapNode",
     "Node",

@@ -10,6 +10,9 @@ TOKEN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
 """What can be one subject token. Its end is said twice: to Python, ``$`` alone is also before a last line break."""
 
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+LimitName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(\.([A-Za-z0-9_-]{1,64}|\*))?$(?!\n)")]
+"""A name, or two joined by a dot; ``tenant.*`` stands for each tenant that has no limit of its own."""
+
 Implementation = Literal["auto", "native", "dspy"]
 Affinity = Literal["hint", "strict"]
 Priority = Literal["high", "normal", "low"]
@@ -62,6 +65,7 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``thread``, or of the session's own where the run names none. ``affinity`` is for handlers that keep something of
     the session in their process: with ``strict`` the step is run by the worker that ran the session's last step with
     an affinity in that pool, with ``hint`` only if that has a slot free; by any other where that worker is gone.
+    ``limits`` names the limits that the step is under: it is sent once it has a permit of each.
     Steps that follow each other in one pool travel as one task where their handlers are declared pure; not those with
     ``fuse: false``.
 
@@ -109,6 +113,7 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stream: bool = False
     remember: bool = False
     affinity: Affinity | None = None
+    limits: tuple[LimitName, ...] = ()
     fuse: bool = True
     version: str | None = None
     on_error: Literal["fail", "collect"] = "fail"

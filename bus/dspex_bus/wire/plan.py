@@ -38,6 +38,7 @@ class TaskNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field=
     stream: bool = False
     remember: bool = False
     affinity: Affinity | None = None
+    limits: tuple[str, ...] = ()
 
 
 class PipelineNode(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="pipeline"):

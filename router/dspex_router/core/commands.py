@@ -12,10 +12,12 @@ from .events import Timer
 
 @dataclass(slots=True, frozen=True)
 class Dispatch:
-    """Send an attempt to a pool. Sending it twice does no harm: a task's subject is create-once."""
+    """Send an attempt to a pool, once it has a permit of each of its limits. Sending it twice does no harm: a task's
+    subject is create-once."""
 
     pool: str
     task: Task
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)

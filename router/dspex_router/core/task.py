@@ -46,7 +46,7 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
         context=fusing.read_by(row, run),
         then=fusing.following(row),
     )
-    return Dispatch(node.pool, task)
+    return Dispatch(node.pool, task, node.limits)
 
 
 def _thread(session: Session) -> str:

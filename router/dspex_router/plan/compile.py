@@ -122,7 +122,7 @@ class _Compiler:
         if not (step.fuse and self._definition.fuse) or node.implementation != "native":
             return False
         names = {path.partition(".")[0] for path in node.reads.values()}
-        if node.cache_ms or node.remember or node.affinity or names & self._hidden:
+        if node.cache_ms or node.remember or node.affinity or node.limits or names & self._hidden:
             return False
         return self._catalog.pools[node.pool][node.handler].pure
 
@@ -292,6 +292,7 @@ class _Compiler:
             stream=step.stream,
             remember=step.remember,
             affinity=step.affinity,
+            limits=step.limits,
         )
         return node, written
 

@@ -32,7 +32,7 @@ _FIELD = re.compile(r"[A-Za-z_]\w*")
 _DEEPEST = 32
 
 _TASK = {"with_", "inputs", "outputs", "save_as", "pool", "timeout_s", "retry", "cache_s"}
-_TASK |= {"stream", "remember", "affinity", "fuse"}
+_TASK |= {"stream", "remember", "affinity", "limits", "fuse"}
 _JOIN = {"save_as", "on_error", "join", "quorum", "timeout_s"}
 
 # What each kind of step may say besides its kind and its name.

@@ -26,6 +26,10 @@ from dspex_bus.wire import (
     EventPage,
     EventsRequest,
     ForkRequest,
+    LimitList,
+    LimitPut,
+    LimitRequest,
+    LimitView,
     PauseRequest,
     PipelineList,
     PipelinePut,
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from .calling import Calling
     from .dead import DeadLetters
     from .forking import Forking
+    from .limits import Limits
     from .pipelines import Pipelines
     from .pools import Pools
     from .running import Running
@@ -160,6 +165,7 @@ class Parts:
     pipelines: Pipelines
     pools: Pools
     schedules: Schedules
+    limits: Limits
 
 
 def add_all(endpoints: Endpoints, parts: Parts) -> None:
@@ -210,4 +216,7 @@ def add_all(endpoints: Endpoints, parts: Parts) -> None:
     add("schedule-resume", subjects.schedule("resume"), ScheduleRequest, ScheduleView, of(parts.schedules.resume))
     add("schedule-delete", subjects.schedule("delete"), ScheduleRequest, ScheduleView, of(parts.schedules.delete))
     add("schedule-list", subjects.schedule("list"), None, ScheduleList, without(parts.schedules.list))
+    add("limit-put", subjects.limit("put"), LimitPut, LimitView, of(parts.limits.put))
+    add("limit-delete", subjects.limit("delete"), LimitRequest, LimitView, of(parts.limits.delete))
+    add("limit-list", subjects.limit("list"), None, LimitList, without(parts.limits.list))
     add("pools-list", subjects.pools("list"), None, PoolList, without(parts.pools.list))

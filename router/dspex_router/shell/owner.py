@@ -20,7 +20,9 @@ from .clock import now_ms
 from .config import RouterConfig
 from .controlling import Controls
 from .errands import Errands
+from .gate import Gate
 from .journals import Entry, Journals, read
+from .limits import Limits
 from .performing import Performer, end_write
 from .timers import Timers
 from .writing import Writer
@@ -40,7 +42,7 @@ class Owner:
     ``broken``: it alone ends, with an ``internal`` error. ``malformed`` counts journal messages that could not be read.
     """
 
-    def __init__(self, bus: Bus, config: RouterConfig, errands: Errands, journals: Journals) -> None:
+    def __init__(self, bus: Bus, config: RouterConfig, errands: Errands, journals: Journals, limits: Limits) -> None:
         self._bus = bus
         self._errands = errands
         self._journals = journals
@@ -49,7 +51,10 @@ class Owner:
         self._writer = Writer(bus, errands, self.timers, config.store_tries, self._set_aside)
         self.sessions: dict[str, Session] = {}
         self.controls = Controls(bus, journals, self.sessions)
-        self.performer = Performer(bus, journals, self._writer, self.timers, errands, self.controls, self._on_timer)
+        self.gate = Gate(bus, limits, self._alive)
+        self.performer = Performer(
+            bus, journals, self._writer, self.timers, errands, self.controls, limits, self.gate, self._on_timer
+        )
         self.broken: dict[str, SessionAccepted] = {}
         self.malformed = 0
         self._early: dict[str, list[Recorded]] = {}
@@ -167,6 +172,8 @@ class Owner:
             await self._fold(state, entry.recorded)
         else:
             await self._stranger(entry)
+        if entry.where.kind == "step":
+            self.gate.done(session, entry.where.node, entry.where.attempt)
 
     async def _on_timer(self, session: str, event: Timer) -> None:
         state = self.sessions.get(session)

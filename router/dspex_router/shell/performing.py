@@ -43,7 +43,9 @@ from ..core import (
 )
 from .controlling import Controls
 from .errands import Errands
+from .gate import Gate, holder_of
 from .journals import Journals
+from .limits import Limits
 from .timers import Timers
 from .writing import Write, Writer
 
@@ -61,6 +63,8 @@ class Performer:
         timers: Timers,
         errands: Errands,
         controls: Controls,
+        limits: Limits,
+        gate: Gate,
         on_timer: Callable[[str, Timer], Awaitable[None]],
     ) -> None:
         self._bus = bus
@@ -71,6 +75,8 @@ class Performer:
         self._timers = timers
         self._errands = errands
         self._controls = controls
+        self._limits = limits
+        self.gate = gate
         self._on_timer = on_timer
 
     async def perform(self, state: Session, commands: Sequence[Command], *, resent: bool = False) -> None:
@@ -78,7 +84,7 @@ class Performer:
         for command in commands:
             match command:
                 case Dispatch():
-                    await self._writer.write(self._task(state, command, resent))
+                    await self._send(state, command, resent)
                 case RecordOutcome():
                     await self._writer.write(outcome_write(state, command))
                 case RecordEnd():
@@ -93,6 +99,16 @@ class Performer:
                     await self.tell_cancelled(state.id, command.attempts)
                 case Finish():
                     await self.finish(state.id, state.partition, command)
+
+    async def _send(self, state: Session, command: Dispatch, resent: bool) -> None:
+        write = self._task(state, command, resent)
+        names = self._limits.names(command.limits, state.accepted.tenant)
+        if not names:
+            await self._writer.write(write)
+            return
+        holder = holder_of(state.id, command.task.node, command.task.attempt)
+        rank = subjects.LANES.index(state.accepted.priority)
+        await self.gate.send(state.id, holder, names, rank, partial(self._writer.write, write))
 
     def _task(self, state: Session, command: Dispatch, resent: bool) -> Write:
         task = command.task

@@ -22,6 +22,7 @@ from .errands import Errands
 from .forking import Forking
 from .journals import Journals
 from .leftovers import Leftovers
+from .limits import Limits
 from .membership import Membership
 from .owner import Owner
 from .ownership import Ownership
@@ -60,7 +61,8 @@ class Router:
         journals = Journals(bus, await self._partitions())
         errands, presence = Errands(), Presence(bus)
         admission = Admission(bus, config, presence)
-        owner = Owner(bus, config, errands, journals)
+        limits = Limits(bus)
+        owner = Owner(bus, config, errands, journals, limits)
         recovery = Recovery(bus, config, owner, journals)
         membership = Membership(bus)
         ownership = Ownership(bus, owner, recovery, membership, journals.partitions)
@@ -69,9 +71,19 @@ class Router:
             presence.following(),
             membership.following(),
             definitions.following(),
+            limits.following(),
+            owner.gate.following(),
             anyio.create_task_group() as group,
         ):
-            for keep in (errands.run, presence.expire, membership.keep, owner.timers.run, admission.watch):
+            for keep in (
+                errands.run,
+                presence.expire,
+                membership.keep,
+                owner.timers.run,
+                admission.watch,
+                limits.keep,
+                owner.gate.run,
+            ):
                 group.start_soon(keep)
             async with ownership.held():
                 group.start_soon(ownership.follow)
@@ -99,6 +111,7 @@ class Router:
                     pipelines=pipelines,
                     pools=Pools(bus, presence),
                     schedules=schedules,
+                    limits=limits,
                 )
                 add_all(endpoints, parts)
                 serving = await bus.serve(endpoints.spec())

@@ -27,6 +27,7 @@ COMMANDS = {
     "replay": "dspex.cli.replay:replay",
     "pipelines": "dspex.cli.pipelines:pipelines",
     "schedules": "dspex.cli.schedules:schedules",
+    "limits": "dspex.cli.limits:limits",
     "sessions": "dspex.cli.show:sessions",
     "pools": "dspex.cli.pools:pools",
     "dead": "dspex.cli.dead:dead",

@@ -67,8 +67,12 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def told(commands: list[Command]) -> list[Any]:
-    """Commands as JSON-friendly values."""
-    return [{type(command).__name__: msgspec.to_builtins(command)} for command in commands]
+    """Commands as JSON-friendly values; a dispatch under no limits as it was before there were any."""
+    return [{type(command).__name__: _told(msgspec.to_builtins(command))} for command in commands]
+
+
+def _told(command: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in command.items() if name != "limits" or value}
 
 
 def recording(about: str, journal: list[Recorded]) -> Recording:

@@ -1,0 +1,181 @@
+"""The gate before the pools: a step under a limit is sent once it has a permit for each of its limits."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from dspex_bus import Bus, Message, subjects
+from dspex_bus.errors import Conflict, DspexError
+
+from ..permits import LEASE_MS, turn
+from .clock import now_ms
+from .limits import Limits
+
+log = logging.getLogger(__name__)
+
+_AGAIN_MS = 500
+_RENEW_MS = LEASE_MS // 3
+
+
+@dataclass(slots=True, eq=False)
+class _Step:
+    """``lacks`` are the limits it has no permit of yet; it waits for the first."""
+
+    holder: str
+    session: str
+    rank: int
+    names: tuple[str, ...]
+    lacks: list[str]
+    send: Callable[[], Awaitable[None]]
+
+
+class Gate:
+    """``alive`` says whether a session is still ours. Steps wait in this router's memory, the urgent first; permits are
+    in the limits' books. After a take-over steps come again, and find the permits they have."""
+
+    def __init__(self, bus: Bus, limits: Limits, alive: Callable[[str], bool]) -> None:
+        self._bus = bus
+        self._limits = limits
+        self._alive = alive
+        self._steps: dict[str, _Step] = {}
+        self._waiting: dict[str, list[tuple[int, int, _Step]]] = defaultdict(list)
+        self._held: dict[str, set[str]] = defaultdict(set)
+        self._released: dict[str, set[str]] = defaultdict(set)
+        self._due_ms: dict[str, int] = {}
+        self._order = itertools.count()
+        self._woken = anyio.Event()
+
+    async def send(
+        self, session: str, holder: str, names: tuple[str, ...], rank: int, send: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Call ``send`` when the step has its permits, or again where it was sent before."""
+        step = self._steps.get(holder)
+        if step is not None:
+            if not step.lacks:
+                await send()
+            return
+        self._steps[holder] = step = _Step(holder, session, rank, names, list(names), send)
+        self._wait(step)
+
+    def done(self, session: str, node: str, attempt: int) -> None:
+        """The attempt has its outcome: its permits are free, and it waits no more."""
+        step = self._steps.pop(holder_of(session, node, attempt), None) if self._steps else None
+        if step is not None:
+            self._give_back(step)
+
+    def look_again(self) -> None:
+        """Limits have changed: who waits may not have to."""
+        for name in [name for name, queue in self._waiting.items() if queue]:
+            self._due(name, 0)
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        self._limits.on_change(self.look_again)
+        subscription = await self._bus.subscribe(subjects.PERMITS, self._on_freed)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await subscription.close()
+
+    async def run(self) -> None:
+        while True:
+            self._woken = anyio.Event()
+            now = now_ms()
+            for name in [name for name, due in self._due_ms.items() if due <= now]:
+                del self._due_ms[name]
+                await self._turn(name)
+            with anyio.move_on_after(max(0.0, min(self._due_ms.values(), default=math.inf) - now_ms()) / 1000):
+                await self._woken.wait()
+
+    def _wait(self, step: _Step) -> None:
+        heapq.heappush(self._waiting[step.lacks[0]], (step.rank, next(self._order), step))
+        self._due(step.lacks[0], 0)
+
+    def _give_back(self, step: _Step) -> None:
+        """All, whether we know that it holds them or not: it may have got them from the router before us."""
+        for name in step.names:
+            self._held[name].discard(step.holder)
+            self._released[name].add(step.holder)
+            self._due(name, 0)
+
+    def _due(self, name: str, at_ms: int) -> None:
+        if at_ms < self._due_ms.get(name, at_ms + 1):
+            self._due_ms[name] = at_ms
+            self._woken.set()
+
+    async def _on_freed(self, message: Message) -> None:
+        name = message.subject.removeprefix(subjects.PERMITS[:-1])
+        if self._waiting.get(name):
+            self._due(name, 0)
+
+    async def _turn(self, name: str) -> None:
+        released = self._released.pop(name, set())
+        try:
+            await self._turned(name, released)
+        except DspexError as error:
+            self._released[name] |= released
+            self._due(name, now_ms() + (0 if isinstance(error, Conflict) else _AGAIN_MS))
+            if not isinstance(error, Conflict):
+                log.warning("permits of %s are looked at again in %d ms: %s", name, _AGAIN_MS, error)
+
+    async def _turned(self, name: str, released: set[str]) -> None:
+        for holder in [holder for holder in self._held[name] if not self._alive(self._steps[holder].session)]:
+            # Its new owner has it, or it runs out.
+            self._held[name].discard(holder)
+            self._steps.pop(holder, None)
+        queue = self._waiting[name]
+        queue[:] = [entry for entry in queue if self._is_wanted(entry[2])]
+        heapq.heapify(queue)
+        steps = {entry[2].holder: entry[2] for entry in sorted(queue, key=lambda entry: entry[:2])}
+        book, revision = await self._limits.book(name)
+        turned = turn(
+            book,
+            self._limits.find(name),
+            ours=self._held[name],
+            released=released,
+            wanted=list(steps),
+            now_ms=now_ms(),
+        )
+        await self._limits.replace(name, turned.book, revision)
+        if released:
+            await self._bus.publish(f"{subjects.PERMITS[:-1]}{name}")
+        for holder in turned.granted:
+            await self._granted(name, steps[holder])
+        if turned.again_ms is not None:
+            self._due(name, turned.again_ms)
+        if self._held[name]:
+            self._due(name, now_ms() + _RENEW_MS)
+
+    def _is_wanted(self, step: _Step) -> bool:
+        if self._steps.get(step.holder) is step and self._alive(step.session):
+            return True
+        if self._steps.get(step.holder) is step:
+            del self._steps[step.holder]
+            self._give_back(step)
+        return False
+
+    async def _granted(self, name: str, step: _Step) -> None:
+        self._waiting[name] = [entry for entry in self._waiting[name] if entry[2] is not step]
+        heapq.heapify(self._waiting[name])
+        self._held[name].add(step.holder)
+        step.lacks.remove(name)
+        if self._steps.get(step.holder) is not step:
+            self._give_back(step)  # its outcome came while we asked
+        elif step.lacks:
+            self._wait(step)
+        else:
+            await step.send()
+
+
+def holder_of(session: str, node: str, attempt: int) -> str:
+    return f"{session}.{node}.{attempt}"
