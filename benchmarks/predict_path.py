@@ -23,6 +23,7 @@ from typing import Any
 import aiohttp
 from timing import arguments, report, run_loop, seconds_in_flight
 
+from dspex_bus.process import settle
 from dspex_bus.signatures import parse_signature
 from dspex_services.cache import Cache
 from dspex_services.handlers import Step
@@ -64,10 +65,11 @@ def measure(quick: bool) -> dict[str, float]:
     """The figures of NOTES. DSPy keeps to its fast path: an address in the environment would send it to litellm."""
     with environment(), responder() as base_url:
         figures = _sync(base_url, quick)
-        gc.collect()
-        gc.freeze()  # what DSPy's import left behind would be walked in the middle of everybody's rounds
+        thresholds = gc.get_threshold()
+        settle()  # as in a worker: what DSPy's import left behind would be walked in the middle of everybody's rounds
         figures |= run_loop(_async(base_url, quick))
         gc.unfreeze()
+        gc.set_threshold(*thresholds)
         if "litellm" in sys.modules:
             raise RuntimeError("DSPy left its fast path for litellm: the comparison would flatter us")
     return figures

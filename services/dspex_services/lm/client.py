@@ -186,7 +186,8 @@ class _Exchange:
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
     """The body, of a length that a reply can have."""
-    if response.content_length is not None and response.content_length <= _LARGEST_REPLY:
+    length = response.content_length
+    if length is not None and length <= _LARGEST_REPLY:
         return await response.read()
     pieces: list[bytes] = []
     size = 0
