@@ -64,6 +64,7 @@ class LMClient:
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.config.max_connections),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self
 
