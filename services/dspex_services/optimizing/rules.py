@@ -40,6 +40,8 @@ class Sizes(NamedTuple):
     val: int = 0
 
 
+_UNKNOWN = Sizes()
+
 Check = Callable[[dict[str, Any], Sizes], None]
 
 
@@ -252,7 +254,7 @@ def optimizer_named(name: str) -> str:
     )
 
 
-def check(optimizer: str, options: Mapping[str, Any], sizes: Sizes = Sizes()) -> None:  # noqa: B008  it is immutable
+def check(optimizer: str, options: Mapping[str, Any], sizes: Sizes = _UNKNOWN) -> None:
     """Raises InvalidRequest (``unknown_optimizer``, ``invalid_option``, ``conflicting_options``) saying what to
     change."""
     about = OPTIMIZERS[optimizer_named(optimizer)]

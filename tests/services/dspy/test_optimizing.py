@@ -316,7 +316,13 @@ async def test_cancelling_keeps_the_best_so_far(whole: System) -> None:
 
     module = dspex.module("dspy.Predict", signature=SIGNATURE)
     job = await whole.client.start_optimizing(
-        module, ROWS, metric=metric, optimizer="bootstrap_random_search", num_candidate_programs=30, program="kept"
+        module,
+        ROWS,
+        metric=metric,
+        optimizer="bootstrap_random_search",
+        num_candidate_programs=30,
+        program="kept",
+        promote="production",
     )
     with anyio.fail_after(20):
         async for said in job.progress():
@@ -327,6 +333,7 @@ async def test_cancelling_keeps_the_best_so_far(whole: System) -> None:
         while (record := await job.record()) is None or not record.program:
             await anyio.sleep(0.05)
     version = await whole.client.programs.version("kept")
+    assert (await whole.client.programs.get("kept")).tags == {}  # what was cancelled goes into no production
     assert (record.program, version.origin.scores, version.origin.note) == (
         "kept@1",
         {"trainset": 100.0},

@@ -16,6 +16,9 @@ from ...lm import LMReply
 from ...optimizing.job import Budget
 from ..metering import Meter, Stopped, usage_of
 
+ENDED = "ended"
+"""Why a job that came to its end is stopped: what still runs of it is not wanted."""
+
 Phase = Literal["starting", "bootstrapping", "proposing", "evaluating", "scoring", "done"]
 
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
+import msgspec
 
 from ...evaluation.metrics import MetricSpec, Scorer
+from ...optimizing.job import Job, ModuleSpec
 from ...optimizing.rules import OPTIMIZERS, number_of_trials, optimizer_named
+from ..assembling import NEAREST
 
 _MINIBATCH_FROM = 50
 """DSPy's own: with fewer examples than that to score on, all are used every time."""
@@ -192,3 +195,23 @@ def examples(rows: Sequence[dict[str, Any]], inputs: Sequence[str]) -> list[Any]
 def quietly() -> None:
     """DSPy tells its progress on the console; ours goes over the bus."""
     logging.getLogger("dspy").setLevel(logging.ERROR)
+
+
+ASSEMBLED = ("ensemble", "knn_few_shot")
+"""Optimizers that put programs together and change none."""
+
+
+def result_spec(job: Job) -> ModuleSpec:
+    """What the result is a program of: the job's own module, but for one that is put around it."""
+    if optimizer_named(job.optimizer) != "knn_few_shot":
+        return job.module
+    bootstrap = {name: value for name, value in job.options.items() if name != "k"}
+    options: dict[str, Any] = {
+        "inner": msgspec.to_builtins(job.module),
+        "trainset": job.trainset,
+        "inputs": list(job.inputs),
+        "k": job.options["k"],
+        "bootstrap": bootstrap,
+        "metric": job.metric.name,
+    }
+    return ModuleSpec(module=NEAREST, options=options)
