@@ -177,6 +177,7 @@ async def test_replay_shows_what_travelled(client: dspex.Client, running: Runnin
     handle = await client.submit(dspex.pipeline([ADD, ADD, dspex.native("rough.echo")]), {"n": 0, "text": "x"})
     await handle.result(timeout_s=20)
     told = await anyio.to_thread.run_sync(partial(command, "replay", handle.id, environment=running.environment))
+    assert "send 0 attempt 1 (rough.add) to the pool rough, with 1" in told.stdout
     assert "step.succeeded  0 attempt 1, with 1" in told.stdout
     assert "send 2 attempt 1" in told.stdout
     assert "send 1 attempt 1" not in told.stdout

@@ -82,7 +82,9 @@ def _told(command: Command) -> str:
     """One line for people."""
     match command:
         case Dispatch(pool=pool, task=task):
-            return f"send {task.node} attempt {task.attempt} ({task.handler}) to the pool {pool}"
+            along = "".join(f", with {following.node}" for following in task.then[:1])
+            along += f" to {task.then[-1].node}" if len(task.then) > 1 else ""
+            return f"send {task.node} attempt {task.attempt} ({task.handler}) to the pool {pool}{along}"
         case StartChild(accepted=accepted):
             return f"start the session {accepted.session} for the pipeline {accepted.plan.pipeline}"
         case TellChild(session=session, verb=verb):
