@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from dspy_system import System
 
 import dspex
 from dspex_bus.errors import RunFailed
+from dspex_bus.wire import Usage
+from dspex_services.handlers import Handlers, Step
 
 pytestmark = pytest.mark.anyio
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    text: str
+
+
+class Passage(msgspec.Struct, frozen=True, kw_only=True):
+    passage: str
+
 
 BOTH = {"context": "A worker sends a heartbeat every 5 seconds.", "question": "How often is there a heartbeat?"}
 SIGNATURE = "context, question -> answer"
@@ -43,3 +55,20 @@ async def test_the_budget_goes_on_from_step_to_step(system: System) -> None:
     enough = await system.client.run(pipeline, BOTH, timeout_s=30, budget=dspex.Budget(tokens=100_000), tenant="acme")
     assert enough.usage is not None
     assert enough.usage.calls == 2
+
+
+async def test_what_an_agent_s_tools_use_is_the_run_s_too(system: System) -> None:
+    tools = Handlers()
+
+    @tools.handler("lookup.priced")
+    async def priced(asked: Asked, step: Step) -> Passage:
+        """Look up how often a heartbeat is sent."""
+        step.record_usage(Usage(calls=1, input_tokens=1_000_000))
+        return Passage(passage="A worker sends a heartbeat every 5 seconds.")
+
+    await system.serve(tools, "tools")
+    pipeline = dspex.pipeline([dspex.module("dspy.ReAct", signature="question -> answer", tools=["lookup.priced"])])
+    inputs = {"question": BOTH["question"]}
+    with pytest.raises(RunFailed) as refused:
+        await system.client.run(pipeline, inputs, timeout_s=30, budget=dspex.Budget(tokens=1_000_000))
+    assert (refused.value.code, refused.value.details["spent"] > 1_000_000) == ("budget_exceeded", True)
