@@ -1,14 +1,16 @@
 """What a step costs: no-op native steps against the floors of the same run (see floor.py).
 
-One server, one router process, one worker process. Sequential runs of ten steps; 64 runs in flight; fan-outs of 64
-and 256 with a join; all these unfused. Then fused: ten steps in one run, and runs of a hundred. Machines are noisy:
-look at the ratios.
+One server, one router process (or ``--routers`` of them), one worker process. Sequential runs of ten steps; 64 runs in
+flight; fan-outs of 64 and 256 with a join; all these unfused. Then fused: ten steps in one run, and runs of a hundred.
+``--wide`` adds 1,024 runs in flight and a fan-out of 4,096. With ``--sync-always`` the server flushes each stored
+message to disk, for the floor as for the product. Machines are noisy: look at the ratios.
 
-    python benchmarks/steps.py [--quick] [--json FILE]
+    python benchmarks/steps.py [--quick] [--sync-always] [--routers N] [--wide] [--json FILE]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import gc
@@ -29,6 +31,12 @@ from dspex_bus import EmbeddedServer
 HERE = Path(__file__).parent
 STEPS = 10
 IN_FLIGHT = 64
+MANY_IN_FLIGHT = 1024
+OPTIONS = (
+    ("--sync-always", {"action": "store_true", "help": "the server flushes every stored message to disk"}),
+    ("--routers", {"type": int, "default": 1, "metavar": "N", "help": "router processes (default 1)"}),
+    ("--wide", {"action": "store_true", "help": "also 1,024 runs in flight, and a fan-out of 4,096"}),
+)
 LONG = 100
 Work = Callable[[], Awaitable[Any]]
 NOTES = {
@@ -42,6 +50,8 @@ NOTES = {
     "durable_throughput_over_floor": "the median of each turn's; target 0.65 or more",
     "fanout64_over_floor": "64 branches and a join, time over the bare protocol's; target 1.4 or less",
     "fanout256_over_floor": "256 branches and a join; target 1.4 or less",
+    "durable_1024_steps_per_s": f"{MANY_IN_FLIGHT} sessions in flight",
+    "fanout4096_over_floor": "4,096 branches and a join",
     "fused10_run_ms": "a run of ten fused steps, one in flight, with all that a run costs besides",
     "fused10_steps_ms": "the same without what a run of one step costs besides its step",
     "fused10_steps_over_hop": "that over one task and its outcome on the bare protocol; target 2 or less",
@@ -93,6 +103,7 @@ class Product:
             sequential(LONG, fuse=True, name="long"),
             fan_out(64),
             fan_out(256),
+            fan_out(4096),
         ):
             await self._client.put_pipeline(definition)
         await self._client.run("sequential", PAYLOAD, timeout_s=60)
@@ -113,12 +124,13 @@ class Product:
         assert len(result.output["results"]) == width
 
 
-async def measure(quick: bool) -> dict[str, float]:
+async def measure(options: argparse.Namespace) -> dict[str, float]:
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(EmbeddedServer())
+        server = await stack.enter_async_context(EmbeddedServer(sync_always=options.sync_always))
         url = server.url
         command = (sys.executable, "-m", "dspex")
-        await stack.enter_async_context(process(*command, "router", "--server", url))
+        for _ in range(options.routers):
+            await stack.enter_async_context(process(*command, "router", "--server", url))
         serve = ("serve", "handlers:handlers", "--pool", "bench", "--size", "1", "--slots", "256", "--server", url)
         await stack.enter_async_context(process(*command, *serve))
         await stack.enter_async_context(process(sys.executable, "floor.py", url))
@@ -128,7 +140,24 @@ async def measure(quick: bool) -> dict[str, float]:
         await journal.start()
         product = Product(await stack.enter_async_context(dspex.connect(url)))
         await product.prepare()
-        return await _figures(core, journal, product, quick)
+        figures = await _figures(core, journal, product, options.quick)
+        return figures | (await _wide(journal, product, options.quick) if options.wide else {})
+
+
+async def _wide(journal: JournalFloor, product: Product, quick: bool) -> dict[str, float]:
+    """Many runs at once, and one that is very wide."""
+    blocks, runs, fans = (2, 1500, 2) if quick else (5, 4000, 6)
+    works: dict[str, Work] = {"journal_floor": lambda: journal.run(STEPS), "durable": lambda: product.run("stored")}
+    rates: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(blocks):
+        for name, rate in rates.items():
+            rate.append(runs * STEPS / await seconds_in_flight(runs, MANY_IN_FLIGHT, works[name]))
+    fan = await _in_turns({"floor": _fan(journal, 4096), "durable": _fan(product, 4096)}, fans)
+    figures = {f"{name}_1024_steps_per_s": statistics.median(rate) for name, rate in rates.items()}
+    figures["durable_1024_over_floor"] = figures["durable_1024_steps_per_s"] / figures["journal_floor_1024_steps_per_s"]
+    figures["fanout4096_floor_ms"], figures["fanout4096_ms"] = milliseconds(fan["floor"]), milliseconds(fan["durable"])
+    figures["fanout4096_over_floor"] = figures["fanout4096_ms"] / figures["fanout4096_floor_ms"]
+    return figures
 
 
 async def _figures(core: CoreFloor, journal: JournalFloor, product: Product, quick: bool) -> dict[str, float]:
@@ -210,8 +239,8 @@ async def _in_turns(works: dict[str, Work], rounds: int) -> dict[str, list[float
 
 
 def main() -> None:
-    options = arguments(__doc__ or "")
-    report(run_loop(measure(options.quick)), options.json, NOTES)
+    options = arguments(__doc__ or "", more=OPTIONS)
+    report(run_loop(measure(options)), options.json, NOTES)
 
 
 if __name__ == "__main__":

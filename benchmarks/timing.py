@@ -8,17 +8,22 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+Options = Sequence[tuple[str, Mapping[str, Any]]]
 
-def arguments(description: str, *, calls: bool = False) -> argparse.Namespace:
+
+def arguments(description: str, *, calls: bool = False, more: Options = ()) -> argparse.Namespace:
+    """The options of a benchmark: its own, in ``more``, are arguments of ``add_argument``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: ends within a minute")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there, one flat object")
     if calls:
         parser.add_argument("--calls", type=int, default=0, help="how many calls the memory is watched over")
+    for name, settings in more:
+        parser.add_argument(name, **settings)
     return parser.parse_args()
 
 
