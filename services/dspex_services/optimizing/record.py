@@ -12,7 +12,7 @@ from dspex_bus.wire import Usage
 from .progress import Trial
 
 KEEP_S = 30 * 86_400.0
-MOST_STARTS = 3
+MOST_STARTS = 5
 """A job that was started so often and got no further each time is not started again."""
 
 

@@ -367,7 +367,7 @@ async def test_programs_that_vote_and_one_that_looks_at_the_nearest(whole: Syste
 
 async def test_a_job_that_gets_no_further_is_given_up(whole: System) -> None:
     records = Records(whole.client.bus)
-    await records.put("stuck", JobRecord(started_ms=1, starts=3, idle_starts=3))
+    await records.put("stuck", JobRecord(started_ms=1, starts=5, idle_starts=5))
     definition = job_definition(await job_of(whole, optimizer="bootstrap_few_shot"))
     result = await (await whole.client.submit(definition, session="stuck")).result(timeout_s=20)
     assert result.error is not None

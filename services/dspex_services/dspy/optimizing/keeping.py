@@ -31,6 +31,9 @@ from .tracking import Tracker
 logger = logging.getLogger("dspex.worker")
 
 _SAY_S = 0.25
+_SOON_S = 0.02
+"""That a job has got further is kept at once: a worker that is killed soon after has not been in vain."""
+
 _KEEP_EVERY_S = 1.0
 _ASK_S = 2.0
 _LEAVE_S = 5.0
@@ -76,16 +79,17 @@ class Keeping:
             await asyncio.gather(saying, return_exceptions=True)
 
     async def _say_and_keep(self) -> None:
-        said, kept = -1, 0.0
+        said, kept, kept_at = -1, -1, 0.0
         while True:
             self._control.look_at_the_clock()
             if said != self._tracker.changes:
                 said = self._tracker.changes
                 await self._say(self._tracker.progress())
-                if time.monotonic() - kept > _KEEP_EVERY_S:
-                    kept = time.monotonic()
-                    await self._keep()
-            await asyncio.sleep(_SAY_S)
+            further = self._control.fresh and self._record.idle_starts > 0
+            if further or (kept < said and time.monotonic() - kept_at > _KEEP_EVERY_S):
+                kept, kept_at = said, time.monotonic()
+                await self._keep()
+            await asyncio.sleep(_SAY_S if self._record.idle_starts == 0 else _SOON_S)
 
     async def _say(self, progress: JobProgress) -> None:
         step = self._step
