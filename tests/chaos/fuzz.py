@@ -15,25 +15,18 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 
 import dspex
 from dspex_bus import EmbeddedServer
-from dspex_bus.streams import LIVE
 
-from .clients import Client
-from .handlers import executions
-from .history import Observed, Violation, check
-from .journal import read_journal
+from .history import Violation
 from .parts import Part, router, worker
-from .plans import CHILDREN, INPUT, SIGNAL, Plans
+from .runs import Runs
 
 ACK_WAIT_S = 1.0
-_AT_ONCE = 48
-_QUIET_S = 90.0
 
 
 class Fuzz:
@@ -41,15 +34,14 @@ class Fuzz:
 
     def __init__(self, seed: int, sessions: int, fault_every_s: float, folder: Path) -> None:
         self.seed = seed
-        self.observed = Observed()
         self.faults: Counter[str] = Counter()
-        self.ends: Counter[str] = Counter()
         self._sessions = sessions
         self._fault_every_s = fault_every_s
         self._folder = folder
         self._server = EmbeddedServer(folder / "data")
         self._routers: list[Part] = []
         self._workers: list[Part] = []
+        self.runs: Runs
 
     async def run(self) -> list[Violation]:
         async with self._server as server:
@@ -68,77 +60,17 @@ class Fuzz:
                     part.kill()
 
     async def _checked(self, connected: dspex.Client) -> list[Violation]:
-        client = Client(connected, self.observed)
-        plans = Plans(random.Random(f"{self.seed} children"), deadly=False)
-        for name in CHILDREN:
-            await client.put(plans.child(name))
+        self.runs = Runs(connected, self.seed, self._folder)
         async with anyio.create_task_group() as around:
             around.start_soon(self._keep)
             async with anyio.create_task_group() as meanwhile:
                 meanwhile.start_soon(self._harm)
-                await self._all_sessions(client)
+                await self.runs.go(self._sessions)
                 meanwhile.cancel_scope.cancel()
             self._mend()
-            await self._quiet(connected)
+            wrong = await self.runs.wrong()
             around.cancel_scope.cancel()
-        self.observed.executions = executions(self._folder / "executions")
-        return check(await read_journal(connected.bus), self.observed)
-
-    # --- sessions ---
-
-    async def _all_sessions(self, client: Client) -> None:
-        limiter = anyio.CapacityLimiter(_AT_ONCE)
-
-        async def one(number: int) -> None:
-            async with limiter:
-                await self._session(client, number)
-
-        async with anyio.create_task_group() as group:
-            for number in range(self._sessions):
-                group.start_soon(one, number)
-
-    async def _session(self, client: Client, number: int) -> None:
-        chance = random.Random(f"{self.seed} session {number}")
-        plan = Plans(chance).pipeline()
-        input = {**INPUT, "flag": chance.random() < 0.5}
-        timeout_s = 2.0 if chance.random() < 0.05 else 120.0
-        session = await client.submit(plan, input, id=f"s{number}", timeout_s=timeout_s)
-        async with anyio.create_task_group() as group:
-            for told in self._told(client, session, chance):
-                group.start_soon(told)
-            try:
-                self.ends[(await client.result(session)).status] += 1
-            except TimeoutError:
-                self.ends["lost"] += 1  # the history will tell more
-            group.cancel_scope.cancel()
-
-    def _told(
-        self, client: Client, session: dspex.Session, chance: random.Random
-    ) -> list[Callable[[], Awaitable[None]]]:
-        """What a client does to the session while it runs."""
-        told: list[Callable[[], Awaitable[None]]] = []
-        delays = [chance.uniform(0, 1.5) for _ in range(4)]
-
-        async def signals() -> None:
-            for id in range(4):
-                await anyio.sleep(delays[id] / 2)
-                await client.signal(session, SIGNAL, str(id), {"said": id})
-
-        async def pauses() -> None:
-            await anyio.sleep(delays[1])
-            await client.pause(session)
-            await anyio.sleep(delays[2] / 2)
-            await client.resume(session)
-
-        async def cancels() -> None:
-            await anyio.sleep(delays[3])
-            with anyio.CancelScope(shield=True):
-                await client.cancel(session)
-
-        for does, likely in ((signals, 0.7), (pauses, 0.15), (cancels, 0.2)):
-            if chance.random() < likely:
-                told.append(does)
-        return told
+        return wrong
 
     # --- faults ---
 
@@ -201,18 +133,13 @@ class Fuzz:
                     part.kill()
                     part.start()
 
-    async def _quiet(self, connected: dspex.Client) -> None:
-        """Until no session is live any more."""
-        live = connected.bus.key_value(LIVE)
-        with anyio.move_on_after(_QUIET_S):
-            while await live.keys():
-                await anyio.sleep(0.1)
-
     def what(self) -> str:
-        ends = ", ".join(f"{count} {status}" for status, count in self.ends.most_common())
+        ends = ", ".join(f"{count} {status}" for status, count in self.runs.ends.most_common())
         faults = ", ".join(f"{count} x {fault}" for fault, count in self.faults.most_common())
-        executed = len(self.observed.executions)
-        return f"seed {self.seed}: {ends}; {executed} executions; {len(self.observed.cancelled)} cancelled; {faults}"
+        executed = len(self.runs.observed.executions)
+        return (
+            f"seed {self.seed}: {ends}; {executed} executions; {len(self.runs.observed.cancelled)} cancelled; {faults}"
+        )
 
 
 async def fuzz(seed: int, sessions: int, fault_every_s: float) -> list[Violation]:

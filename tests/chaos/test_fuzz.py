@@ -27,5 +27,5 @@ async def test_nothing_is_lost_under_random_faults(tmp_path: Path) -> None:
     run = Fuzz(SEED, 80, 0.7, tmp_path)
     wrong = await run.run()
     assert [str(violation) for violation in wrong] == [], run.what()
-    assert run.ends.total() == 80
+    assert run.runs.ends.total() == 80
     assert len(run.faults) > 2

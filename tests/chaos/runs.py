@@ -1,0 +1,101 @@
+"""Random pipelines as a client sees them: submitted, signalled, paused, cancelled, and waited for."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+
+import dspex
+from dspex_bus.streams import LIVE
+
+from .clients import Client
+from .handlers import executions
+from .history import Observed, Violation, check
+from .journal import read_journal
+from .plans import CHILDREN, INPUT, SIGNAL, Plans
+
+_AT_ONCE = 48
+_QUIET_S = 90.0
+
+
+class Runs:
+    """``ends`` counts how runs ended. ``folder`` is where workers leave what they executed.
+    ``deadly``: steps may kill their worker."""
+
+    def __init__(self, connected: dspex.Client, seed: int, folder: Path, *, deadly: bool = True) -> None:
+        self.observed = Observed()
+        self.ends: Counter[str] = Counter()
+        self._connected = connected
+        self._client = Client(connected, self.observed)
+        self._seed = seed
+        self._folder = folder
+        self._deadly = deadly
+
+    async def go(self, sessions: int) -> None:
+        """Until each has ended."""
+        plans = Plans(random.Random(f"{self._seed} children"), deadly=False)
+        for name in CHILDREN:
+            await self._client.put(plans.child(name))
+        limiter = anyio.CapacityLimiter(_AT_ONCE)
+
+        async def one(number: int) -> None:
+            async with limiter:
+                await self._session(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(sessions):
+                group.start_soon(one, number)
+
+    async def wrong(self) -> list[Violation]:
+        """What is wrong with the whole history, once no session is live any more."""
+        live = self._connected.bus.key_value(LIVE)
+        with anyio.move_on_after(_QUIET_S):
+            while await live.keys():
+                await anyio.sleep(0.1)
+        self.observed.executions = executions(self._folder / "executions")
+        return check(await read_journal(self._connected.bus), self.observed)
+
+    async def _session(self, number: int) -> None:
+        chance = random.Random(f"{self._seed} session {number}")
+        plan = Plans(chance, deadly=self._deadly).pipeline()
+        input = {**INPUT, "flag": chance.random() < 0.5}
+        timeout_s = 2.0 if chance.random() < 0.05 else 120.0
+        session = await self._client.submit(plan, input, id=f"s{number}", timeout_s=timeout_s)
+        async with anyio.create_task_group() as group:
+            for told in self._told(session, chance):
+                group.start_soon(told)
+            try:
+                self.ends[(await self._client.result(session)).status] += 1
+            except TimeoutError:
+                self.ends["lost"] += 1  # the history will tell more
+            group.cancel_scope.cancel()
+
+    def _told(self, session: dspex.Session, chance: random.Random) -> list[Callable[[], Awaitable[None]]]:
+        """What a client does to the session while it runs."""
+        told: list[Callable[[], Awaitable[None]]] = []
+        delays = [chance.uniform(0, 1.5) for _ in range(4)]
+
+        async def signals() -> None:
+            for id in range(4):
+                await anyio.sleep(delays[id] / 2)
+                await self._client.signal(session, SIGNAL, str(id), {"said": id})
+
+        async def pauses() -> None:
+            await anyio.sleep(delays[1])
+            await self._client.pause(session)
+            await anyio.sleep(delays[2] / 2)
+            await self._client.resume(session)
+
+        async def cancels() -> None:
+            await anyio.sleep(delays[3])
+            with anyio.CancelScope(shield=True):
+                await self._client.cancel(session)
+
+        for does, likely in ((signals, 0.7), (pauses, 0.15), (cancels, 0.2)):
+            if chance.random() < likely:
+                told.append(does)
+        return told
