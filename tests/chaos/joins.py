@@ -143,10 +143,13 @@ class _Follower:
     def _joined(self, node: ParallelNode | MapNode, id: str, branches: list[Ran], count: int, began: int) -> Ran:
         successes = sorted(ran.at for ran in branches if ran.status == "succeeded")
         failures = sorted(ran.at for ran in branches if ran.status == "failed")
-        settled = min(_settled(node, count, successes, failures), self._deadline(id))
+        over = self._deadline(id)
+        if len(successes) + len(failures) == count and over > max([began, *successes, *failures]):
+            over = NEVER  # a hung router's late proposal: the join had ended
+        settled = min(_settled(node, count, successes, failures), over)
         if settled < NEVER:
             self._nothing_begins_after(id, settled)
-        status = self._judged(node, id, count, successes, failures)
+        status = self._judged(node, over, count, successes, failures)
         if status == "unknown":
             return Ran("unknown")
         known = [ran.at for ran in branches if ran.at < NEVER]
@@ -154,9 +157,8 @@ class _Follower:
         clean = all(ran.status == "succeeded" and ran.clean for ran in branches)
         return Ran(status, at, all(ran.sure for ran in branches), clean)
 
-    def _judged(self, node: ParallelNode | MapNode, id: str, count: int, good: list[int], bad: list[int]) -> Status:
+    def _judged(self, node: ParallelNode | MapNode, over: int, count: int, good: list[int], bad: list[int]) -> Status:
         join = node.join
-        over = self._deadline(id)
         if join.kind in ("any", "quorum"):
             needed = _needed(node)
             if len(good) >= needed and good[needed - 1] < over:

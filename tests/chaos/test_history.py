@@ -248,6 +248,16 @@ def test_a_join_whose_time_was_over() -> None:
     finds(written, "0-0-1 began at 3, after its join 0 was settled at 2")
 
 
+def test_a_join_whose_time_was_over_after_its_end() -> None:
+    late = StepTimedOut(error=ErrorInfo(code="join_timed_out", message="late"))
+    written = Written(parallel("0", task("0-0"), timeout_ms=1), task("1"))
+    written.step("0-0", done())
+    written.step("1", done())
+    written.end()
+    written.step("0", late, pool=ROUTER_POOL)
+    assert written.wrong() == []
+
+
 def test_outcomes_kept_by_a_join() -> None:
     for statuses, right in (("succeeded failed", True), ("failed succeeded", False)):
         written = Written(parallel("0", task("0-0"), task("0-1"), save_as="all", on_error="collect"))
