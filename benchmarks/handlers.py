@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import msgspec
@@ -33,3 +34,14 @@ async def hold(nothing: Nothing, step: Step) -> Nothing:
     """Say that it begins, and wait for an answer."""
     await step.bus.request(BEGAN, str(os.getpid()).encode(), timeout_s=step.remaining_s)
     return nothing
+
+
+class Slow(msgspec.Struct):
+    seconds: float
+
+
+@handlers.handler("bench.slow")
+async def slow(request: Slow) -> dict[str, int]:
+    """Waits so long, as a model would."""
+    await asyncio.sleep(request.seconds)
+    return {"slept": 1}
