@@ -136,7 +136,7 @@ def searches(library: Library, client: SearchClient) -> Handlers:
         return Merged(passages=merged, texts=[shown(passage) for passage in merged])
 
     @handlers.handler("chunk", pure=True)
-    async def chunk(request: Whole) -> Chunks:
+    def chunk(request: Whole) -> Chunks:
         """A long text in chunks, to map over."""
         if request.overlap >= request.words:
             raise InvalidRequest("'overlap' must be below 'words'", code="invalid_input")

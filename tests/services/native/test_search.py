@@ -434,3 +434,11 @@ def test_whatever_the_text_chunks_hold_all_of_it_and_no_more_than_asked(text: st
     alone = [chunk.split() for chunk in chunks(text, words - overlap)]
     assert "".join(word for chunk in alone for word in chunk) == "".join(text.split())
     assert len(found) == len(alone)
+
+
+@pytest.mark.parametrize("text", ["The quick brown fox jumps. " * 40_000, "word\n\n" * 40_000, "word " * 200_000])
+def test_a_long_text_is_cut_in_time_that_grows_with_its_length(text: str) -> None:
+    started = time.monotonic()
+    assert len(chunks(text, 200, 20)) > 100
+    assert Given([text]).load()
+    assert time.monotonic() - started < 10

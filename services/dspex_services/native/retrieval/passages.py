@@ -43,20 +43,21 @@ def shown(passage: Passage) -> str:
 
 def sections(text: str, words: int = WORDS) -> Iterator[tuple[str, str]]:
     """Paragraphs under their heading, joined until they have about the length of a passage."""
-    title, held = "", list[str]()
+    title, held, size = "", list[str](), 0
     fenced = False
     for paragraph in _BLANK_LINES.split(text):
         heading = None if fenced else _HEADING.match(paragraph.strip())
         fenced ^= len(_FENCE.findall(paragraph)) % 2 == 1
         if heading:
             yield from _joined(title, held)
-            title, held = heading[1], []
+            title, held, size = heading[1], [], 0
             paragraph = paragraph.strip()[heading.end() :]
         for piece in _pieces(paragraph.strip(), words):
             held.append(piece)
-            if sum(map(count, held)) >= words:
+            size += count(piece)
+            if size >= words:
                 yield from _joined(title, held)
-                held = []
+                held, size = [], 0
     yield from _joined(title, held)
 
 
@@ -92,7 +93,7 @@ def _pieces(paragraph: str, words: int) -> Iterator[str]:
         last = min(first + words, len(found))
         if last < len(found):
             ends = range(last, first + words // 3, -1)
-            last = next((end for end in ends if _SENTENCE_END.search(paragraph, 0, found[end - 1][1])), last)
+            last = next((end for end in ends if _SENTENCE_END.search(paragraph, *found[end - 1])), last)
         yield paragraph[found[first][0] : found[last - 1][1]]
         first = last
 
