@@ -332,3 +332,11 @@ def test_resume_changes_nothing() -> None:
 def test_a_replay_gives_the_same_session(phase: Phase) -> None:
     fold = PHASES[phase]()
     assert snapshot(fold.again()) == snapshot(fold.state)
+
+
+@pytest.mark.parametrize("ask", [Fold.cancel, Fold.pause, Fold.signal])
+def test_what_is_asked_at_the_deadline_only_tells_that_it_has_passed(ask: Any) -> None:
+    fold = Fold(task("0"), deadline_ms=9_000)
+    ask(fold, at_ms=9_000)
+    assert (fold.state.phase, fold.state.closing) == ("closing", "timed_out")
+    assert (fold.state.cancel_requested, fold.state.paused, fold.state.signals) == (False, False, [])
