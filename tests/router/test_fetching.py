@@ -17,6 +17,7 @@ from dspex_bus.wire import Plan, SequenceNode, SessionAccepted, SignalReceived, 
 from dspex_router.shell.config import RouterConfig
 from dspex_router.shell.errands import Errands
 from dspex_router.shell.journals import Journals
+from dspex_router.shell.limits import Limits
 from dspex_router.shell.owner import Owner
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +35,7 @@ class Fetching:
         self.failures = 0
         self.errands = Errands()
         self.journals = Journals(bus, 16)
-        self.owner = Owner(bus, config, self.errands, self.journals)
+        self.owner = Owner(bus, config, self.errands, self.journals, Limits(bus))
         self.owner.own(frozenset(range(16)))
         get = MemoryObjects.get
 

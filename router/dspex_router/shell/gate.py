@@ -129,10 +129,12 @@ class Gate:
                 log.warning("permits of %s are looked at again in %d ms: %s", name, _AGAIN_MS, error)
 
     async def _turned(self, name: str, released: set[str]) -> None:
-        for holder in [holder for holder in self._held[name] if not self._alive(self._steps[holder].session)]:
-            # Its new owner has it, or it runs out.
-            self._held[name].discard(holder)
-            self._steps.pop(holder, None)
+        for step in [self._steps[holder] for holder in self._held[name]]:
+            if not self._alive(step.session):
+                # Its new owner has its permits, or they run out.
+                del self._steps[step.holder]
+                for held in step.names:
+                    self._held[held].discard(step.holder)
         queue = self._waiting[name]
         queue[:] = [entry for entry in queue if self._is_wanted(entry[2])]
         heapq.heapify(queue)
