@@ -154,7 +154,7 @@ class NatsReader(Reader):
 
     async def _on_message(self, consumer: str, message: Message) -> None:
         async with self._one_at_a_time:  # an earlier inbox's last callback may still be at it
-            if consumer != self._consumer or self._broken.is_set():
+            if self._closed or consumer != self._consumer or self._broken.is_set():
                 return
             if not message.data and status_of(message) == "100":
                 await self._on_control(message)
