@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from dspex_bus import Bus, Message, Subscription, subjects
+from dspex_bus.claim import Claims, claimed
 from dspex_bus.errors import DspexError
 from dspex_bus.wire import ErrorInfo, decode, encode, error_info
 from dspex_services.evaluation.metrics import MetricSpec, as_score, metric_spec
@@ -63,6 +64,7 @@ class Served:
     def __init__(self, bus: Bus, function: Callable[..., Any], id: str) -> None:
         self.subject = subjects.served(id)
         self._bus = bus
+        self._claims = Claims(bus)
         self._function = function
         self._room = _room(function)
         self._limit = anyio.CapacityLimiter(_AT_ONCE)
@@ -78,13 +80,20 @@ class Served:
 
     async def _on_call(self, message: Message) -> None:
         try:
-            asked = decode(dict[str, Any], message.data, subject=message.subject)
+            asked = await self._asked(message)
             score = await anyio.to_thread.run_sync(self._score, asked, limiter=self._limit)
-            await self._bus.publish(message.reply, encode(score))
+            data, headers = await self._claims.pack(message.reply, encode(score))
+            await self._bus.publish(message.reply, data, headers=headers)
         except DspexError as error:
             await self._refuse(message, error_info(error))
         except Exception as error:  # the user's function: whatever it is, the job is told
             await self._refuse(message, ErrorInfo(code="metric_failed", message=f"{type(error).__name__}: {error}"))
+
+    async def _asked(self, message: Message) -> dict[str, Any]:
+        data = await self._claims.unpack(message.subject, message.data, message.headers)
+        if claimed(message.data, message.headers) is not None:
+            await self._claims.drop(message.subject, message.headers)
+        return decode(dict[str, Any], data, subject=message.subject)
 
     async def _refuse(self, message: Message, error: ErrorInfo) -> None:
         headers = {"Nats-Service-Error-Code": "500", "Nats-Service-Error": error.code}

@@ -9,7 +9,8 @@ from typing import Any
 import dspy
 import msgspec
 
-from dspex_bus.errors import DspexError
+from dspex_bus.claim import Claims
+from dspex_bus.errors import DspexError, PayloadTooLarge
 from dspex_bus.wire import ErrorInfo, decode, encode, error_from
 
 from ..errors import StepError
@@ -49,7 +50,9 @@ class BusAsk:
 
     async def _served(self, subject: str, payload: dict[str, Any]) -> dict[str, Any]:
         try:
-            answer = await self._step.bus.request(subject, encode(payload), timeout_s=_SERVED_TIMEOUT_S)
+            answer = await Claims(self._step.bus).request(subject, encode(payload), timeout_s=_SERVED_TIMEOUT_S)
+        except PayloadTooLarge:
+            raise
         except DspexError as error:
             raise StepError(
                 "the client that serves this function is gone; a function that must outlive its client is given by its "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dspy_shapes as shapes
 import pytest
 from dspy_system import System
@@ -9,7 +11,9 @@ from dspy_system import System
 import dspex
 from dspex.evaluating import Evaluation, Row
 from dspex.harvesting import Harvest, harvest
+from dspex_bus import subjects
 from dspex_bus.errors import DspexError
+from dspex_bus.streams import OBJECTS
 from dspex_services.native.pool import native_handlers
 from dspex_services.programs import Origin
 
@@ -82,6 +86,23 @@ async def test_metrics_of_every_kind(whole: System) -> None:
     assert found["judge"].rows[0].error == ""
     unknown = await whole.client.evaluate(PREDICT, ROWS[:1], metric="os:system")
     assert "unknown_metric" in unknown.rows[0].error
+
+
+async def test_a_function_served_from_here_gets_and_says_more_than_a_message_holds(whole: System) -> None:
+    page = "x" * 1_500_000
+    rows = [{"question": "2 + 3?", "answer": "5", "page": page}]
+    told: list[int] = []
+
+    def metric(example: Any, prediction: Any) -> dict[str, object]:
+        told.append(len(example.page))
+        return {"score": 0.5, "feedback": page}
+
+    step = dspex.module("dspy.Predict", signature="question -> answer")
+    found = await whole.client.evaluate(step, rows, metric=metric)
+    assert (found.scores, told) == ([0.5], [len(page)])
+    assert found.rows[0].feedback == page
+    names = [info.name for info in await whole.client.bus.objects(OBJECTS).contents()]
+    assert [name for name in names if subjects.split_object(name) == ""] == []
 
 
 async def test_two_stored_programs_are_compared(whole: System) -> None:
