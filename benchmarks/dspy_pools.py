@@ -3,7 +3,9 @@
 The same model answers both sides, from a process of its own: one that costs next to nothing and takes 50 ms over an
 answer for evaluations, the offline LM for optimizers. Results are compared, and the run stops if they are not equal.
 
-    python benchmarks/dspy_pools.py [--quick] [--json FILE]
+    python benchmarks/dspy_pools.py [--quick] [--json FILE] [--calls 100000]
+
+With --calls a worker's memory is watched over that many requests, and nothing else is measured.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import logging
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +24,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -55,6 +59,11 @@ NOTES = {
     "mipro_s_dspy": "",
     "lm_calls_paid_twice": "by a job whose worker was killed; target 0",
     "job_resumed_s": "kill -9 to the job's end, its worker's start included",
+    "memory_calls": "requests that a worker was watched over, after as many again, at most 10,000, to warm it",
+    "memory_mb": "resident, when they began",
+    "memory_mb_last": "",
+    "memory_mb_per_10000_calls": "the slope of a line through all that was seen; target about 0",
+    "memory_calls_per_s": "",
 }
 
 
@@ -199,6 +208,51 @@ async def _evaluated(server: str, rows: list[dict[str, Any]]) -> float:
         return time.perf_counter() - started
 
 
+# --- memory ---
+
+
+def memory(count: int) -> dict[str, float]:
+    with predict_path.responder() as base_url:
+        pools = ("--native", "0", "--dspy", "1", "--optimize", "0")
+        with system(*pools, environment=model(base_url)) as server:
+            return run_loop(_watched(server, count))
+
+
+async def _watched(server: str, count: int) -> dict[str, float]:
+    async with dspex.connect(server) as client:
+        asked = 0
+
+        async def call() -> None:
+            nonlocal asked
+            asked += 1
+            inputs = {**predict_path.INPUTS, "question": f"{asked}: how many?"}
+            constants = {"signature": predict_path.SIGNATURE}
+            assert dict(await client.call("dspy.Predict", inputs=inputs, constants=constants)) == predict_path.EXPECTED
+
+        await seconds_in_flight(min(count, 10_000), 16, call)
+        pid = await _worker(client, "dspy")
+        seen = [resident_mb(pid)]
+        taken = 0.0
+        for _ in range(20):
+            taken += await seconds_in_flight(count // 20, 16, call)
+            seen.append(resident_mb(pid))
+        if await _worker(client, "dspy") != pid:
+            raise RuntimeError("the worker was replaced meanwhile: its memory says nothing")
+    slope = statistics.linear_regression(range(len(seen)), seen).slope
+    return {
+        "memory_calls": float(count),
+        "memory_mb": seen[0],
+        "memory_mb_last": seen[-1],
+        "memory_mb_per_10000_calls": slope * 20 / count * 10_000,
+        "memory_calls_per_s": count / taken,
+    }
+
+
+def resident_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 # --- an optimizer ---
 
 
@@ -251,7 +305,7 @@ async def _jobs(server: str, base_url: str, candidates: int, theirs: float, stat
             if said.phase == "evaluating" and said.trials >= 2:
                 break
         killed = time.perf_counter()
-        os.kill(await _optimizer(client), signal.SIGKILL)
+        os.kill(await _worker(client, "optimize"), signal.SIGKILL)
         again = await job.result()
         resumed = time.perf_counter() - killed
         if again.digest != found.digest or again.restarts != 1:
@@ -265,11 +319,11 @@ async def _jobs(server: str, base_url: str, candidates: int, theirs: float, stat
         }
 
 
-async def _optimizer(client: dspex.Client) -> int:
+async def _worker(client: dspex.Client, name: str) -> int:
     with anyio.fail_after(10):
         while True:
             for pool in (await client.pools()).pools:
-                if pool.pool == "optimize" and pool.workers:
+                if pool.pool == name and pool.workers:
                     return pool.workers[0].pid
             await anyio.sleep(0.1)
 
@@ -300,11 +354,14 @@ def _optimized_by_dspy(base_url: str, candidates: int) -> tuple[float, Any]:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "")
+    options = arguments(__doc__ or "", calls=True)
     logging.getLogger("dspy").setLevel(logging.ERROR)
     with predict_path.environment():
         for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "DSPEX_SERVER", "DSPEX_MODELS"):
             os.environ.pop(name, None)
+        if options.calls:
+            report(memory(options.calls), options.json, NOTES)
+            return
         figures = calls(options.quick)
         figures["engine_speedup"] = engine_path.measure(options.quick)["engine_speedup"]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -1,9 +1,11 @@
 """What scores say, and how surely: intervals by the bootstrap, and two programs compared example by example.
 
-The resamples are drawn with a fixed seed, so that equal scores give equal figures everywhere."""
+The resamples are drawn with a fixed seed, so that equal scores give equal figures everywhere. Of scores with two values
+none are drawn: how many of a resample have the higher one is binomial, and its bounds are known."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -47,7 +49,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 def summary(scores: Sequence[float], failed: int = 0) -> Summary:
     """Of scores from 0 to 1, those of failures included."""
-    low, high = _bounds(_means(scores))
+    low, high = _binomial_bounds(scores) if 0 < len(set(scores)) <= 2 else _bounds(_means(scores))
     return Summary(
         score=_percent(_mean(scores)), low=_percent(low), high=_percent(high), examples=len(scores), failed=failed
     )
@@ -87,6 +89,35 @@ def _bounds(means: Sequence[float]) -> tuple[float, float]:
         return 0.0, 0.0
     tail = round((1 - _LEVEL) / 2 * len(means))
     return means[tail], means[-1 - tail]
+
+
+def _binomial_bounds(values: Sequence[float]) -> tuple[float, float]:
+    """What :func:`_bounds` tends to with ever more resamples, for values of which there are at most two."""
+    least, most, count = min(values), max(values), len(values)
+    if least == most:
+        return least, least
+    chance, tail = sum(value == most for value in values) / count, (1 - _LEVEL) / 2
+
+    def mean(place: int) -> float:
+        return least + (most - least) * place / count
+
+    return mean(_quantile(count, chance, tail)), mean(count - _quantile(count, 1 - chance, tail))
+
+
+def _quantile(count: int, chance: float, share: float) -> int:
+    """The least number of successes in ``count`` trials that at least that share of all series stays within."""
+    below, place = 0.0, 0
+    while True:
+        below += math.exp(
+            math.lgamma(count + 1)
+            - math.lgamma(place + 1)
+            - math.lgamma(count - place + 1)
+            + place * math.log(chance)
+            + (count - place) * math.log1p(-chance)
+        )
+        if below >= share or place == count:
+            return place
+        place += 1
 
 
 def _mean(values: Sequence[float]) -> float:

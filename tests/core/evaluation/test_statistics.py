@@ -44,3 +44,19 @@ def test_no_difference_is_not_significant() -> None:
     assert found.chance > 0.5
     with pytest.raises(ValueError, match="same examples"):
         compare([1.0], [])
+
+
+def test_bounds_of_two_values_are_those_that_resampling_comes_to() -> None:
+    """A third value, as good as one of the two, has them drawn."""
+    for count, good in ((100, 80), (500, 3), (500, 250), (40, 39)):
+        exact = summary([1.0] * good + [0.0] * (count - good))
+        drawn = summary([1.0] * (good - 1) + [1.0 - 1e-9] + [0.0] * (count - good))
+        step = 100 / count
+        assert abs(exact.low - drawn.low) <= 1.01 * step
+        assert abs(exact.high - drawn.high) <= 1.01 * step
+        assert exact.low < exact.score < exact.high
+
+
+def test_scores_that_are_all_equal_leave_nothing_open() -> None:
+    found = summary([0.25] * 300)
+    assert (found.low, found.score, found.high) == (25, 25, 25)
