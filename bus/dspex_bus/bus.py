@@ -112,8 +112,11 @@ class Consumer(Subscription):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
+    """``time_ms`` is when it was stored, milliseconds since the epoch, by the server's clock."""
+
     value: bytes
     revision: int
+    time_ms: int = field(default=0, compare=False)
 
 
 class KeyValue(ABC):

@@ -25,6 +25,7 @@ LIMITS = "dspex_limits"
 JOBS = "dspex_jobs"
 THREADS = "dspex_threads"
 TENANTS = "dspex_tenants"
+RATES = "dspex_rates"
 
 DEFAULT_PARTITIONS = 16
 CACHE_BYTES = 256 * 1024 * 1024
@@ -105,6 +106,7 @@ def buckets(*, largest: int = LARGEST_BYTES, replicas: int = 1) -> list[BucketSp
         BucketSpec(name=JOBS, ttl=True, replicas=replicas),
         BucketSpec(name=THREADS, ttl=True, replicas=replicas),
         BucketSpec(name=TENANTS, replicas=replicas),
+        BucketSpec(name=RATES, storage="memory", ttl=True, replicas=replicas),
         BucketSpec(name=CACHE, ttl=True, most_bytes=CACHE_BYTES, replicas=replicas),
         BucketSpec(name=OBJECTS, largest=largest, replicas=replicas),
     ]

@@ -269,6 +269,12 @@ PERMITS = f"{ROOT}.permits.>"
 """Said among routers: a permit of the limit named last was given back."""
 
 
+def rates(key: str) -> str:
+    """Said among workers: somebody lacks a slot of the limit of models that is kept under ``key``, or has given one
+    back."""
+    return f"{ROOT}.rates.{_ids(key)}"
+
+
 def cancelled(session: str) -> str:
     """Tells workers at once that a session's attempts are abandoned."""
     return f"{ROOT}.cancelled.{_ids(session)}"

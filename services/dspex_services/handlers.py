@@ -211,6 +211,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self._opening: list[Callable[[Bus], Awaitable[None]]] = []
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._programs: list[ProgramOf] = []
 
@@ -262,6 +263,7 @@ class Handlers:
             if handler.info.name in self._handlers:
                 raise SetupError(f"two handlers are called {handler.info.name!r}")
             self._handlers[handler.info.name] = handler
+        self._opening += other._opening
         self._closing += other._closing
         self._programs += other._programs
 
@@ -275,6 +277,14 @@ class Handlers:
             if digest := await program_of(bus, options):
                 return digest
         return ""
+
+    def on_open(self, callback: Callable[[Bus], Awaitable[None]]) -> None:
+        """Have something given its bus by the worker that is to serve these handlers."""
+        self._opening.append(callback)
+
+    async def open(self, bus: Bus) -> None:
+        for callback in self._opening:
+            await callback(bus)
 
     def on_close(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Have something closed when the worker that serves these handlers leaves."""

@@ -30,7 +30,7 @@ class MemoryKeyValue(KeyValue):
     async def get(self, key: str) -> Entry | None:
         stream = self._stream
         message = stream.get(stream.last_of(self._prefix + key))
-        return None if message is None else Entry(message.data, message.sequence)
+        return None if message is None else Entry(message.data, message.sequence, message.time_ms)
 
     async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
         return self._write(key, value, None, ttl_s)

@@ -26,7 +26,7 @@ class NatsKeyValue(KeyValue):
 
     async def get(self, key: str) -> Entry | None:
         message = await self._history.last(self._stream, self._prefix + key)
-        return None if message is None else Entry(message.data, message.sequence)
+        return None if message is None else Entry(message.data, message.sequence, message.time_ms)
 
     async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
         return await self._write(key, value, None, ttl_s)

@@ -26,7 +26,7 @@ def _programs() -> Programs:
 def module_handlers(paths: Sequence[str]) -> Handlers:
     """The operator's own modules and metrics: by import path, or all that a package holds."""
     offered = Handlers()
-    offered.on_close(_programs().models.engine.aclose)
+    _programs().models.keep_for(offered)
     for path in dict.fromkeys(path for given in paths for path in expand(given)):
         offered.include(user_module(_programs(), path))
     return offered

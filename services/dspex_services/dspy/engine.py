@@ -26,7 +26,6 @@ from ..lm import (
     Caching,
     Configured,
     Delta,
-    Endpoints,
     LMClient,
     LMConfig,
     LMError,
@@ -78,7 +77,6 @@ class Engine:
 
     def __init__(self, configured: Configured) -> None:
         self._configured = configured
-        self._endpoints = Endpoints()
         self._calls = BlockingCalls()
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, LMClient]] = WeakKeyDictionary()
         self._likes: dict[str, Any] = {}
@@ -165,7 +163,7 @@ class Engine:
         clients = self._clients.setdefault(asyncio.get_running_loop(), {})
         client = clients.get(model)
         if client is None:
-            client = LMClient(self._config(model), env=self._configured.env, endpoints=self._endpoints)
+            client = LMClient(self._config(model), env=self._configured.env, endpoints=self._configured.endpoints)
             clients[model] = await client.__aenter__()
         return client
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import StepError
+from ..handlers import Handlers
 from ..lm import Configured
 from .engine import Engine
 
@@ -28,6 +29,12 @@ class Models:
         for name in _HIDDEN:
             os.environ.pop(name, None)
         self._made = lru_cache(maxsize=64)(self._make)
+
+    def keep_for(self, handlers: Handlers) -> None:
+        """Join the bus of the worker that serves the handlers, and close with it."""
+        handlers.on_open(self.configured.endpoints.shares.join)
+        handlers.on_close(self.configured.endpoints.shares.leave)
+        handlers.on_close(self.engine.aclose)
 
     def get(self, model: str | None, temperature: float | None, max_tokens: int | None) -> Any:
         """A ``dspy.LM``. Raises StepError ``lm_not_configured`` where the environment names no model."""

@@ -28,7 +28,7 @@ def dspy_handlers(programs: Programs) -> Handlers:
     handlers = Handlers()
     for make in (predictors, agents, ensembles, retrievers, rag, scoring, forwarding):
         handlers.include(make(programs))
-    handlers.on_close(programs.models.engine.aclose)
+    programs.models.keep_for(handlers)
     handlers.with_programs(programs.loader.program_of)
     return handlers
 

@@ -15,7 +15,6 @@ from ..cache import Cache
 from . import openai
 from .caching import Admit, Caching, complete, ttl_of
 from .client import LMClient
-from .endpoint import Endpoints
 from .errors import LMBadReply, LMBadRequest
 from .settings import Configured
 from .types import LMConfig, LMReply, LMRequest, Usage
@@ -98,7 +97,6 @@ class EmbeddingClients:
 
     def __init__(self, configured: Configured | None = None) -> None:
         self._configured = configured or Configured()
-        self._endpoints = Endpoints()
         self._clients: dict[str, LMClient] = {}
 
     async def embed(
@@ -138,6 +136,6 @@ class EmbeddingClients:
     async def _client(self, model: str) -> LMClient:
         if model not in self._clients:
             config, env = self.config(model), self._configured.env
-            client = LMClient(config, env=env, endpoints=self._endpoints, wire=_Embeddings())
+            client = LMClient(config, env=env, endpoints=self._configured.endpoints, wire=_Embeddings())
             self._clients[model] = await client.__aenter__()
         return self._clients[model]

@@ -7,11 +7,16 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
+from dspex_bus import Bus
+
 from .breaker import Breaker
-from .errors import LMCircuitOpen, LMError, LMRateLimited, LMTimeout, LMUnavailable
+from .errors import LMBadRequest, LMCircuitOpen, LMError, LMRateLimited, LMTimeout, LMUnavailable
 from .gate import Gate
 from .rate import Rate
-from .types import LMConfig, LMReply
+from .sharing import Limits, NoRoom, ServerClock, Share, Ticket
+from .types import LMConfig, LMReply, SharedLimits
+
+_Attempt = Callable[[], Awaitable[LMReply]]
 
 _BYTES_PER_TOKEN = 4
 """Near enough to reserve by; the reply says how many there were."""
@@ -25,8 +30,9 @@ _LONGEST_PAUSE_S = 60.0
 class Endpoint:
     """Used from any thread and event loop of the process."""
 
-    def __init__(self, config: LMConfig) -> None:
+    def __init__(self, config: LMConfig, shares: Shares) -> None:
         self._config = config
+        self._shares = shares
         self._gate = Gate(config.max_concurrent) if config.max_concurrent else None
         self._requests = Rate(config.requests_per_minute) if config.requests_per_minute else None
         self._tokens = Rate(config.tokens_per_minute) if config.tokens_per_minute else None
@@ -34,19 +40,15 @@ class Endpoint:
         self._paused_until = 0.0
         self._lock = threading.Lock()
 
-    def run(
-        self, attempt: Callable[[], Awaitable[LMReply]], *, size: int, deadline: float, limit_s: float
-    ) -> Awaitable[LMReply]:
+    def run(self, attempt: _Attempt, *, size: int, deadline: float, limit_s: float) -> Awaitable[LMReply]:
         """One attempt, with a body of ``size`` bytes, once every limit allows it. Raises LMRateLimited at once where
         the limits leave no room before the deadline, which is that of a call given ``limit_s``; LMTimeout, or
         LMCircuitOpen."""
         if self._gate is None:
-            return self._in_rate(attempt, size, deadline, limit_s)
+            return self._in_share(attempt, size, deadline, limit_s)
         return self._gated(self._gate, attempt, size, deadline, limit_s)
 
-    async def _gated(
-        self, gate: Gate, attempt: Callable[[], Awaitable[LMReply]], size: int, deadline: float, limit_s: float
-    ) -> LMReply:
+    async def _gated(self, gate: Gate, attempt: _Attempt, size: int, deadline: float, limit_s: float) -> LMReply:
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await gate.enter()
@@ -56,13 +58,31 @@ class Endpoint:
                 details={"provider": self._config.provider},
             ) from None
         try:
-            return await self._in_rate(attempt, size, deadline, limit_s)
+            return await self._in_share(attempt, size, deadline, limit_s)
         finally:
             gate.leave()
 
-    async def _in_rate(
-        self, attempt: Callable[[], Awaitable[LMReply]], size: int, deadline: float, limit_s: float
+    def _in_share(self, attempt: _Attempt, size: int, deadline: float, limit_s: float) -> Awaitable[LMReply]:
+        if self._config.shared is None:
+            return self._in_rate(attempt, size, deadline, limit_s)
+        return self._shared(self._config.shared, attempt, size, deadline, limit_s)
+
+    async def _shared(
+        self, limits: SharedLimits, attempt: _Attempt, size: int, deadline: float, limit_s: float
     ) -> LMReply:
+        share = self._shares.of(self._config, limits)
+        ticket = Ticket(size // _BYTES_PER_TOKEN, deadline)
+        try:
+            await share.enter(ticket)
+            reply = await self._in_rate(attempt, size, deadline, limit_s)
+            ticket.used = reply.usage.total
+            return reply
+        except NoRoom as none:
+            raise self._at_its_limit(none.wait_s) from None
+        finally:
+            share.leave(ticket)
+
+    async def _in_rate(self, attempt: _Attempt, size: int, deadline: float, limit_s: float) -> LMReply:
         estimate = size // _BYTES_PER_TOKEN
         if delay := self._reserve(estimate, deadline):
             await asyncio.sleep(delay)
@@ -106,9 +126,12 @@ class Endpoint:
             for rate, units in ((self._requests, 1), (self._tokens, estimate)):
                 if rate is not None:
                     rate.settle(-units)
-        raise LMRateLimited(
-            f"{self._config.model} is at its limit: this call may start in {wait:.1f} s, past its deadline",
-            details={"provider": self._config.provider, "retry_after_s": round(wait, 3)},
+        raise self._at_its_limit(wait)
+
+    def _at_its_limit(self, wait_s: float) -> LMRateLimited:
+        return LMRateLimited(
+            f"{self._config.model} is at its limit: this call may start in {wait_s:.1f} s, past its deadline",
+            details={"provider": self._config.provider, "retry_after_s": round(wait_s, 3)},
         )
 
     def _admit(self, now: float) -> None:
@@ -137,10 +160,49 @@ class Endpoint:
                 self._paused_until = max(self._paused_until, now + min(error.retry_after_s, _LONGEST_PAUSE_S))
 
 
-class Endpoints:
-    """By model and address."""
+class Shares:
+    """This process's shares of limits that others have a share of, by name."""
 
     def __init__(self) -> None:
+        self._at: tuple[Bus, ServerClock, asyncio.AbstractEventLoop] | None = None
+        self._known: dict[str, Share] = {}
+        self._lock = threading.Lock()
+
+    async def join(self, bus: Bus) -> None:
+        with self._lock:
+            if self._at is None or self._at[0] is not bus:
+                self._at = (bus, ServerClock(bus), asyncio.get_running_loop())
+                self._known.clear()
+
+    async def leave(self) -> None:
+        with self._lock:
+            shares, self._at = list(self._known.values()), None
+            self._known.clear()
+        for share in shares:
+            await share.close()
+
+    def of(self, config: LMConfig, limits: SharedLimits) -> Share:
+        name = limits.name or f"{config.model} {config.base_url or ''}"
+        with self._lock:
+            found = self._known.get(name)
+            if found is not None:
+                return found
+            if self._at is None:
+                raise LMBadRequest(f"{config.model} has shared limits, which only a pool's workers can keep")
+            each = Limits(
+                concurrency=limits.concurrency,
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+            )
+            found = self._known[name] = Share(*self._at, name, each)
+            return found
+
+
+class Endpoints:
+    """By model and address. ``shares`` must have joined a bus where a model has shared limits."""
+
+    def __init__(self) -> None:
+        self.shares = Shares()
         self._known: dict[tuple[str, str | None], Endpoint] = {}
         self._lock = threading.Lock()
 
@@ -149,5 +211,5 @@ class Endpoints:
         with self._lock:
             found = self._known.get(key)
             if found is None:
-                found = self._known[key] = Endpoint(config)
+                found = self._known[key] = Endpoint(config, self.shares)
             return found

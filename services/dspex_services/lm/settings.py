@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from ..errors import SetupError
+from .endpoint import Endpoints
 from .errors import LMBadRequest
 from .types import LMConfig
 
@@ -66,10 +67,12 @@ def _with(config: LMConfig, entry: Mapping[str, Any]) -> LMConfig:
 
 
 class Configured:
-    """Each model's configuration, from the environment and the operator's table, both read once."""
+    """Each model's configuration, from the environment and the operator's table, both read once; and what the calls of
+    a process share."""
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self.env = os.environ if env is None else env
+        self.endpoints = Endpoints()
         self._table: ModelTable | None = None
         self._known: dict[str | None, LMConfig | None] = {}
 

@@ -35,16 +35,34 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return total * _PER_MILLION
 
 
+class SharedLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of all workers of all pools and hosts together. Models with the same ``name`` share them; without one they
+    are the model's own, at its address."""
+
+    name: str = ""
+    concurrency: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+    def __post_init__(self) -> None:
+        limits = {name: getattr(self, name) for name in self.__struct_fields__ if name != "name"}
+        if all(limit is None for limit in limits.values()):
+            raise LMBadRequest(f"shared limits nothing: give one of {', '.join(limits)}")
+        for name, limit in limits.items():
+            if limit is not None and limit <= 0:
+                raise LMBadRequest(f"shared {name} must be above 0")
+
+
 class LMConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which model, where, how patiently, and how much of it.
 
     ``model`` is ``provider/name``, the provider ``openai`` (any server that speaks its chat protocol) or ``anthropic``.
     ``base_url`` is the provider's own address when None, ``key_variable`` the environment's variable with its key the
     provider's usual one. ``timeout_s`` bounds a whole call, retries and waiting for a turn included. The limits
-    are one process's; None sets none. Replies are kept for ``cache_s`` seconds unless a call says otherwise; None keeps
-    none. ``structured_output`` says whether a schema is sent as a parameter or asked for in words; None lets the
-    provider and its address decide. ``json_replies`` says what a predictor that wants JSON may ask of the model: that
-    it follows a schema, that it is some object, or nothing; None goes by the model's name.
+    are one process's, but for those in ``shared``; None sets none. Replies are kept for ``cache_s`` seconds unless a
+    call says otherwise; None keeps none. ``structured_output`` says whether a schema is sent as a parameter or asked
+    for in words; None lets the provider and its address decide. ``json_replies`` says what a predictor that wants JSON
+    may ask of the model: that it follows a schema, that it is some object, or nothing; None goes by the model's name.
     """
 
     model: str = DEFAULT_OPENAI_MODEL
@@ -59,6 +77,7 @@ class LMConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_concurrent: int | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    shared: SharedLimits | None = None
     breaker_failures: int = 8
     breaker_s: float = 5.0
     structured_output: Literal["parameter", "prompt"] | None = None

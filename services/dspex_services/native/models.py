@@ -9,7 +9,7 @@ from dspex_bus.wire import Usage
 
 from ..errors import StepError
 from ..handlers import Step
-from ..lm import Caching, Configured, Endpoints, LMClient, LMReply, LMRequest, complete, ttl_of
+from ..lm import Caching, Configured, LMClient, LMReply, LMRequest, complete, ttl_of
 from ..streaming import Call
 
 
@@ -18,7 +18,6 @@ class Models:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self.configured = Configured(environment)
-        self._endpoints = Endpoints()
         self._clients: dict[str, LMClient] = {}
 
     async def get(self, model: str | None) -> LMClient:
@@ -32,7 +31,7 @@ class Models:
             )
         client = self._clients.get(config.model)
         if client is None:
-            client = LMClient(config, env=self.configured.env, endpoints=self._endpoints)
+            client = LMClient(config, env=self.configured.env, endpoints=self.configured.endpoints)
             self._clients[config.model] = await client.__aenter__()
         return client
 

@@ -99,6 +99,7 @@ class Worker:
             subscription = await self.bus.subscribe(subjects.CANCELLED, self._on_cancelled)
             stack.push_async_callback(_closed, subscription)
             await stack.enter_async_context(self.cache)
+            await self.handlers.open(self.bus)
             try:
                 async with anyio.create_task_group() as group:
                     await self.direct.start()

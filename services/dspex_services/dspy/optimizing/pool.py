@@ -12,7 +12,7 @@ from .running import Running
 
 def optimizing(programs: Programs) -> Handlers:
     handlers = Handlers()
-    handlers.on_close(programs.models.engine.aclose)
+    programs.models.keep_for(handlers)
 
     @handlers.handler(HANDLER, implementation="dspy", resumes=True)
     async def optimize(job: Job, step: Step) -> dict[str, Any]:
