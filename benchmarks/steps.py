@@ -17,13 +17,23 @@ import gc
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import nats
 from floor import PAYLOAD, CoreFloor, JournalFloor
-from timing import arguments, cpu_seconds, milliseconds, report, run_loop, seconds_each, seconds_in_flight
+from timing import (
+    arguments,
+    cpu_by_process,
+    cpu_seconds,
+    milliseconds,
+    report,
+    run_loop,
+    seconds_each,
+    seconds_in_flight,
+)
 
 import dspex
 from dspex_bus import EmbeddedServer
@@ -48,6 +58,9 @@ NOTES = {
     "ephemeral_over_core_floor_p50": "target 2 or less",
     "durable_steps_per_s": f"{IN_FLIGHT} sessions in flight",
     "durable_throughput_over_floor": "the median of each turn's; target 0.65 or more",
+    "journal_floor_cpu_us": "CPU of all processes together, a step; below, by process",
+    "durable_cpu_us": "the same of dspex",
+    "durable_cpu_over_floor": "steadier than times where other work shares the machine",
     "fanout64_over_floor": "64 branches and a join, time over the bare protocol's; target 1.4 or less",
     "fanout256_over_floor": "256 branches and a join; target 1.4 or less",
     "durable_1024_steps_per_s": f"{MANY_IN_FLIGHT} sessions in flight",
@@ -216,14 +229,28 @@ async def _fused(journal: JournalFloor, product: Product, quick: bool) -> dict[s
 
 async def _throughput(works: dict[str, Work], blocks: int, runs: int) -> dict[str, float]:
     rates: dict[str, list[float]] = {name: [] for name in works}
+    cpu: dict[str, list[Counter[str]]] = {name: [] for name in works}
     for _ in range(blocks):
         for name, rate in rates.items():
+            before = cpu_by_process()
             rate.append(runs * STEPS / await seconds_in_flight(runs, IN_FLIGHT, works[name]))
+            cpu[name].append(cpu_by_process() - before)
     figures = {f"{name}_steps_per_s": statistics.median(rate) for name, rate in rates.items()}
+    for name in ("journal_floor", "durable"):
+        figures |= _microseconds(name, cpu[name], runs * STEPS)
+    figures["durable_cpu_over_floor"] = figures["durable_cpu_us"] / figures["journal_floor_cpu_us"]
     for product, floor in (("durable", "journal_floor"), ("ephemeral", "core_floor")):
         ratios = [ours / bare for ours, bare in zip(rates[product], rates[floor], strict=True)]
         figures[f"{product}_throughput_over_floor"] = statistics.median(ratios)
     return figures
+
+
+def _microseconds(name: str, blocks: list[Counter[str]], steps: int) -> dict[str, float]:
+    """CPU a step, all together and by process."""
+    figures = {f"{name}_cpu_us": statistics.median(used.total() for used in blocks) / steps * 1e6}
+    for process in ("server", "router", "worker", "floor", "client"):
+        figures[f"{name}_{process}_cpu_us"] = statistics.median(used[process] for used in blocks) / steps * 1e6
+    return {what: value for what, value in figures.items() if value}
 
 
 def _fan(target: Product | JournalFloor, width: int) -> Work:

@@ -8,6 +8,7 @@ import json
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,24 @@ async def seconds_in_flight(count: int, in_flight: int, work: Callable[[], Await
 
 def cpu_seconds() -> float:
     """CPU that this process and those it started have used so far."""
-    return sum(map(_cpu_seconds, (os.getpid(), *_started_by(os.getpid()))))
+    return sum(cpu_by_process().values())
+
+
+def cpu_by_process() -> Counter[str]:
+    """The same, by what they are: ``server``, ``router``, ``worker``, ``floor`` (the floors' worker), or ``client``."""
+    used: Counter[str] = Counter(client=_cpu_seconds(os.getpid()))
+    for pid in _started_by(os.getpid()):
+        used[_role(pid)] += _cpu_seconds(pid)
+    return used
+
+
+def _role(pid: int) -> str:
+    command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    if "nats-server" in command[0]:
+        return "server"
+    if "router" in command:
+        return "router"
+    return "floor" if "floor.py" in command else "worker"
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from dspex_bus.wire import JournalEvent
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Recorded:
+class Recorded(Struct, frozen=True, kw_only=True):
     """A journal event, as stored; fed in the order stored. ``time_ms`` is when it was stored.
 
     ``pool``, ``node`` and ``attempt`` are of a step's outcome. An unstored run's shell numbers its events itself.
@@ -23,8 +22,7 @@ class Recorded:
     attempt: int = 0
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class RetryDue:
+class RetryDue(Struct, frozen=True, kw_only=True):
     """The delay before ``attempt`` of ``node`` is over."""
 
     time_ms: int
@@ -32,16 +30,14 @@ class RetryDue:
     attempt: int
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class StepDue:
+class StepDue(Struct, frozen=True, kw_only=True):
     """The time that ``node`` sleeps, waits for a signal or joins within is over."""
 
     time_ms: int
     node: str
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class DeadlinePassed:
+class DeadlinePassed(Struct, frozen=True, kw_only=True):
     """The run's deadline has passed."""
 
     time_ms: int

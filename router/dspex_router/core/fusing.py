@@ -48,6 +48,8 @@ def following(row: Row) -> tuple[Following, ...]:
 
 def read_by(row: Row, run: StepRun) -> dict[str, Any]:
     """What is in the context now of what the row may read."""
+    if not row:
+        return {}
     if any(node.reads_all for _, node in row):
         return run.context.whole()
     paths = {path: None for _, node in row for path in node.reads.values()}

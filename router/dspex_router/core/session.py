@@ -28,6 +28,7 @@ from dspex_bus.wire import (
     StepCancelled,
     StepFailed,
     StepLost,
+    StepOutcome,
     StepSucceeded,
     StepTimedOut,
 )
@@ -222,12 +223,16 @@ def _outcome(state: Session, event: Recorded) -> list[Command]:
         growth.abandon_branches(run)
     else:
         return _heard(state, None)
-    if state.phase == "running" and (_is_late(state) or outcome == StepCancelled(reason=DEADLINE_PASSED)):
+    if state.phase == "running" and (_is_late(state) or _says_late(outcome)):
         return _close(state, "timed_out", DEADLINE_PASSED, growth)
     growth.propagate()
     if state.phase == "running" and (told := _abandoned(growth.commands)):
         growth.commands.append(TellCancelled(told))
     return growth.commands
+
+
+def _says_late(outcome: StepOutcome) -> bool:
+    return isinstance(outcome, StepCancelled) and outcome.reason == DEADLINE_PASSED
 
 
 def _times_out(run: ParallelRun | MapRun, event: Recorded) -> bool:

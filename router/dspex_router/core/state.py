@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec import Struct
+
 from dspex_bus.context import Context
 from dspex_bus.wire import (
     BranchNode,
@@ -74,8 +76,7 @@ class SequenceRun(RunBase):
     ready: list[StepSucceeded] = field(default_factory=list)
 
 
-@dataclass(slots=True, frozen=True)
-class Result:
+class Result(Struct, frozen=True):
     """How one branch of a join ended."""
 
     name: str
