@@ -1,7 +1,8 @@
-// Scenario: a client in JavaScript that submits a run, streams its events and resumes after a disconnect, with no Python on
-// its side. Needs a running system (dspex up) and, once, npm install in this folder. Written from docs/protocol.md.
+// Scenario: a client in JavaScript that submits a run, streams its events, signals it and resumes after a disconnect, with no
+// Python on its side. Needs a running system (dspex up) and, once, npm install in this folder. Written from docs/protocol.md.
 //   node client.mjs SERVER submit '{"definition": …, "input": …}'    prints the reply, then each event
 //   node client.mjs SERVER resume SESSION AFTER                      prints each event after AFTER, then the result
+//   node client.mjs SERVER signal SESSION NAME ID '{"by": …}'        prints the reply; the same ID twice is one signal
 //
 // Every line printed is a JSON object.
 import { connect } from "@nats-io/transport-node";
@@ -50,6 +51,13 @@ async function* events(session, after) {
   } finally {
     live.unsubscribe();
   }
+}
+
+if (verb === "signal") {
+  const [session, name, id, payload] = rest;
+  print({ signalled: await ask("dspex.v1.session.signal", { session, name, id, payload: JSON.parse(payload ?? "{}") }) });
+  await connection.drain();
+  process.exit();
 }
 
 let session, after;

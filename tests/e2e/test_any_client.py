@@ -110,6 +110,27 @@ async def test_javascript_reads_what_is_too_large_for_a_message(running: Running
     assert lines[-1]["result"]["output"] == {"text": "x" * 700_000}
 
 
+async def test_javascript_signals_a_run_once(running: RunningSystem, node: Any) -> None:
+    definition = {
+        "name": "approved",
+        "steps": [
+            {"wait": "approval", "save_as": "said", "name": "asked"},
+            {"native": "template", "with": {"template": "{{ said.by }} agrees"}},
+        ],
+    }
+    watching = node(running.url, "submit", json.dumps({"definition": definition, "input": {}})).lines()
+    session = next(watching)["submitted"]["session"]
+    arguments = (running.url, "signal", session, "approval", "one", json.dumps({"by": "Ada"}))
+    assert [line["signalled"]["created"] for line in node(*arguments).lines()] == [True]
+    lines = list(watching)
+    assert "session.signalled" in [line.get("type") for line in lines]
+    assert lines[-1]["result"]["output"]["text"] == "Ada agrees"
+    assert [line["signalled"]["created"] for line in node(*arguments).lines()] == [False], "it was said before"
+    late = node(running.url, "signal", session, "approval", "two", "{}")
+    assert list(late.lines()) == []
+    assert "session_ended" in late.process.stderr.read()
+
+
 async def test_javascript_is_cut_off_resumes_and_gets_what_python_gets(
     running: RunningSystem, node: Any, client: dspex.Client, tmp_path: Path
 ) -> None:
