@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 
 import dspy
+import pytest
 
+from dspex_services.dspy.model import Models
+from dspex_services.dspy.programs import Programs
 from dspex_services.dspy.support import APART, rows, table
+from dspex_services.errors import InvalidInput
+from dspex_services.programs import Origin
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,3 +35,9 @@ def test_the_page_is_what_the_code_says() -> None:
         [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert "dspy.md is not" not in done.stdout, done.stdout
+
+
+def test_no_program_is_made_of_what_needs_its_step() -> None:
+    with pytest.raises(InvalidInput, match=r"cannot make the module 'dspy\.RAG'") as refused:
+        Programs(Models({})).made(Origin(module="dspy.RAG", signature="context, question -> answer"))
+    assert refused.value.code == "unknown_module"
