@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anyio
 import nats
 import pytest
 from nats.aio.client import Client as Nats
 
+from dspex_bus import EmbeddedServer, NatsBus
 from dspex_bus.streams import LARGEST_BYTES
+from dspex_router import Router, RouterConfig
 
 from .conftest import RunningSystem
 
@@ -105,9 +108,20 @@ async def test_two_kinds_in_one_step(raw: Nats) -> None:
     assert error["details"]["path"].startswith("steps[0]")
 
 
-async def test_no_worker_for_a_pool(raw: Nats) -> None:
+async def test_no_worker_for_a_pool() -> None:
+    """A router that waits for workers less long than others do."""
     step = {"native": "template", "pool": "empty", "with": {"template": "x"}}
-    error = await refused(raw, "dspex.v1.run.inline", inline(step), "no_workers", "503")
+    async with (
+        EmbeddedServer() as server,
+        NatsBus(server.url, name="router") as bus,
+        anyio.create_task_group() as group,
+    ):
+        await group.start(Router(bus, RouterConfig(workers_grace_s=0.1)).run)
+        connection = await nats.connect(server.url)
+        headers, error = await ask(connection, "dspex.v1.run.inline", inline(step))
+        await connection.close()
+        group.cancel_scope.cancel()
+    assert (error["code"], headers["Nats-Service-Error-Code"]) == ("no_workers", "503")
     assert error["retryable"]
     assert "empty" in error["message"]
 
@@ -171,8 +185,6 @@ async def test_signature_with_an_unknown_type_is_refused_and_not_imported(raw: N
 
 async def test_no_router(running: RunningSystem) -> None:
     """A server alone: the client is told at once that nobody answers."""
-    from dspex_bus import EmbeddedServer
-
     async with EmbeddedServer() as server:
         connection = await nats.connect(server.url)
         with pytest.raises(nats.errors.NoRespondersError):
@@ -188,7 +200,6 @@ async def test_no_router(running: RunningSystem) -> None:
 
 async def test_server_gone() -> None:
     import dspex
-    from dspex_bus import EmbeddedServer
 
     async with EmbeddedServer() as server, dspex.connect(server.url) as client:
         await server.kill()

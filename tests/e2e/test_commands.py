@@ -374,6 +374,7 @@ class TestDoctor:
         assert "python" not in done.stdout
 
 
+@pytest.mark.slow  # it is tried for five seconds
 def test_without_a_server_it_says_so() -> None:
     done = dspex("pools", "--server", NOBODY, "--json")
     assert done.returncode == 1

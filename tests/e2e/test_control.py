@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ import pytest
 import dspex
 
 from .conftest import RunningSystem
-
-pytestmark = pytest.mark.anyio
+from .processes import dspex_here
 
 APPROVAL: dict[str, Any] = {
     "name": "approval",
@@ -26,14 +24,20 @@ APPROVAL: dict[str, Any] = {
 
 
 def run(running: RunningSystem, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "dspex", *arguments]
-    done = subprocess.run(command, env=running.environment, capture_output=True, text=True, timeout=40)
+    done = dspex_here(*arguments, environment=running.environment)
     assert done.returncode == code, done.stderr + done.stdout
     return done.stdout + done.stderr
 
 
 def run_json(running: RunningSystem, *arguments: str, code: int = 0) -> Any:
     return json.loads(run(running, *arguments, "--json", code=code))
+
+
+@pytest.fixture
+def client(running: RunningSystem) -> Iterator[Any]:
+    """Without an event loop: each command has one of its own."""
+    with dspex.connect_sync(running.url) as connected:
+        yield connected
 
 
 @pytest.fixture
@@ -45,26 +49,24 @@ def session(running: RunningSystem, tmp_path: Any) -> str:
     return started
 
 
-async def test_a_run_waits_for_a_signal_sent_by_another_program(
-    running: RunningSystem, session: str, client: dspex.Client
-) -> None:
+def test_a_run_waits_for_a_signal_sent_by_another_program(running: RunningSystem, session: str, client: Any) -> None:
     assert "stored" in run(running, "signal", session, "approval", "answer=yes", "--id", "one")
     assert not run_json(running, "signal", session, "approval", "answer=no", "--id", "one")["created"]
-    assert (await client.session(session).result(timeout_s=20)).output == {"text": "Lunch? yes"}
+    assert (client.session(session).result(timeout_s=20)).output == {"text": "Lunch? yes"}
     assert "session_ended" in run(running, "signal", session, "approval", code=1)
 
 
-async def test_pause_and_resume(running: RunningSystem, session: str, client: dspex.Client) -> None:
+def test_pause_and_resume(running: RunningSystem, session: str, client: Any) -> None:
     assert f"dspex resume {session}" in run(running, "pause", session, "--reason", "lunch")
     run(running, "signal", session, "approval", "answer=yes")
     assert run_json(running, "pause", session)["paused"]
     assert "goes on" in run(running, "resume", session)
-    assert (await client.session(session).result(timeout_s=20)).output == {"text": "Lunch? yes"}
+    assert (client.session(session).result(timeout_s=20)).output == {"text": "Lunch? yes"}
 
 
-async def test_replay_shows_each_decision(running: RunningSystem, session: str, client: dspex.Client) -> None:
+def test_replay_shows_each_decision(running: RunningSystem, session: str, client: Any) -> None:
     run(running, "signal", session, "approval", "answer=yes")
-    await client.session(session).result(timeout_s=20)
+    client.session(session).result(timeout_s=20)
     text = run(running, "replay", session)
     assert "send 0 attempt 1 (template) to the pool native" in text
     assert "record step.succeeded for 1 attempt 1" in text
@@ -78,27 +80,27 @@ async def test_replay_shows_each_decision(running: RunningSystem, session: str, 
     assert lines[-1]["phase"] == "ended"
 
 
-async def test_fork_and_retry(running: RunningSystem, session: str, client: dspex.Client) -> None:
+def test_fork_and_retry(running: RunningSystem, session: str, client: Any) -> None:
     run(running, "signal", session, "approval", "answer=no")
-    await client.session(session).result(timeout_s=20)
+    client.session(session).result(timeout_s=20)
     forked = run_json(running, "fork", session, "1", "what=Dinner")["session"]
     run(running, "signal", forked, "approval", "answer=yes")
-    assert (await client.session(forked).result(timeout_s=20)).output == {"text": "Lunch? yes"}
+    assert (client.session(forked).result(timeout_s=20)).output == {"text": "Lunch? yes"}
     assert "session_not_failed" in run(running, "retry", session, code=1)
 
     doomed = run_json(running, "fork", session, "1")["session"]
     assert "cancel requested" in run(running, "cancel", doomed)
-    await client.session(doomed).result(timeout_s=20)
+    client.session(doomed).result(timeout_s=20)
     again = run_json(running, "retry", doomed)["session"]
     run(running, "signal", again, "approval", "answer=later")
-    assert (await client.session(again).result(timeout_s=20)).output == {"text": "Lunch? later"}
+    assert (client.session(again).result(timeout_s=20)).output == {"text": "Lunch? later"}
 
 
-async def test_dead_letters(running: RunningSystem, client: dspex.Client) -> None:
+def test_dead_letters(running: RunningSystem, client: Any) -> None:
     """A task that kills its workers becomes a dead letter, with the reason and the original message."""
     die = dspex.pipeline([dspex.native("rough.die", retry=dspex.RetryPolicy(attempts=1))], name="deadly")
-    handle = await client.submit(die)
-    assert (await handle.result(timeout_s=40)).status == "failed"
+    handle = client.submit(die)
+    assert (handle.result(timeout_s=40)).status == "failed"
     letters = run_json(running, "dead", "list", "--pool", "rough", "--limit", "1000")["letters"]
     (letter,) = [letter for letter in letters if letter["session"] == handle.id]
     assert (letter["reason"]["code"], letter["node"], letter["attempt"]) == ("worker_lost", "0", 1)
@@ -107,10 +109,10 @@ async def test_dead_letters(running: RunningSystem, client: dspex.Client) -> Non
     assert json.loads(shown["data"])["handler"] == "rough.die"
     assert "worker_lost" in run(running, "dead", "show", number)
     again = run_json(running, "dead", "retry", number)["session"]
-    view = await client.session(again).view()
+    view = client.session(again).view()
     assert view.origin is not None
     assert view.origin.session == handle.id
-    await client.session(again).cancel()
+    client.session(again).cancel()
     assert "unknown_letter" in run(running, "dead", "drop", number, code=1)
     left = run_json(running, "dead", "list")["letters"]
     assert letter["sequence"] not in [letter["sequence"] for letter in left]

@@ -23,7 +23,7 @@ from dspex.system import SystemOptions, local_system
 from dspex_bus.errors import SetupError
 from dspex_services.offline_lm import OfflineLM
 
-from .processes import await_gone, descendants, dspex, offline_environment
+from .processes import await_gone, descendants, dspex, dspex_here, offline_environment
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +66,7 @@ async def test_other_questions_get_other_answers() -> None:
             assert any(one.startswith(source) for one in found) if source else not found
 
 
+@pytest.mark.slow
 def test_folder_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "garden").mkdir()
     (tmp_path / "garden" / "beds.md").write_text(
@@ -161,14 +162,14 @@ def test_interrupted_it_leaves_nothing_behind(moment: str) -> None:
     ],
 )
 def test_wrong_arguments(arguments: list[str], code: int, said: str) -> None:
-    done = dspex("demo", *arguments)
+    done = dspex_here("demo", *arguments, environment=offline_environment())
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
 
 
 def test_folder_without_documents(tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-    done = dspex("demo", "--docs", str(tmp_path), "--json")
+    done = dspex_here("demo", "--docs", str(tmp_path), "--json", environment=offline_environment())
     assert done.returncode == 1
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "folder_empty"
@@ -190,5 +191,5 @@ def test_reader_that_leaves_early_is_no_error() -> None:
 
 
 def test_prints_its_pipeline() -> None:
-    printed = dspex("demo", "--pipeline")
+    printed = dspex_here("demo", "--pipeline", environment=offline_environment())
     assert parse_pipeline(printed.stdout) == research()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import dspex
 from dspex_bus import EmbeddedServer
 
 from .conftest import RunningSystem, command, first_line
-from .processes import await_gone, descendants, offline_environment
+from .processes import await_gone, descendants, dspex_here, offline_environment
 from .processes import dspex as run_dspex
 
 pytestmark = pytest.mark.anyio
@@ -126,11 +127,16 @@ def test_port_or_data_in_use(running: RunningSystem, tmp_path: Path) -> None:
         (["offline-lm", "--port", "PORT"], "cannot listen"),
     ],
 )
-def test_what_cannot_start_says_why(running: RunningSystem, package: Path, arguments: list[str], said: str) -> None:
+def test_what_cannot_start_says_why(
+    running: RunningSystem, package: Path, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     port = running.url.rpartition(":")[2]
-    done = run_dspex(
-        *(port if one == "PORT" else one for one in arguments), environment=running.environment, cwd=package
-    )
+    monkeypatch.chdir(package)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = {*sys.modules}
+    done = dspex_here(*(port if one == "PORT" else one for one in arguments), environment=running.environment)
+    for name in {name for name in sys.modules if name.partition(".")[0] == "mine"} - before:
+        del sys.modules[name]
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr

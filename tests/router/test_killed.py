@@ -45,14 +45,15 @@ def check(events: list[StoredEvent], result: dspex.RunResult) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_a_router_killed_three_times_in_mid_run(server: EmbeddedServer) -> None:
+@pytest.mark.parametrize("kills", [[50], pytest.param([10, 50, 100], marks=pytest.mark.slow)])
+async def test_a_router_killed_in_mid_run(server: EmbeddedServer, kills: list[int]) -> None:
     with ExitStack() as stack:
         running = stack.enter_context(router(server))
         stack.enter_context(native_pool(server))
         async with dspex.connect(server.url) as client:
             handle = await client.submit(BUSY, {"words": WORDS})
             events: list[StoredEvent] = []
-            kills = [10, 50, 100]
+            kills = [*kills]
             async for event in handle.events():
                 events.append(event)
                 if kills and len(events) >= kills[0]:

@@ -118,6 +118,7 @@ async def test_partitions_are_shared_out_and_sessions_outlive_their_owners(
         assert await _results(sessions) == [json.dumps({"text": session.id}) for session in sessions]
 
 
+@pytest.mark.slow
 async def test_an_orderly_stop_hands_over_at_once(server: EmbeddedServer, routers: Routers) -> None:
     with router(server) as first, router(server) as second, native_pool(server):
         await routers.until(lambda: routers.sizes() == [8, 8])

@@ -16,7 +16,7 @@ from dspex_bus.wire import ScheduleDefinition, ScheduleView
 from dspex_router.shell import Router
 
 pytestmark = pytest.mark.anyio
-STEP_MS = 100
+STEP_MS = 50
 NAP = dspex.pipeline([dspex.sleep(0.001)], name="nap")
 SHORT = dspex.pipeline([dspex.wait("never")], name="waits")
 

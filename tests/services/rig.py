@@ -69,6 +69,15 @@ class Rig:
             while not condition():
                 await self._changed.wait()
 
+    async def seen(self, condition: Any, within_s: float = PATIENCE_S) -> None:
+        """Until what workers say of themselves satisfies the condition: they are asked, so that nobody waits for the
+        next second."""
+        with anyio.fail_after(within_s):
+            while not condition():
+                await self.bus.publish(subjects.ROLL_CALL)
+                with anyio.move_on_after(0.05):
+                    await self._changed.wait()
+
     @asynccontextmanager
     async def worker(self, handlers: Handlers, **config: Any) -> AsyncIterator[Worker]:
         """A worker with a connection of its own, drained at the end."""

@@ -133,7 +133,7 @@ async def test_a_long_call_keeps_its_lease(caches: Any) -> None:
     one, other, maker = await caches("one", lease_s=1.0), await caches("other", lease_s=1.0), Maker(held=True)
     calls = [asyncio.create_task(cache.fetch(KEY, maker, ttl_s=60)) for cache in (one, other)]
     await asyncio.wait_for(maker.begun.wait(), 10)
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(1.5)  # half as long again as a lease that nobody renews
     maker.go.set()
     assert {found.value for found in await asyncio.gather(*calls)} == {b"value 1"}
     assert maker.calls == 1
@@ -225,7 +225,10 @@ async def test_large_values_stay_in_memory(caches: Any) -> None:
     assert not (await other.fetch(KEY, Maker(), ttl_s=60)).hit
 
 
-async def test_a_bus_that_does_not_answer_is_a_cache_that_has_nothing(connect: Any, caplog: Any) -> None:
+async def test_a_bus_that_does_not_answer_is_a_cache_that_has_nothing(
+    connect: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dspex_services.cache.shared._PATIENCE_S", 0.1)
     async with connect("one") as bus:
         cache, maker = Cache(bus), Maker()
     assert (await cache.fetch(KEY, maker, ttl_s=60)).value == b"value 1"

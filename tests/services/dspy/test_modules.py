@@ -107,7 +107,10 @@ async def _prompt(system: System, inputs: dict[str, Any]) -> Any:
     return messages
 
 
-async def test_react_discovers_its_tools_and_reads_their_failures(system: System) -> None:
+async def test_react_discovers_its_tools_and_reads_their_failures(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dspex_services.dspy.discovery._WAIT_S", 0.2)
     await system.serve(shapes.handlers, "shapes")
     tools = ["lookup.broken", "lookup.heartbeat"]
     found = await system.step("dspy.ReAct", {"question": QUESTION}, signature="question -> answer", tools=tools)

@@ -12,7 +12,8 @@ from dspex_services.handlers import Handlers
 pytestmark = pytest.mark.anyio
 
 
-async def test_all_handlers_that_begin_alike_are_tools(system: System) -> None:
+async def test_all_handlers_that_begin_alike_are_tools(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dspex_services.dspy.discovery._WAIT_S", 0.2)
     shelf = Handlers()
     for name in ("shelf.count_books", "shelf.dust", "shelves.other"):
 

@@ -100,7 +100,7 @@ async def test_at_most_as_many_run_as_there_are_slots_and_the_rest_wait(rig: Rig
     async with rig.worker(some.handlers, slots=2), anyio.create_task_group() as group:
         for _ in range(6):
             group.start_soon(one)
-        await rig.until(lambda: rig.presences and rig.presences[-1].busy == 2)
+        await rig.seen(lambda: rig.presences and rig.presences[-1].busy == 2)
         some.go.set()
     assert some.most == 2
     assert [type(outcome) for outcome in outcomes] == [StepSucceeded] * 6
@@ -115,7 +115,7 @@ async def test_past_the_waiting_room_a_call_is_refused_at_once(rig: Rig) -> None
     async with rig.worker(some.handlers, slots=1, waiting=2), anyio.create_task_group() as group:
         for _ in range(3):
             group.start_soon(one)
-        await rig.until(lambda: rig.presences and rig.presences[-1].busy == 1)
+        await rig.seen(lambda: rig.presences and rig.presences[-1].busy == 1)
         refused = await call(rig, rig.task("echo"))
         assert refused.error.code == "overloaded"
         assert refused.error.retryable
@@ -161,7 +161,7 @@ async def test_a_cancelled_call_is_told_so(rig: Rig) -> None:
     async with rig.worker(Some().handlers), anyio.create_task_group() as group:
 
         async def cancel() -> None:
-            await rig.until(lambda: rig.presences and rig.presences[-1].busy == 1)
+            await rig.seen(lambda: rig.presences and rig.presences[-1].busy == 1)
             await rig.bus.publish(subjects.cancelled(task.session))
 
         group.start_soon(cancel)
@@ -177,5 +177,5 @@ async def test_a_worker_that_has_to_leave_tells_its_callers(rig: Rig) -> None:
     async with anyio.create_task_group() as group, rig.worker(Some().handlers, slots=1, drain_s=0.2):
         for _ in range(2):  # one runs, one waits
             group.start_soon(one)
-        await rig.until(lambda: rig.presences and rig.presences[-1].busy == 1)
+        await rig.seen(lambda: rig.presences and rig.presences[-1].busy == 1)
     assert [(outcome.error.code, outcome.error.retryable) for outcome in outcomes] == [("unavailable", True)] * 2

@@ -64,9 +64,9 @@ async def test_it_says_how_busy_it_is(rig: Rig) -> None:
     holding = Holding()
     async with rig.worker(holding.handlers):
         await rig.send(rig.task("hold"))
-        await rig.until(lambda: rig.presences and rig.presences[-1].busy == 1)
+        await rig.seen(lambda: rig.presences and rig.presences[-1].busy == 1)
         holding.go.set()
-        await rig.until(lambda: rig.presences[-1].busy == 0 and rig.presences[-1].done == 1)
+        await rig.seen(lambda: rig.presences[-1].busy == 0 and rig.presences[-1].done == 1)
 
 
 async def test_a_blocking_handler_does_not_silence_it(rig: Rig) -> None:
@@ -80,9 +80,9 @@ async def test_a_blocking_handler_does_not_silence_it(rig: Rig) -> None:
     async with rig.worker(handlers, slots=2):
         for _ in range(2):
             await rig.send(rig.task("block"))
-        await rig.until(lambda: rig.presences and rig.presences[-1].busy == 2)
+        await rig.seen(lambda: rig.presences and rig.presences[-1].busy == 2)
         heard = len(rig.presences)
-        await rig.until(lambda: len(rig.presences) >= heard + 2, within_s=4)
+        await rig.seen(lambda: len(rig.presences) >= heard + 2, within_s=4)
         go.set()
 
 
@@ -123,7 +123,9 @@ async def test_a_drain_is_bounded_and_gives_back_what_it_could_not_finish(rig: R
             await rig.queue_empty()
 
 
-async def test_a_drain_is_bounded_for_threads_and_the_stubborn_too(rig: Rig) -> None:
+async def test_a_drain_is_bounded_for_threads_and_the_stubborn_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dspex_services.worker.worker._UNWIND_S", 0.3)
+    monkeypatch.setattr("dspex_services.worker.stored._STUBBORN_S", 0.3)
     handlers, go, stop = Handlers(), threading.Event(), anyio.Event()
 
     @handlers.handler("block")
@@ -145,7 +147,7 @@ async def test_a_drain_is_bounded_for_threads_and_the_stubborn_too(rig: Rig) -> 
         async with rig.worker(handlers, drain_s=0.2):
             for task in tasks:
                 await rig.send(task)
-            await rig.until(lambda: rig.presences and rig.presences[-1].busy == 2)
+            await rig.seen(lambda: rig.presences and rig.presences[-1].busy == 2)
             started = time.monotonic()
         assert time.monotonic() - started < 6
         go.set()

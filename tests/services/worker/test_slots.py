@@ -101,7 +101,7 @@ async def test_a_thread_that_overruns_keeps_its_slot_until_it_ends(rig: Rig, han
         await rig.queue_empty()
         waiting = rig.task(handler)
         await rig.send(waiting)
-        await rig.until(lambda: rig.presences and rig.presences[-1].done == 1)
+        await rig.seen(lambda: rig.presences and rig.presences[-1].done == 1)
         assert worker.busy == 1  # the thread counts
         assert (await rig.counts())["pending"] == 1
         gate.open.set()
@@ -148,7 +148,10 @@ async def test_a_blocking_step_is_kept_from_redelivery_by_heartbeats(rig: Rig) -
     assert len(runs) == 4
 
 
-async def test_a_coroutine_that_ignores_its_cancellation_is_not_waited_for(rig: Rig) -> None:
+async def test_a_coroutine_that_ignores_its_cancellation_is_not_waited_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dspex_services.worker.stored._STUBBORN_S", 0.3)
     handlers = Handlers()
     release = anyio.Event()
 
@@ -169,5 +172,5 @@ async def test_a_coroutine_that_ignores_its_cancellation_is_not_waited_for(rig: 
         await rig.queue_empty()
         assert worker.busy == 1
         release.set()
-        await rig.until(lambda: worker.busy == 0 and rig.presences[-1].done == 1)
+        await rig.seen(lambda: worker.busy == 0 and rig.presences[-1].done == 1)
         assert rig.outcomes[rig.slot(task)] is outcome
