@@ -1,4 +1,4 @@
-"""A DSPy worker's memory stays where it is, however many requests it has answered."""
+"""A DSPy worker's memory stays where it is over thousands of requests."""
 
 from __future__ import annotations
 

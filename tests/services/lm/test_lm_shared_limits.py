@@ -122,6 +122,7 @@ async def test_three_workers_keep_to_one_rate(limited: Limited, dies: bool) -> N
     assert spread_s < 4, "the others go on"
 
 
+@pytest.mark.slow
 async def test_slots_are_shared(limited: Limited) -> None:
     limited.call_s = 0.1
     await limited.workers({"concurrency": 4}, *NATIVES)
