@@ -10,47 +10,13 @@
     async with dspex.connect() as dx:
         print((await dx.run(qa, {"question": "What is a pool?"})).output)
 
-``dspex up`` starts what that needs on this machine. Importing this package imports neither DSPy nor NumPy.
+``dspex up`` starts what that needs on this machine. Importing this package imports nothing else of it: each
+name is imported at its first use, and none of them imports DSPy or NumPy.
 """
 
-from dspex_bus.errors import DspexError, InvalidRequest, RunFailed, SetupError, Unavailable
-from dspex_bus.signatures import Input, Output, Signature
-from dspex_bus.signatures import signature_of as signature
-from dspex_bus.wire import (
-    Budget,
-    PipelineDefinition,
-    RetryPolicy,
-    RunResult,
-    StepDefinition,
-    StoredEvent,
-    TokenPiece,
-    TokensEnded,
-    TokensStarted,
-    TokenStatus,
-)
-from dspex_services.errors import StepError
-from dspex_services.handlers import Handlers, Step
+from typing import TYPE_CHECKING
 
-from ._feed import TokenEvent
-from .builders import (
-    branch,
-    call,
-    loop,
-    map,
-    module,
-    native,
-    parallel,
-    pipeline,
-    sequence,
-    sleep,
-    subpipeline,
-    wait,
-)
-from .client import Client, connect
-from .loading import load_pipeline, parse_pipeline
-from .predictions import Prediction, Predictor
-from .sessions import Session
-from .sync import connect_sync
+from dspex_bus.lazily import lazily
 
 __all__ = [
     "Budget",
@@ -97,3 +63,63 @@ __all__ = [
     "subpipeline",
     "wait",
 ]
+
+if TYPE_CHECKING:
+    from dspex_bus.errors import DspexError, InvalidRequest, RunFailed, SetupError, Unavailable
+    from dspex_bus.signatures import Input, Output, Signature
+    from dspex_bus.signatures import signature_of as signature
+    from dspex_bus.wire import (
+        Budget,
+        PipelineDefinition,
+        RetryPolicy,
+        RunResult,
+        StepDefinition,
+        StoredEvent,
+        TokenPiece,
+        TokensEnded,
+        TokensStarted,
+        TokenStatus,
+    )
+    from dspex_services.errors import StepError
+    from dspex_services.handlers import Handlers, Step
+
+    from ._feed import TokenEvent
+    from .builders import (
+        branch,
+        call,
+        loop,
+        map,
+        module,
+        native,
+        parallel,
+        pipeline,
+        sequence,
+        sleep,
+        subpipeline,
+        wait,
+    )
+    from .client import Client, connect
+    from .loading import load_pipeline, parse_pipeline
+    from .predictions import Prediction, Predictor
+    from .sessions import Session
+    from .sync import connect_sync
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "dspex_bus.errors": "DspexError, InvalidRequest, RunFailed, SetupError, Unavailable",
+            "dspex_bus.signatures": "Input, Output, Signature, signature_of as signature",
+            "dspex_bus.wire": "Budget, PipelineDefinition, RetryPolicy, RunResult, StepDefinition, StoredEvent, "
+            "TokenPiece, TokensEnded, TokensStarted, TokenStatus",
+            "dspex_services.errors": "StepError",
+            "dspex_services.handlers": "Handlers, Step",
+            "._feed": "TokenEvent",
+            ".builders": "branch, call, loop, map, module, native, parallel, pipeline, sequence, sleep, "
+            "subpipeline, wait",
+            ".client": "Client, connect",
+            ".loading": "load_pipeline, parse_pipeline",
+            ".predictions": "Prediction, Predictor",
+            ".sessions": "Session",
+            ".sync": "connect_sync",
+        },
+    )

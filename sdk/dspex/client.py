@@ -6,12 +6,13 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack
 
+import dspex_bus.signatures.errors  # noqa: F401 - an error's code becomes one of the classes that are loaded
+import dspex_services.errors  # noqa: F401
 from dspex_bus import Bus, subjects
 from dspex_bus.claim import Claims
 from dspex_bus.errors import Disconnected, NoRouter, RunFailed, Unavailable
-from dspex_bus.signatures import Signature, signature_of
 from dspex_bus.wire import (
     Budget,
     CallReply,
@@ -49,10 +50,6 @@ from dspex_bus.wire import (
     error_from,
     error_info,
 )
-from dspex_services.programs import ProgramStore
-from dspex_services.templates import TemplateStore
-from dspex_services.tenants import TenantStore
-from dspex_services.threads import ThreadStore
 
 from ._feed import TokenEvent, telling
 from .options import RunOptions
@@ -61,7 +58,12 @@ from .sessions import Session
 
 if TYPE_CHECKING:
     from dspex_bus import Message
+    from dspex_bus.signatures import Signature
     from dspex_services.evaluation.datasets import Dataset, DataSource
+    from dspex_services.programs import ProgramStore
+    from dspex_services.templates import TemplateStore
+    from dspex_services.tenants import TenantStore
+    from dspex_services.threads import ThreadStore
 
     from .evaluating import Evaluation, Target
     from .explaining import Explanation
@@ -72,7 +74,7 @@ T = TypeVar("T")
 Pipeline = PipelineDefinition | str
 """A definition, or the name of a stored one."""
 
-SignatureForm = Signature | str | Mapping[str, Any] | type
+SignatureForm: TypeAlias = "Signature | str | Mapping[str, Any] | type"
 
 DEFAULT_TIMEOUT_S = 60.0
 _MARGIN_S = 5.0
@@ -103,21 +105,29 @@ class Client:
     @cached_property
     def programs(self) -> ProgramStore:
         """Stored programs: versions, tags, promotion."""
+        from dspex_services.programs import ProgramStore
+
         return ProgramStore(self.bus)
 
     @cached_property
     def templates(self) -> TemplateStore:
         """Stored templates and their versions."""
+        from dspex_services.templates import TemplateStore
+
         return TemplateStore(self.bus)
 
     @cached_property
     def tenants(self) -> TenantStore:
         """What tenants may use together, and what they have used."""
+        from dspex_services.tenants import TenantStore
+
         return TenantStore(self.bus)
 
     @cached_property
     def threads(self) -> ThreadStore:
         """Conversations that runs of a ``thread`` go on with."""
+        from dspex_services.threads import ThreadStore
+
         return ThreadStore(self.bus)
 
     # --- operations: one answer, nothing stored ---
@@ -125,6 +135,8 @@ class Client:
     def signature(self, spec: SignatureForm, instructions: str | None = None) -> Signature:
         """The signature that ``spec`` spells out, as a text, a class with ``Input[…]`` and ``Output[…]``, or plain
         data. Read here: it costs microseconds and no message."""
+        from dspex_bus.signatures import signature_of
+
         return signature_of(spec, instructions)
 
     async def compile_signature(self, spec: str, **options: Any) -> Prediction:
@@ -429,6 +441,8 @@ class Client:
 def _signed(form: SignatureForm) -> dict[str, Any]:
     if isinstance(form, str):
         return {"signature": form}
+    from dspex_bus.signatures import signature_of
+
     signature = signature_of(form)
     constants = {"signature": signature.text}
     if signature.instructions:

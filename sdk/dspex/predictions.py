@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dspex_bus.wire import CallReply, Implementation, Usage
 
+from ._handle import Handle
+
 if TYPE_CHECKING:
     from .client import Client
 
@@ -46,7 +48,7 @@ class Prediction(Mapping[str, Any]):
         return f"Prediction({self._outputs!r}, implementation={self.implementation!r})"
 
 
-class Predictor:
+class Predictor(Handle):
     """An operation bound to its constants: ``await predictor(question="…")``."""
 
     def __init__(

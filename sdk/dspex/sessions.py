@@ -30,6 +30,7 @@ from dspex_bus.wire import (
 )
 
 from ._feed import Feed, TokenEvent
+from ._handle import Handle
 
 if TYPE_CHECKING:
     from .client import Client
@@ -60,7 +61,7 @@ class Patience:
         return anyio.current_time() > self._until
 
 
-class Session:
+class Session(Handle):
     """One run, wherever its steps are. ``id`` is all that is needed to come back to it from another process."""
 
     def __init__(self, client: Client, id: str) -> None:

@@ -14,10 +14,8 @@ from typing import Any
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from ._handle import Handle
 from .client import Client, connect
-from .optimizing import OptimizationJob
-from .predictions import Predictor
-from .sessions import Session
 
 
 @contextmanager
@@ -27,14 +25,11 @@ def connect_sync(server: str | None = None, **options: Any) -> Iterator[Any]:
         yield Blocking(client, portal)
 
 
-_HANDLES = (Session, Predictor, OptimizationJob)
-
-
 class Blocking:
     """Any asynchronous object of the SDK (client, session, predictor, optimization job), with its coroutines run to
     their end and its asynchronous iterators as plain ones."""
 
-    def __init__(self, target: Client | Session | Predictor | OptimizationJob, portal: BlockingPortal) -> None:
+    def __init__(self, target: Client | Handle, portal: BlockingPortal) -> None:
         self._target = target
         self._portal = portal
 
@@ -58,7 +53,7 @@ class Blocking:
                 made = self._portal.call(_await, made)
             if hasattr(made, "__aiter__"):
                 return self._iterate(made)
-            return Blocking(made, self._portal) if isinstance(made, _HANDLES) else made
+            return Blocking(made, self._portal) if isinstance(made, Handle) else made
 
         return wait
 

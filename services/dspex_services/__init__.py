@@ -4,7 +4,14 @@ What users of dspex import of it comes through ``dspex``; heavy parts (DSPy, sea
 workers that need them.
 """
 
-from .errors import StepError
-from .handlers import Handlers, Step
+from typing import TYPE_CHECKING
+
+from dspex_bus.lazily import lazily
+
+if TYPE_CHECKING:
+    from .errors import StepError
+    from .handlers import Handlers, Step
+else:
+    __getattr__, __dir__ = lazily(__name__, {".errors": "StepError", ".handlers": "Handlers, Step"})
 
 __all__ = ["Handlers", "Step", "StepError"]

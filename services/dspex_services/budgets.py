@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from dspex_bus.wire import Budget, Usage
 
-from .errors import StepError
-
-
-class BudgetExceeded(StepError):
-    """``details``: ``scope`` (``run`` or ``tenant``), ``unit`` (``cost`` or ``tokens``), ``spent`` and ``limit``."""
-
-    code = "budget_exceeded"
-    status = 402
+from .errors import BudgetExceeded, StepError
 
 
 def check(budget: Budget, used: Usage | None, who: str, *, scope: str, model: str, priced: bool) -> None:

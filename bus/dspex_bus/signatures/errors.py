@@ -9,8 +9,6 @@ All data lives in ``details``, so that an error rebuilt from the wire has the sa
 
 from __future__ import annotations
 
-import difflib
-import unicodedata
 from collections.abc import Iterable, Mapping
 
 from ..errors import InvalidRequest
@@ -73,12 +71,16 @@ class InvalidFields(InvalidRequest):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A suggestion naming the known word nearest to ``word``, or None when none is near."""
+    import difflib  # here: a program with no faults needs neither
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else None
 
 
 def _caret(text: str, position: int, length: int) -> str:
     """The line that holds ``position``, cut to a readable width, with a caret under the fault."""
+    import unicodedata
+
     start = text.rfind("\n", 0, position) + 1
     end = text.find("\n", position)
     end = len(text) if end < 0 else end

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 
-from ..templates import UnknownTemplate
+from ..errors import UnknownTemplate
 from .errors import TemplateError, TemplateNotAllowed, TemplatesNotConfigured
 from .retrieval.documents import reason
 from .sandbox import Sandbox

@@ -1,6 +1,10 @@
 """Templates kept on the bus, by name and version."""
 
 from .store import TemplateStore
-from .types import StoredTemplate, TemplateVersion, UnknownTemplate
+from .types import StoredTemplate, TemplateVersion
 
-__all__ = ["StoredTemplate", "TemplateStore", "TemplateVersion", "UnknownTemplate"]
+__all__ = [
+    "StoredTemplate",
+    "TemplateStore",
+    "TemplateVersion",
+]

@@ -14,7 +14,8 @@ from dspex_bus.errors import Conflict, InvalidRequest
 from dspex_bus.streams import TEMPLATES
 from dspex_bus.subjects import token
 
-from .types import StoredTemplate, TemplateVersion, UnknownTemplate
+from ..errors import UnknownTemplate
+from .types import StoredTemplate, TemplateVersion
 
 _ATTEMPTS = 20
 _SELECTOR = re.compile(r"[1-9][0-9]{0,9}|sha256:[0-9a-f]{64}")

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from dspex_bus.errors import NotFound
-
-
-class UnknownTemplate(NotFound):
-    code = "unknown_template"
-
 
 class TemplateVersion(msgspec.Struct, frozen=True, kw_only=True):
     """``digest`` is that of the source. ``variables`` are the names it reads."""

@@ -14,9 +14,10 @@ from native_rig import make_step, outputs_of
 from dspex_bus import Bus, EmbeddedServer, MemoryBus, NatsBus
 from dspex_bus.errors import DspexError
 from dspex_bus.streams import TEMPLATES, buckets, streams
+from dspex_services.errors import UnknownTemplate
 from dspex_services.native.template_store import StoredTemplates
 from dspex_services.native.templating import templates
-from dspex_services.templates import TemplateStore, UnknownTemplate
+from dspex_services.templates import TemplateStore
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,7 @@ import msgspec
 
 from dspex_bus.errors import InvalidRequest
 
-from ...budgets import BudgetExceeded
-from ...errors import StepError
+from ...errors import BudgetExceeded, StepError
 from ...evaluation.metrics import scorer
 from ...evaluation.stored import stored_dataset
 from ...handlers import Step
