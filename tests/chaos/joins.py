@@ -55,7 +55,7 @@ def joins(history: History) -> list[str]:
     accepted, ended = history.accepted, history.ended
     if accepted is None or ended is None or not isinstance(ended.event, SessionEnded):
         return []
-    follower = _Follower(history, accepted)
+    follower = _Follower(history, accepted, ended.sequence)
     root = follower.follow(accepted.plan.root, "", history.events[0].sequence)
     status = ended.event.status
     if status == "succeeded" and root.status != "succeeded":
@@ -69,12 +69,14 @@ def joins(history: History) -> list[str]:
 
 
 class _Follower:
-    def __init__(self, history: History, accepted: SessionAccepted) -> None:
+    def __init__(self, history: History, accepted: SessionAccepted, ended: float) -> None:
+        self._ended = ended
         self._outcomes = history.outcomes
         self._kept = accepted.kept
         self._input = accepted.input
         self.begun: dict[str, int] = {}
         self.ran: dict[str, Ran] = {}
+        self.settled: dict[str, float] = {}
         self.wrong: list[str] = []
 
     def follow(self, node: Node, id: str, began: int) -> Ran:
@@ -147,6 +149,7 @@ class _Follower:
         if len(successes) + len(failures) == count and over > max([began, *successes, *failures]):
             over = NEVER  # a hung router's late proposal: the join had ended
         settled = min(_settled(node, count, successes, failures), over)
+        self.settled[id] = settled
         if settled < NEVER:
             self._nothing_begins_after(id, settled)
         status = self._judged(node, over, count, successes, failures)
@@ -173,9 +176,9 @@ class _Follower:
         return "succeeded" if len(good) == count else "unknown"
 
     def _deadline(self, id: str) -> int:
-        """Where the join's time was over."""
+        """Where the join's time was over: in the session's time, not where a router that hung says so after it."""
         for kept in self._outcomes.get(id, []):
-            if kept.pool == ROUTER_POOL and isinstance(kept.event, StepTimedOut):
+            if kept.sequence < self._ended and kept.pool == ROUTER_POOL and isinstance(kept.event, StepTimedOut):
                 return kept.sequence
         return NEVER
 
@@ -239,6 +242,8 @@ class _Follower:
                 yield f"the outcomes of {last.id} are out of order: {entry} at {place}"
             if ran is None or ran.status == "unknown" or not (ran.sure and ran.clean):
                 continue
+            if ran.at > self.settled[last.id] and ran.at != int(ran.at):
+                continue  # given up, before its last steps came back along with one that ran then
             if (entry["status"] == "succeeded") != (ran.status == "succeeded"):
                 yield f"{last.id} kept {entry['status']} of branch {place}, which had {ran.status}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -269,6 +270,37 @@ def test_outcomes_kept_by_a_join() -> None:
         written.kept.pop()
         written.end(output={"all": kept[::-1]})
         finds(written, "out of order")
+
+
+def test_a_branch_that_was_given_up_while_its_steps_travelled() -> None:
+    """Its outcome comes with what travelled along; but the join had been settled, and nothing of it was to come."""
+    for settled_first, right in ((True, True), (False, False)):
+        written = Written(
+            parallel("0", task("0-0"), sequence("0-1", task("0-1-0"), task("0-1-1")), kind="any", save_as="v")
+        )
+        if settled_first:
+            written.step("0-0", done())
+        travelled = written.step("0-1-0", done())
+        slot = "step.native.0-1-1.1"
+        written.kept.append(replace(travelled, sequence=travelled.sequence + 0.001, slot=slot, node="0-1-1"))
+        if not settled_first:
+            written.step("0-0", StepCancelled(reason="not_needed"))
+        first = "succeeded" if settled_first else "cancelled"
+        kept = [{"branch": "step 0-0", "status": first}, {"branch": "sequence 0-1", "status": "cancelled"}]
+        written.end(output={"v": kept})
+        assert (written.wrong() == []) is right, written.wrong()
+
+
+def test_a_join_s_time_that_is_told_to_be_over_after_the_session_has_ended() -> None:
+    """By a router that hung: the join had been settled from above, and what came after it in the plan is right."""
+    inner = parallel("0-1-0", task("0-1-0-0"), task("0-1-0-1"), kind="best_effort", timeout_ms=100)
+    written = Written(parallel("0", task("0-0"), sequence("0-1", inner), kind="any"), task("1"))
+    written.step("0-1-0-0", done())
+    written.step("0-0", done())
+    written.step("1", done())
+    written.end()
+    written.step("0-1-0", StepTimedOut(error=ErrorInfo(code="join_timed_out", message="late")), pool=ROUTER_POOL)
+    assert written.wrong() == []
 
 
 def test_items_of_a_map_start_as_others_end() -> None:
