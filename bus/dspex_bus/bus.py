@@ -284,8 +284,9 @@ class Bus(ABC):
         """Publish into the stream of ``subject`` and call ``then`` with the result when the server has answered.
 
         With ``once`` the subject is a create-once slot, and the message is published again on silence or reconnection
-        until the server answers. Without it, silence is reported as DeadlineExceeded, and a connection lost meanwhile
-        as Disconnected. Returns when the message is handed to the connection, not when stored."""
+        until the server answers, then with the header ``Dspex-Resent``. Without it, silence is reported as
+        DeadlineExceeded, and a connection lost meanwhile as Disconnected. Returns when the message is handed to the
+        connection, not when stored."""
 
     async def store_and_wait(
         self, subject: str, data: bytes, *, headers: Headers | None = None, once: bool = False, timeout_s: float = 5.0

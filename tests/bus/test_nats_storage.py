@@ -354,7 +354,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_silence(server: EmbeddedServer) -> None:
-    """A slot's message is said again and again; any other is given up."""
+    """A slot's message is said again and again, and says that it is; any other is given up."""
     async with NatsBus(server.url) as bus, NatsBus(server.url) as other:
         heard: list[Message] = []
 
@@ -370,6 +370,7 @@ async def test_silence(server: EmbeddedServer) -> None:
         with anyio.fail_after(5):
             while len(heard) < 4:
                 await asyncio.sleep(0.01)
+        assert ["Dspex-Resent" in (message.headers or {}) for message in heard] == [False, False, True, True]
         await other.publish(heard[-1].reply, b'{"stream":"S","seq":7}')
         with anyio.fail_after(5):
             while not results:

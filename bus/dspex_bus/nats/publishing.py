@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 
 from .. import crashing
-from .._headers import EXPECTED_LAST
+from .._headers import EXPECTED_LAST, RESENT
 from .._waiting import tell
 from ..bus import Headers, Message, OnStored, Stored
 from ..errors import DeadlineExceeded, Disconnected, DspexError, NotPermitted, StoreFailed
@@ -26,6 +26,7 @@ SILENCE_S = 2.0
 """A slot's message is published again after that long without an answer; others are given up after twice that."""
 
 _ONCE = header_block({EXPECTED_LAST: "0"})
+_RESENT = RESENT.encode()
 _SWEEP_S = 0.5
 _REPAIRS = 3
 
@@ -88,6 +89,14 @@ class Stores:
             if not message.once or not error.retryable:
                 self._settle(message, error)
 
+    async def _send_again(self, message: Outstanding) -> None:
+        """It says so, where there is room for that: a slot of a work queue may have been filled by it, and emptied."""
+        if message.once and _RESENT not in message.headers:
+            marked = with_header(message.headers, RESENT, "1")
+            if len(message.data) + len(marked) <= self._connection.max_payload:
+                message.headers = marked
+        await self._send(message)
+
     def _answered(self, message: Outstanding, answer: Message) -> None:
         crashing.after("store", message.subject)
         if status_of(answer) == "503":
@@ -119,7 +128,7 @@ class Stores:
             try:
                 await self._repair()
                 await asyncio.sleep(0.05 * (message.repairs - 1))
-                await self._send(message)
+                await self._send_again(message)
                 return
             except DspexError as error:
                 logger.warning("streams could not be mended: %s", error)
@@ -154,7 +163,7 @@ class Stores:
         """After the connection's return: what was sent through the old one may never have arrived."""
         for message in list(self._outstanding.values()):
             if message.once:
-                await self._send(message)
+                await self._send_again(message)
 
     async def _sweep(self) -> None:
         while True:
@@ -163,7 +172,7 @@ class Stores:
             for message in list(self._outstanding.values()):
                 silent = now - message.sent
                 if message.once and silent > SILENCE_S:
-                    await self._send(message)
+                    await self._send_again(message)
                 elif not message.once and silent > 2 * SILENCE_S:
                     error = DeadlineExceeded(f"the server did not say that {message.subject} was stored")
                     self._settle(message, error)

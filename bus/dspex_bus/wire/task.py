@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from msgspec import Struct, field, structs
 
+from .._headers import RESENT
 from .definition import Affinity, Budget
 from .journal import Usage, Watched
 
-RESENT = "Dspex-Resent"
-"""Header (value ``1``) of a task that may have been run before: its outcome's slot is read first."""
+__all__ = ["RESENT", "Following", "Progress", "Task", "Unwanted", "alone"]
 
 
 class Following(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -196,8 +196,7 @@ class StoredTasks:
         slot = self._slot(task)
         again = delivery.deliveries > 1 or bool(delivery.headers and RESENT in delivery.headers)
         self.redelivered += delivery.deliveries > 1
-        if again and (filled := await self._worker.bus.last(EVENTS, slot)) is not None:
-            await self._worker.streams.settle(task, decode_outcome(filled.data, subject=slot))
+        if again and await self._is_decided(task, slot):
             await self._done(held)
             return None
         told = await self._verdict(delivery, task)
@@ -219,6 +218,18 @@ class StoredTasks:
         elif not held.recorded:
             await self._record(held, slot, outcome)
         return attempt
+
+    async def _is_decided(self, task: Task, slot: str) -> bool:
+        """Whether the attempt has an outcome, or its session an end: who sent it may not have known."""
+        bus, streams = self._worker.bus, self._worker.streams
+        filled = await bus.last(EVENTS, slot)
+        if filled is not None:
+            await streams.settle(task, decode_outcome(filled.data, subject=slot))
+            return True
+        if await bus.last(EVENTS, subjects.end(task.partition, task.session)) is None:
+            return False
+        await streams.settle(task, None)
+        return True
 
     async def _verdict(self, delivery: Delivery, task: Task) -> Verdict:
         """Whether it is run, and with what others. A handler that resumes is never given up."""

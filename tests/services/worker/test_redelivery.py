@@ -13,6 +13,7 @@ from dspex_bus import Delivery, subjects
 from dspex_bus.streams import DEAD_LETTERS, TASKS
 from dspex_bus.wire import (
     RESENT,
+    SessionEnded,
     StepCancelled,
     StepFailed,
     StepLost,
@@ -86,6 +87,19 @@ async def test_a_resent_task_whose_slot_is_filled_is_acked_without_running(rig: 
         await rig.run("count")
         await rig.queue_empty()
     assert task.session not in counting.runs
+
+
+async def test_a_resent_task_of_a_session_that_has_ended_is_acked_without_running(rig: Rig) -> None:
+    """A router that was taken for dead sends the next attempt of a session that another one has ended since."""
+    counting, task = Counting(), rig.task("count", attempt=2)
+    end = subjects.end(task.partition, task.session)
+    await rig.claims.store_once(end, *encode_event(SessionEnded(status="cancelled"), end))
+    async with rig.worker(counting.handlers):
+        await rig.send(task, {RESENT: "1"})
+        await rig.run("count")
+        await rig.queue_empty()
+    assert task.session not in counting.runs
+    assert rig.slot(task) not in rig.outcomes
 
 
 async def test_a_redelivered_task_whose_slot_is_filled_is_acked_without_running(rig: Rig) -> None:
