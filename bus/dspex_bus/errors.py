@@ -12,6 +12,7 @@
     ├── Unavailable             try again: the world, not the call, is at fault
     │   ├── Disconnected        no connection to the server
     │   ├── NoRouter            nobody answers requests
+    │   ├── NewerJournal        the session's journal needs a newer release than was asked
     │   ├── NoWorkers           no live worker in the pool
     │   ├── DeadlineExceeded    no answer in time
     │   ├── SlowConsumer        what came faster than it was taken is lost
@@ -124,6 +125,12 @@ class Disconnected(Unavailable):
 
 class NoRouter(Unavailable):
     code = "no_router"
+
+
+class NewerJournal(Unavailable):
+    """``details`` has the ``session``, its ``format`` and the ``release`` that made it."""
+
+    code = "newer_journal"
 
 
 class NoWorkers(Unavailable):

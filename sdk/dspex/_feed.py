@@ -46,10 +46,11 @@ class Feed:
         if len(self._events) >= _CAPACITY:
             self._events.clear()
             self.behind = True
-        if claimed(message.data, message.headers) is None:
-            self._events.append(live_event(message))
-        else:
+        told = live_event(message) if claimed(message.data, message.headers) is None else None
+        if told is None:
             self.behind = True
+        else:
+            self._events.append(told)
         self._wake.set()
 
     async def on_tokens(self, message: Message) -> None:
@@ -151,14 +152,19 @@ async def telling(bus: Bus, session: str, on_token: Callable[[TokenEvent], objec
             await subscription.close()
 
 
-def live_event(message: Message) -> StoredEvent:
-    """The event in a message that the server republished, with its sequence and time from the headers."""
+def live_event(message: Message) -> StoredEvent | None:
+    """The event in a message that the server republished, with its sequence and time from the headers. None for what
+    is no event to us: what the journal makes of it is to be asked there."""
     headers = message.headers or {}
     place = subjects.split_journal(message.subject)
+    try:
+        event = decode_event(message.data, subject=message.subject)
+    except DecodeError:
+        return None
     return StoredEvent(
         sequence=int(headers["Nats-Sequence"]),
         time_ms=_milliseconds(headers["Nats-Time-Stamp"]),
-        event=decode_event(message.data, subject=message.subject),
+        event=event,
         pool=place.pool,
         node=place.node,
         attempt=place.attempt,

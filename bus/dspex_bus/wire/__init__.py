@@ -55,8 +55,10 @@ from .definition import (
     RetryPolicy,
     StepDefinition,
 )
+from .formats import refuse_newer, refuse_newer_unread
 from .fused import joined, spread, succeeded
 from .journal import (
+    JOURNAL_FORMAT,
     CancelRequested,
     EndStatus,
     ErrorInfo,
@@ -113,6 +115,7 @@ from .tokens import TokenMessage, TokenPiece, TokensEnded, TokensStarted, TokenS
 
 __all__ = [
     "CONTENT_TYPE",
+    "JOURNAL_FORMAT",
     "JSON",
     "MSGPACK",
     "RESENT",
@@ -234,6 +237,8 @@ __all__ = [
     "find",
     "joined",
     "members",
+    "refuse_newer",
+    "refuse_newer_unread",
     "spread",
     "succeeded",
 ]

@@ -227,6 +227,8 @@ class SessionListRequest(Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class SessionSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``pipeline`` is '' and ``accepted_ms`` 0 where the session takes a newer release than the router that answers."""
+
     session: str
     pipeline: str
     status: Status

@@ -13,6 +13,9 @@ from msgspec import Struct, field
 from .definition import Budget, Priority
 from .plan import Plan
 
+JOURNAL_FORMAT = 1
+"""What a session needs of those who fold its journal. It is raised where an older router would misread one."""
+
 EndStatus = Literal["succeeded", "failed", "cancelled", "timed_out"]
 
 
@@ -82,7 +85,8 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit. ``kept``
     holds the outputs of steps that need not run again, by their place. ``tenant`` is who it runs for. With
     ``stream`` its steps say tokens as they come. ``thread`` is the conversation it belongs to, '' for its own.
-    ``priority`` is the lane of its tasks."""
+    ``priority`` is the lane of its tasks. ``format`` is the journal's, ``release`` the one that accepted it: who knows
+    only older formats leaves the session alone."""
 
     session: str
     plan: Plan
@@ -99,6 +103,8 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     thread: str = ""
     watched: Watched | None = None
     priority: Priority = "normal"
+    format: int = 1
+    release: str = ""
 
 
 class Followed(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -89,7 +89,8 @@ class PoolStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RouterPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``partitions`` are those it owns. ``state`` is ``leaving`` in a router's last announcement."""
+    """``partitions`` are those it owns. ``state`` is ``leaving`` in a router's last announcement. ``format`` is the
+    newest of journals that it reads: only routers of the newest one own partitions."""
 
     router: str
     host: str = ""
@@ -97,3 +98,4 @@ class RouterPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_ms: int = 0
     state: Literal["ready", "leaving"] = "ready"
     partitions: tuple[int, ...] = ()
+    format: int = 1

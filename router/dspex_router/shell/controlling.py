@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from dspex_bus import Bus, subjects
 from dspex_bus.claim import Claims
-from dspex_bus.errors import Conflict, NotFound
+from dspex_bus.errors import Conflict, NewerJournal, NotFound
 from dspex_bus.streams import EVENTS
 from dspex_bus.wire import (
     CancelRequested,
@@ -45,9 +45,17 @@ class Controls:
         return state
 
     async def cancel(self, session: str, reason: str) -> None:
-        """Once: what comes second changes nothing. Conflict ``session_ended`` where it has ended."""
-        state = await self._open(session)
-        await self._store(subjects.cancel_request(state.partition, session), CancelRequested(reason=reason))
+        """Once: what comes second changes nothing. Conflict ``session_ended`` where it has ended. A request is the same
+        in every release: it is stored for a newer one too, for whoever can do it, and NewerJournal says so."""
+        slot = subjects.cancel_request(self._journals.partition(session), session)
+        try:
+            await self._open(session)
+        except NewerJournal as error:
+            if not await self._journals.has_ended(session):
+                await self._store(slot, CancelRequested(reason=reason))
+                raise NewerJournal(f"{error}. The request to cancel it is stored", details=error.details) from error
+            raise
+        await self._store(slot, CancelRequested(reason=reason))
 
     async def pause(self, session: str, reason: str = "") -> None:
         await self._control(session, paused=True, event=SessionPaused(reason=reason))

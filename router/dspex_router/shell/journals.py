@@ -23,6 +23,8 @@ from dspex_bus.wire import (
     decode_event,
     decode_outcome,
     error_info,
+    refuse_newer,
+    refuse_newer_unread,
 )
 
 from ..core import Recorded, Session, decide
@@ -30,7 +32,6 @@ from ..core import Recorded, Session, decide
 log = logging.getLogger(__name__)
 
 _BELONGS: dict[str, tuple[type, ...]] = {
-    "accepted": (SessionAccepted,),
     "cancel": (CancelRequested,),
     "control": (SessionPaused, SessionResumed),
     "signal": (SignalReceived,),
@@ -51,7 +52,8 @@ class Entry:
 
 
 def read(message: StoredMessage, fault: DecodeError | None = None) -> Entry:
-    """Raises DecodeError where nothing can be made of it. ``fault`` is what is known to be wrong with it."""
+    """Raises DecodeError where nothing can be made of it, NewerJournal where nothing must be. ``fault`` is what is
+    known to be wrong with it."""
     where = _split(message)
     try:
         event = _failure(where, fault) if fault is not None else _event(where, message)
@@ -79,11 +81,28 @@ def _split(message: StoredMessage) -> JournalSubject:
 def _event(where: JournalSubject, message: StoredMessage) -> JournalEvent:
     if where.kind == "step":
         return decode_outcome(message.data, subject=message.subject)
+    if where.kind == "accepted":
+        return _accepted(where, message)
     event = decode_event(message.data, subject=message.subject)
-    stray = isinstance(event, SessionAccepted) and event.session != where.session
-    if stray or not isinstance(event, _BELONGS.get(where.kind, ())):
-        raise DecodeError("this event does not belong in this slot", subject=message.subject, raw=message.data)
+    if not isinstance(event, _BELONGS.get(where.kind, ())):
+        raise _stray(message)
     return event
+
+
+def _accepted(where: JournalSubject, message: StoredMessage) -> SessionAccepted:
+    try:
+        event = decode_event(message.data, subject=message.subject)
+    except DecodeError:
+        refuse_newer_unread(message.data)
+        raise
+    if not isinstance(event, SessionAccepted) or event.session != where.session:
+        raise _stray(message)
+    refuse_newer(event)
+    return event
+
+
+def _stray(message: StoredMessage) -> DecodeError:
+    return DecodeError("this event does not belong in this slot", subject=message.subject, raw=message.data)
 
 
 def _failure(where: JournalSubject, error: DecodeError) -> JournalEvent:
@@ -135,8 +154,8 @@ class Journals:
                 yield entry
 
     async def fold(self, session: str) -> Session | None:
-        """The session as it stands; None where none was accepted. Raises what the core raises, and DecodeError where
-        ``accepted`` cannot be read."""
+        """The session as it stands; None where none was accepted. Raises what the core raises, DecodeError where
+        ``accepted`` cannot be read, and NewerJournal where it takes a newer release."""
         state: Session | None = None
         async for entry in self.entries(session):
             if state is not None or isinstance(entry.recorded.event, SessionAccepted):
@@ -152,14 +171,21 @@ class Journals:
         assert isinstance(event, SessionAccepted)
         return event, found
 
+    async def exists(self, session: str) -> bool:
+        return await self._bus.last(EVENTS, subjects.accepted(self.partition(session), session)) is not None
+
     async def has_ended(self, session: str) -> bool:
         return await self._bus.last(EVENTS, subjects.end(self.partition(session), session)) is not None
 
     async def ended(self, session: str) -> tuple[SessionEnded, int] | None:
-        """The event and when it was stored, milliseconds since the epoch."""
+        """The event and when it was stored, milliseconds since the epoch. Raises NewerJournal where it says what is not
+        known here."""
         found = await self._bus.last(EVENTS, subjects.end(self.partition(session), session))
         if found is None:
             return None
-        event = (await self.read(found)).recorded.event
+        entry = await self.read(found)
+        if entry.fault is not None:
+            await self.accepted(session)  # raises where it is only newer than us
+        event = entry.recorded.event
         assert isinstance(event, SessionEnded)
         return event, found.time_ms

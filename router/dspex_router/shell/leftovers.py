@@ -9,7 +9,7 @@ import anyio
 
 from dspex_bus import Bus, subjects
 from dspex_bus.errors import DspexError
-from dspex_bus.streams import EVENTS, OBJECTS
+from dspex_bus.streams import OBJECTS
 
 from .clock import now_ms
 from .config import RouterConfig
@@ -67,7 +67,4 @@ class Leftovers:
 
     async def _has_journal(self, session: str) -> bool:
         """What was only said is of no session."""
-        if not session:
-            return False
-        slot = subjects.accepted(self._journals.partition(session), session)
-        return await self._bus.last(EVENTS, slot) is not None
+        return bool(session) and await self._journals.exists(session)

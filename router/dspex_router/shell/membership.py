@@ -17,7 +17,7 @@ import anyio
 
 from dspex_bus import Bus, Message, subjects
 from dspex_bus.errors import DecodeError, DspexError
-from dspex_bus.wire import RouterPresence, decode, encode
+from dspex_bus.wire import JOURNAL_FORMAT, RouterPresence, decode, encode
 
 from .clock import now_ms
 
@@ -38,10 +38,14 @@ class Membership:
         self._owned: frozenset[int] = frozenset()
         self._started_ms = now_ms()
         self._heard: dict[str, float] = {}
+        self._formats: dict[str, int] = {}
         self._changed = anyio.Event()
 
-    def members(self) -> frozenset[str]:
-        return frozenset({self.id, *self._heard})
+    def owning(self) -> frozenset[str]:
+        """Those that share the partitions: who reads the newest journals, so that none is left to who cannot."""
+        formats = {self.id: JOURNAL_FORMAT, **{router: self._formats[router] for router in self._heard}}
+        newest = max(formats.values())
+        return frozenset(router for router, format in formats.items() if format == newest)
 
     def next_change(self) -> anyio.Event:
         """Set when a router comes or goes. Take it before looking."""
@@ -91,6 +95,7 @@ class Membership:
             return
         new = said.router not in self._heard
         self._heard[said.router] = anyio.current_time()
+        self._formats[said.router] = said.format
         if new:
             await self._say("ready")  # the newcomer need not wait for our next turn
             self._tell()
@@ -107,6 +112,7 @@ class Membership:
             started_ms=self._started_ms,
             state=state,
             partitions=tuple(sorted(self._owned)),
+            format=JOURNAL_FORMAT,
         )
         try:
             await self._bus.publish(subjects.router(self.id), encode(said))
@@ -115,6 +121,7 @@ class Membership:
 
     def _remove(self, router: str) -> None:
         if self._heard.pop(router, None) is not None:
+            del self._formats[router]
             self._tell()
 
     def _tell(self) -> None:

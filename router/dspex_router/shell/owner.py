@@ -12,7 +12,7 @@ import anyio
 
 from dspex_bus import Bus, StoredMessage, subjects
 from dspex_bus.claim import claimed
-from dspex_bus.errors import DecodeError, DspexError
+from dspex_bus.errors import DecodeError, DspexError, NewerJournal
 from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
 from ..core import Event, Recorded, Session, SetTimer, Timer, decide, finish, resume
@@ -39,7 +39,8 @@ class Owner:
     """Folds every stored event into its session and performs what the core says, in the order stored.
 
     ``sessions`` are the live ones of the partitions that are ``owned``. A session that the core cannot fold is
-    ``broken``: it alone ends, with an ``internal`` error. ``malformed`` counts journal messages that could not be read.
+    ``broken``: it alone ends, with an ``internal`` error. One whose journal takes a newer release is ``refused``: it is
+    left to that. ``malformed`` counts journal messages that could not be read.
     """
 
     def __init__(self, bus: Bus, config: RouterConfig, errands: Errands, journals: Journals, limits: Limits) -> None:
@@ -56,6 +57,7 @@ class Owner:
             bus, journals, self._writer, self.timers, errands, self.controls, limits, self.gate, self._on_timer
         )
         self.broken: dict[str, SessionAccepted] = {}
+        self.refused: dict[str, NewerJournal] = {}
         self.malformed = 0
         self._early: dict[str, list[Recorded]] = {}
         self._fetching: dict[str, deque[StoredMessage]] = {}
@@ -65,7 +67,7 @@ class Owner:
     def own(self, partitions: frozenset[int]) -> None:
         """What is stored about other partitions' sessions is from here on somebody else's to do."""
         self.owned = partitions
-        for held in (self.sessions, self.broken):
+        for held in (self.sessions, self.broken, self.refused):
             for session in [session for session in held if self._journals.partition(session) not in partitions]:
                 del held[session]
 
@@ -98,6 +100,12 @@ class Owner:
         for command in resume(state):
             if not isinstance(command, SetTimer):
                 await self.performer.perform(state, [command], resent=True)
+
+    def refuse(self, session: str, error: NewerJournal) -> None:
+        """Do nothing about a session, whatever is stored of it, and say so once."""
+        if session not in self.refused and self._journals.partition(session) in self.owned:
+            log.warning("nothing is done here about a session: %s", error)
+            self.refused[session] = error
 
     async def abandon(self, accepted: SessionAccepted, partition: int, error: Exception) -> None:
         """End a session that cannot be folded; its end, when stored, is what finishes it."""
@@ -142,6 +150,9 @@ class Owner:
             except DecodeError as error:
                 await self._reject(message, error)
                 return
+            except NewerJournal as error:
+                self.refuse(session, error)
+                return
             except DspexError as error:
                 if tried == self._tries - 1:
                     self._set_aside(session, error)
@@ -156,15 +167,17 @@ class Owner:
             entry = read(message)
         except DecodeError as error:
             await self._reject(message, error)
+        except NewerJournal as error:
+            self.refuse(subjects.object_owner(message.subject), error)
         else:
             await self._on_entry(message, entry)
 
     async def _on_entry(self, message: StoredMessage, entry: Entry) -> None:
-        if entry.where.partition not in self.owned:
+        session = entry.where.session
+        if entry.where.partition not in self.owned or session in self.refused:
             return
         if entry.fault is not None:
             await self._reject(message, entry.fault)
-        session = entry.where.session
         state = self.sessions.get(session)
         if state is not None and entry.recorded.sequence <= state.sequence:
             return  # it was in the journal already when that was read
@@ -211,7 +224,9 @@ class Owner:
         await self.performer.finish(accepted.session, partition, finish(accepted, ended, 0, 0))
 
     async def _reject(self, message: StoredMessage, error: DecodeError) -> None:
-        """Keep what could not be read where a person can find it."""
+        """Keep what could not be read where a person can find it. Of a refused session it is nothing to us."""
+        if subjects.object_owner(message.subject) in self.refused:
+            return
         self.malformed += 1
         log.error("journal message %d on %s: %s", message.sequence, message.subject, error)
         parts = [*message.subject.split("."), *("unknown",) * 3]

@@ -60,7 +60,7 @@ class Ownership:
             await changed.wait()
 
     async def _rearrange(self) -> None:
-        wanted = shares(self._partitions, self._membership.members())[self._membership.id]
+        wanted = shares(self._partitions, self._membership.owning()).get(self._membership.id, frozenset())
         await self._give_up(self._owner.owned - wanted)
         more = wanted - self._owner.owned
         if more:

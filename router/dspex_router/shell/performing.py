@@ -46,6 +46,7 @@ from .errands import Errands
 from .gate import Gate, holder_of
 from .journals import Journals
 from .limits import Limits
+from .release import stamped
 from .timers import Timers
 from .writing import Write, Writer
 
@@ -136,7 +137,7 @@ class Performer:
         partition = self._journals.partition(accepted.session)
         self._errands.add(partial(self._live.put, live_key(partition, accepted.session), b"1"))
         subject = subjects.accepted(partition, accepted.session)
-        data, headers = encode_event(accepted, subject)
+        data, headers = encode_event(stamped(accepted), subject)
         await self._writer.write(
             Write(
                 session=state.id,

@@ -9,7 +9,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from dspex_bus import Bus
-from dspex_bus.errors import DecodeError, DspexError, Unavailable
+from dspex_bus.errors import DecodeError, DspexError, NewerJournal, Unavailable
 from dspex_bus.streams import LIVE
 
 from .config import RouterConfig
@@ -50,7 +50,8 @@ class Recovery:
 
     def _is_missing(self, key: str, partitions: frozenset[int]) -> bool:
         partition, _, session = key.partition(".")
-        return int(partition) in partitions and session not in self._owner.sessions
+        known = session in self._owner.sessions or session in self._owner.refused
+        return int(partition) in partitions and not known
 
     async def _by_hands(self, keys: MemoryObjectReceiveStream[str], count: int, strays: set[str]) -> None:
         async with keys, anyio.create_task_group() as hands:
@@ -83,6 +84,9 @@ class Recovery:
         partition, _, session = key.partition(".")
         try:
             state = await self._journals.fold(session)
+        except NewerJournal as error:
+            self._owner.refuse(session, error)
+            return
         except Unavailable:
             raise  # the world's fault, not the journal's: the next sweep tries again
         except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 
 import anyio
@@ -30,6 +29,7 @@ from .pipelines import Pipelines
 from .pools import Pools
 from .presence import Presence
 from .recovery import Recovery
+from .release import RELEASE
 from .retention import Retention
 from .running import Running
 from .schedules import Schedules
@@ -92,7 +92,7 @@ class Router:
                 group.start_soon(Retention(bus, config, owner, leftovers).keep)
                 group.start_soon(leftovers.sweep)
                 bus.on_reconnect(recovery.resend)
-                endpoints = Endpoints(bus, config, group, importlib.metadata.version("dspex"))
+                endpoints = Endpoints(bus, config, group, RELEASE)
                 pipelines = Pipelines(bus, definitions)
                 compiling = Compiling(config, presence)
                 submitting = Submitting(

@@ -121,4 +121,4 @@ class Scheduler:
         return replace(state, last_ms=tick, session=session, started=state.started + 1, error=None)
 
     async def _runs(self, session: str) -> bool:
-        return await self._journals.accepted(session) is not None and await self._journals.ended(session) is None
+        return await self._journals.exists(session) and not await self._journals.has_ended(session)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import anyio
+from msgspec.structs import replace
 
 from dspex_bus import Bus, Message, subjects
-from dspex_bus.errors import DeadlineExceeded
+from dspex_bus.errors import DeadlineExceeded, NewerJournal
 from dspex_bus.streams import EVENTS, LIVE
 from dspex_bus.wire import (
     CancelRequest,
@@ -162,8 +163,14 @@ class Sessions:
 
         async def look(session: str) -> None:
             async with hands:
-                if not await self._journals.has_ended(session) and (accepted := await self._journals.accepted(session)):
-                    found.append(_summary(accepted[0], accepted[1].time_ms))
+                if await self._journals.has_ended(session):
+                    return
+                try:
+                    accepted = await self._journals.accepted(session)
+                except NewerJournal:
+                    found.append(_unread(session))
+                else:
+                    found.extend([] if accepted is None else [_summary(accepted[0], accepted[1].time_ms)])
 
         async with anyio.create_task_group() as group:
             for session in elsewhere:
@@ -181,7 +188,11 @@ class Sessions:
 
     async def _ended(self, session: str) -> SessionSummary | None:
         """None where the journal is being purged."""
-        state = await self._journals.fold(session)
+        try:
+            state = await self._journals.fold(session)
+        except NewerJournal:
+            ended = await self._journals.ended(session)
+            return None if ended is None else replace(_unread(session), status=ended[0].status, ended_ms=ended[1])
         if state is None or state.ended is None:
             return None
         return SessionSummary(
@@ -191,6 +202,11 @@ class Sessions:
             accepted_ms=state.accepted_ms,
             ended_ms=state.ended_ms,
         )
+
+
+def _unread(session: str) -> SessionSummary:
+    """Of a session whose journal takes a newer release."""
+    return SessionSummary(session=session, pipeline="", status="running", accepted_ms=0)
 
 
 def _summary(accepted: SessionAccepted, accepted_ms: int) -> SessionSummary:

@@ -21,6 +21,7 @@ from .config import RouterConfig
 from .journals import Journals
 from .performing import live_key
 from .pipelines import Pipelines
+from .release import stamped
 
 _STORE_S = 10.0
 _canonical = msgspec.json.Encoder(order="deterministic")
@@ -110,7 +111,7 @@ class Submitting:
     async def _store(self, partition: int, accepted: SessionAccepted) -> Stored:
         """Index and journal at once; the index without the journal is a stray that recovery drops."""
         subject = subjects.accepted(partition, accepted.session)
-        data, headers = encode_event(accepted, subject)
+        data, headers = encode_event(stamped(accepted), subject)
         results = await asyncio.gather(
             self._live.put(live_key(partition, accepted.session), b"1"),
             self._claims.store_once(subject, data, headers, timeout_s=_STORE_S),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from dspex_bus.wire import StepSucceeded, StoredEvent, event_type, joined
+from dspex_bus.wire import SessionAccepted, StepSucceeded, StoredEvent, event_type, joined, refuse_newer
 from dspex_router.core import (
     Command,
     Dispatch,
@@ -38,6 +38,8 @@ async def replay(session: str, server: str | None, as_json: bool) -> None:
     state: Session | None = None
     async with connect(server, name="dspex-replay") as client:
         async for stored in _journal(client.session(session)):
+            if isinstance(stored.event, SessionAccepted):
+                refuse_newer(stored.event)
             state, commands = decide(state, _recorded(stored))
             _show(stored, commands, state, as_json)
 
