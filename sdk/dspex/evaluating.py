@@ -156,7 +156,7 @@ async def evaluate(
 
 
 async def _followed(handle: Session, report: Evaluation, on_row: OnRow | None) -> RunResult:
-    from .client import raise_unless_succeeded
+    from ._runs import raise_unless_succeeded
 
     began = 0
     async for event in handle.events():

@@ -126,7 +126,7 @@ class OptimizationJob(Handle):
 
 
 def optimized(result: RunResult) -> Optimized:
-    from .client import raise_unless_succeeded
+    from ._runs import raise_unless_succeeded
 
     raise_unless_succeeded(result)
     return msgspec.convert({**(result.output or {}), "session": result.session}, Optimized)

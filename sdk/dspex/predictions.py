@@ -10,7 +10,7 @@ from dspex_bus.wire import CallReply, Implementation, Usage
 from ._handle import Handle
 
 if TYPE_CHECKING:
-    from .client import Client
+    from ._operations import Operations
 
 
 class Prediction(Mapping[str, Any]):
@@ -52,7 +52,7 @@ class Predictor(Handle):
     """An operation bound to its constants: ``await predictor(question="…")``."""
 
     def __init__(
-        self, client: Client, operation: str, constants: dict[str, Any], implementation: Implementation
+        self, client: Operations, operation: str, constants: dict[str, Any], implementation: Implementation
     ) -> None:
         self._client = client
         self.operation = operation

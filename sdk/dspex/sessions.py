@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -29,11 +29,9 @@ from dspex_bus.wire import (
     spread,
 )
 
+from ._asking import Asking
 from ._feed import Feed, TokenEvent
 from ._handle import Handle
-
-if TYPE_CHECKING:
-    from .client import Client
 
 _QUIET_S = 2.0
 """After that long without a live event the journal is asked: what was missed during a reconnect is found then."""
@@ -64,7 +62,7 @@ class Patience:
 class Session(Handle):
     """One run, wherever its steps are. ``id`` is all that is needed to come back to it from another process."""
 
-    def __init__(self, client: Client, id: str) -> None:
+    def __init__(self, client: Asking, id: str) -> None:
         self._client = client
         self.id = id
 

@@ -1,0 +1,123 @@
+"""Operations: one answer, nothing stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dspex_bus import subjects
+from dspex_bus.wire import Budget, CallReply, CallRequest, Implementation
+
+from ._asking import Asking
+from .predictions import Prediction, Predictor
+
+if TYPE_CHECKING:
+    from dspex_bus.signatures import Signature
+
+SignatureForm: TypeAlias = "Signature | str | Mapping[str, Any] | type"
+
+DEFAULT_TIMEOUT_S = 60.0
+_MARGIN_S = 5.0
+"""How much longer a client waits than it allows the work to take, so that the system's own answer comes first."""
+
+
+class Operations(Asking):
+    """Predictions, model calls, and any handler by name."""
+
+    def signature(self, spec: SignatureForm, instructions: str | None = None) -> Signature:
+        """The signature that ``spec`` spells out, as a text, a class with ``Input[…]`` and ``Output[…]``, or plain
+        data. Read here: it costs microseconds and no message."""
+        from dspex_bus.signatures import signature_of
+
+        return signature_of(spec, instructions)
+
+    async def compile_signature(self, spec: str, **options: Any) -> Prediction:
+        """The signature's fields, JSON Schemas and digest, as any client in any language gets them."""
+        return await self.call("compile_signature", constants={"spec": spec}, **options)
+
+    async def predict(
+        self,
+        signature: SignatureForm,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        implementation: Implementation = "auto",
+        config: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+        **fields: Any,
+    ) -> Prediction:
+        """The signature's outputs for ``inputs`` (a mapping, or keywords). ``config``: model, temperature,
+        max_tokens, demos."""
+        constants = {**_signed(signature), **(config or {})}
+        values = {**(inputs or {}), **fields}
+        return await self.call(
+            "predict", inputs=values, constants=constants, implementation=implementation, timeout_s=timeout_s
+        )
+
+    async def lm(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        config: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+        **limits: Any,
+    ) -> Prediction:
+        """A direct call of the model, without a signature: a text or messages in; ``text``, ``tool_calls``,
+        ``message``, ``finish_reason`` and ``usage`` out. ``config``: model, system, temperature, response_schema…"""
+        asked = {"prompt": prompt} if isinstance(prompt, str) else {"messages": [dict(message) for message in prompt]}
+        constants = {**(config or {}), **({"tools": [dict(tool) for tool in tools]} if tools else {})}
+        return await self.call("lm", inputs=asked, constants=constants, timeout_s=timeout_s, **limits)
+
+    def predictor(
+        self, kind: str, signature: SignatureForm, *, implementation: Implementation = "auto", **config: Any
+    ) -> Predictor:
+        """An operation bound to a signature. ``kind``: ``predict``, ``chain_of_thought``, ``react``, or any
+        handler's name."""
+        return Predictor(self, kind, {**_signed(signature), **config}, implementation)
+
+    def chain_of_thought(self, signature: SignatureForm, **config: Any) -> Predictor:
+        """A predictor that reasons before it answers; its outputs have a ``reasoning`` field."""
+        return self.predictor("chain_of_thought", signature, **config)
+
+    def react(self, signature: SignatureForm, tools: Sequence[Any], **config: Any) -> Predictor:
+        """A predictor that uses tools, which are handlers on the bus: their names, or mappings with ``name``,
+        ``handler`` and the constants ``with``."""
+        return self.predictor("react", signature, tools=list(tools), **config)
+
+    async def call(
+        self,
+        operation: str,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        implementation: Implementation = "auto",
+        pool: str | None = None,
+        timeout_s: float | None = None,
+        budget: Budget | None = None,
+        tenant: str = "",
+    ) -> Prediction:
+        """One operation, or any handler by name. The execution router picks the implementation; the answer says
+        which."""
+        request = CallRequest(
+            with_=dict(constants or {}),
+            inputs=dict(inputs or {}),
+            implementation=implementation,
+            pool=pool,
+            timeout_s=timeout_s,
+            budget=budget,
+            tenant=tenant,
+        )
+        wait = (timeout_s or DEFAULT_TIMEOUT_S) + _MARGIN_S
+        return Prediction(await self._ask(subjects.call(operation), request, CallReply, wait))
+
+
+def _signed(form: SignatureForm) -> dict[str, Any]:
+    if isinstance(form, str):
+        return {"signature": form}
+    from dspex_bus.signatures import signature_of
+
+    signature = signature_of(form)
+    constants = {"signature": signature.text}
+    if signature.instructions:
+        constants["instructions"] = signature.instructions
+    return constants
