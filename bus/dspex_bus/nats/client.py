@@ -24,8 +24,9 @@ logger = logging.getLogger("dspex.bus")
 
 # As the parser hands it on: in small letters.
 _REFUSED = re.compile(r'permissions violation for (publish|subscription)(?: with reply)? (?:to|of) "(.+?)"')
-_HIGH_BYTES = 256 * 1024
-"""So much unwritten makes publishers wait for the socket."""
+_PIECE_BYTES = 64 * 1024
+"""So much is not kept until the end of the turn: whoever is to read it can begin. Publishers wait for a socket that is
+full."""
 _LATER_S = 0.002
 
 
@@ -62,8 +63,32 @@ class OneConnection(Client):  # type: ignore[misc]
         elif not urgent and not self._writing_later:
             self._writing_later = True
             asyncio.get_running_loop().call_later(_LATER_S, self._write_late)
-        if self._pending_data_size > _HIGH_BYTES or not isinstance(self._transport, TcpTransport):
+        if self._pending_data_size > _PIECE_BYTES or not isinstance(self._transport, TcpTransport):
             await self._drained()
+
+    async def _read_loop(self) -> None:
+        """nats-py's, without the messages: they go from the socket to the parser, with no stream in between and no
+        task to be woken."""
+        if isinstance(self._transport, TcpTransport):
+            self._shorten(self._transport._io_reader)
+        await super()._read_loop()
+
+    def _shorten(self, reader: Any) -> None:
+        parser, hand_on = Parser(self, self._routes), reader.feed_data
+
+        def feed(data: bytes) -> None:
+            try:
+                others = parser.feed(data)
+            except Exception as error:  # ends the read loop, and so the connection
+                reader.set_exception(error)
+            else:
+                for line in others:
+                    hand_on(line + b"\r\n")
+
+        there = bytes(reader._buffer)
+        reader._buffer.clear()
+        reader.feed_data = feed
+        feed(there)
 
     async def listen(self, subject: str, queue: str, deliver: Deliver) -> bytes:
         """Subscribe; the subscription's id. ``deliver`` is called from the read loop: it must be short and raise

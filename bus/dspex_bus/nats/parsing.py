@@ -35,16 +35,23 @@ class Parser:
         self._missing = 0
 
     async def parse(self, data: bytes) -> None:
-        """Hand over every message that is whole with ``data``, and keep the rest."""
+        """Hand over every message that is whole with ``data``, see to what is no message, and keep the rest."""
+        for line in self.feed(data):
+            await self._control(line)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Like :meth:`parse`, but for the lines that are no messages: those are returned."""
         self._held.append(data)
         self._missing -= len(data)
         if self._missing > 0:
-            return
+            return []
         buffer = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        used = await self._consume(buffer)
+        others: list[bytes] = []
+        used = self._consume(buffer, others)
         self._held = [buffer[used:]] if used < len(buffer) else []
+        return others
 
-    async def _consume(self, buffer: bytes) -> int:
+    def _consume(self, buffer: bytes, others: list[bytes]) -> int:
         """How much of ``buffer`` was whole; ``_missing`` is then what the next message lacks, 1 where that is not
         known."""
         at, size = 0, len(buffer)
@@ -57,7 +64,7 @@ class Parser:
                 parts = buffer[at + 5 : end].split(b" ")
                 head = int(parts.pop(-2))
             else:
-                await self._control(buffer[at:end])
+                others.append(buffer[at:end])
                 at = end + 2
                 continue
             start = end + 2
