@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from .streams import BucketSpec, StreamSpec
 
 Headers = Mapping[str, str]
 
 
-@dataclass(slots=True)
-class Message:
+class Message(Struct):
     """A message as it came. ``reply`` is '' where no answer is expected."""
 
     subject: str
@@ -26,8 +27,7 @@ class Message:
     headers: Headers | None = None
 
 
-@dataclass(slots=True)
-class StoredMessage:
+class StoredMessage(Struct):
     """A message a stream holds. ``time_ms`` is when it was stored, milliseconds since the epoch."""
 
     subject: str
@@ -37,8 +37,7 @@ class StoredMessage:
     time_ms: int
 
 
-@dataclass(slots=True, frozen=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """``created`` is False where the slot was filled already; ``sequence`` is then 0: read the slot to see by what."""
 
     sequence: int

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from dspex_bus.context import MISSING, written
-from dspex_bus.wire import Following, StepSucceeded, TaskNode, succeeded
+from dspex_bus.wire import Following, StepSucceeded, Task, TaskNode, succeeded
 
 from . import budget, sequence
 from .state import Counts, SequenceRun, Session, StepRun
@@ -28,7 +30,12 @@ def along(session: Session, run: StepRun, node: TaskNode) -> Row:
     return row
 
 
-def following(row: Row) -> tuple[Following, ...]:
+def together(task: Task, run: StepRun, node: TaskNode, row: Row) -> Task:
+    """The task of a row's first step, with the others."""
+    return replace(task, writes=node.writes, save_as=node.save_as, context=_read_by(row, run), then=_following(row))
+
+
+def _following(row: Row) -> tuple[Following, ...]:
     """The row as it travels."""
     return tuple(
         Following(
@@ -46,10 +53,8 @@ def following(row: Row) -> tuple[Following, ...]:
     )
 
 
-def read_by(row: Row, run: StepRun) -> dict[str, Any]:
+def _read_by(row: Row, run: StepRun) -> dict[str, Any]:
     """What is in the context now of what the row may read."""
-    if not row:
-        return {}
     if any(node.reads_all for _, node in row):
         return run.context.whole()
     paths = {path: None for _, node in row for path in node.reads.values()}

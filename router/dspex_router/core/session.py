@@ -144,6 +144,8 @@ def _begin(event: Recorded, accepted: SessionAccepted) -> tuple[Session, list[Co
 
 def _hear(state: Session, event: Event) -> list[Command]:
     match event:
+        case Recorded():
+            return _outcome(state, event) if isinstance(event.event, Outcome) else _told(state, event)
         case RetryDue():
             run = state.runs.get(event.node)
             return _heard(state, step.retry(state, run, event) if isinstance(run, StepRun) else None)
@@ -151,23 +153,25 @@ def _hear(state: Session, event: Event) -> list[Command]:
             return _heard(state, _due(state, event))
         case DeadlinePassed():
             return _close(state, "timed_out", DEADLINE_PASSED, Growth(state))
-        case Recorded(event=SessionEnded() as ended):
-            state.phase, state.ended, state.ended_ms = "ended", ended, event.time_ms
-            return [finish(state.accepted, ended, state.accepted_ms, state.ended_ms)]
-        case Recorded() if isinstance(event.event, Asked) and _is_late(state):
-            return _close(state, "timed_out", DEADLINE_PASSED, Growth(state))
-        case Recorded(event=CancelRequested() as request):
-            state.cancel_requested, state.cancel_reason = True, request.reason
-            return _close(state, "cancelled", CANCEL_REQUESTED, Growth(state))
-        case Recorded(event=SessionPaused() | SessionResumed() as control):
-            return _control(state, paused=isinstance(control, SessionPaused))
-        case Recorded(event=SignalReceived() as signal):
-            run = signals.receive(state, signal)
-            return [] if run is None else step.opening(state, run)
-        case Recorded():
-            return _outcome(state, event)
         case _:
             assert_never(event)
+
+
+def _told(state: Session, event: Recorded) -> list[Command]:
+    """Fold what is no attempt's outcome."""
+    body = event.event
+    if isinstance(body, SessionEnded):
+        state.phase, state.ended, state.ended_ms = "ended", body, event.time_ms
+        return [finish(state.accepted, body, state.accepted_ms, state.ended_ms)]
+    if _is_late(state):
+        return _close(state, "timed_out", DEADLINE_PASSED, Growth(state))
+    if isinstance(body, CancelRequested):
+        state.cancel_requested, state.cancel_reason = True, body.reason
+        return _close(state, "cancelled", CANCEL_REQUESTED, Growth(state))
+    if isinstance(body, SignalReceived):
+        run = signals.receive(state, body)
+        return [] if run is None else step.opening(state, run)
+    return _control(state, paused=isinstance(body, SessionPaused))
 
 
 def _heard(state: Session, commands: list[Command] | None) -> list[Command]:

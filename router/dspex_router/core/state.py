@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from dspex_bus.context import Context
 from dspex_bus.wire import (
@@ -31,8 +30,7 @@ Settled = Literal["", "enough", "hopeless", "timed_out"]
 OPEN = ("running", "waiting")
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class RunBase:
+class RunBase(Struct, kw_only=True, eq=False):
     """``id`` is the node's place, with the numbers of items and rounds. ``abandoned`` says why, '' while the run is
     wanted. Once ``status`` is not open any more, ``written`` holds the context fields of a success, and ``error`` is
     there otherwise."""
@@ -52,8 +50,7 @@ class RunBase:
         return self.status in OPEN
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class StepRun(RunBase):
+class StepRun(RunBase, kw_only=True, eq=False):
     """``attempt`` is sent while ``running``, and is to be sent at ``due_ms`` while ``waiting``; ``held``: it is not,
     because the session is paused. ``outcome`` is the last one recorded. ``taken`` is the signal that ends a wait."""
 
@@ -65,8 +62,7 @@ class StepRun(RunBase):
     taken: SignalReceived | None = None
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class SequenceRun(RunBase):
+class SequenceRun(RunBase, kw_only=True, eq=False):
     """``context`` is its own layer; ``child`` is the step it is at, at ``position``. ``ready`` are the outcomes
     of steps after it that travelled along, the last first."""
 
@@ -85,8 +81,7 @@ class Result(Struct, frozen=True):
     error: ErrorInfo | None
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class JoinRun(RunBase):
+class JoinRun(RunBase, kw_only=True, eq=False):
     """``branches`` are those that run, ``results`` of those that have ended, both by place. ``settled`` says why the
     others are not needed any more; ``winner`` is the place of the first success, ``failed`` the first failure."""
 
@@ -99,13 +94,11 @@ class JoinRun(RunBase):
     settled: Settled = ""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class ParallelRun(JoinRun):
+class ParallelRun(JoinRun, kw_only=True, eq=False):
     node: ParallelNode
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class MapRun(JoinRun):
+class MapRun(JoinRun, kw_only=True, eq=False):
     """``items`` as they were when it started; those before ``following`` have been started."""
 
     node: MapNode
@@ -113,16 +106,14 @@ class MapRun(JoinRun):
     following: int = 0
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class BranchRun(RunBase):
+class BranchRun(RunBase, kw_only=True, eq=False):
     """``child`` is the body that was chosen, None where there was none to choose."""
 
     node: BranchNode
     child: Run | None = None
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class LoopRun(RunBase):
+class LoopRun(RunBase, kw_only=True, eq=False):
     """``context`` is its own layer, into which every round writes; ``child`` is round number ``round``, from 0."""
 
     node: LoopNode
@@ -134,8 +125,7 @@ GroupRun = SequenceRun | ParallelRun | MapRun | BranchRun | LoopRun
 Run = StepRun | GroupRun
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """Runs of a node that runs more than once."""
 
     started: int = 0
@@ -143,8 +133,7 @@ class Counts:
     failed: int = 0
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Session:
+class Session(Struct, kw_only=True, eq=False):
     """Mutable, owned by whoever folds the journal.
 
     ``runs`` holds every node that has started, by its run's id; what ran for an item of a map, or in a round of a loop,

@@ -20,7 +20,6 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
     inputs = gather(run, node, node.optional)
     if isinstance(inputs, ErrorInfo):
         return inputs
-    row = fusing.along(session, run, node)
     task = Task(
         session=session.id,
         node=run.id,
@@ -41,12 +40,9 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
         thread=_thread(session) if node.remember else "",
         affinity=node.affinity,
         home=session.homes.get(node.pool, "") if node.affinity else "",
-        writes=node.writes if row else {},
-        save_as=node.save_as if row else None,
-        context=fusing.read_by(row, run),
-        then=fusing.following(row),
     )
-    return Dispatch(node.pool, task, node.limits)
+    row = fusing.along(session, run, node)
+    return Dispatch(node.pool, fusing.together(task, run, node, row) if row else task, node.limits)
 
 
 def _thread(session: Session) -> str:

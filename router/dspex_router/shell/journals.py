@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dspex_bus import Bus, StoredMessage, subjects
 from dspex_bus.claim import Claims, claimed
@@ -39,8 +41,7 @@ _BELONGS: dict[str, tuple[type, ...]] = {
 }
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """A journal message as read. ``fault`` is there where the bytes were not what belongs in that slot: the slot is
     filled all the same, so it counts as the failure it is, for this router and every later one. ``size`` is that of the
     event, wherever it is kept."""

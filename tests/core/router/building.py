@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +52,7 @@ from dspex_router.core import (
     StepDue,
     decide,
 )
-from dspex_router.core.state import MapRun, ParallelRun, Run, RunBase, StepRun
+from dspex_router.core.state import Counts, MapRun, ParallelRun, Run, RunBase, StepRun
 
 POOL = "native"
 ACCEPTED_MS = 1_000
@@ -280,16 +280,33 @@ def only_end(commands: list[Command]) -> SessionEnded:
 def snapshot(state: Session, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """All that a session holds, as a value to compare, but for the fields named."""
     found = {
-        field.name: _plain(getattr(state, field.name))
-        for field in dataclasses.fields(state)
-        if field.name not in ("runs", "root", *without)
+        name: _plain(getattr(state, name)) for name in state.__struct_fields__ if name not in ("runs", "root", *without)
     }
     runs = {"root": state.root, **state.runs}
     return {**found, "runs": {node: _run(run, without) for node, run in runs.items()}}
 
 
+def copied(value: Any, known: dict[int, Any] | None = None) -> Any:
+    """A session apart from the one that is folded on: ``copy.deepcopy`` cannot do Structs that know each other."""
+    known = {} if known is None else known
+    if id(value) in known:
+        return known[id(value)]
+    if isinstance(value, dict):
+        known[id(value)] = fresh = {}
+        fresh.update({key: copied(item, known) for key, item in value.items()})
+        return fresh
+    if isinstance(value, list):
+        return [copied(item, known) for item in value]
+    if isinstance(value, Context | Session | RunBase | Counts):
+        known[id(value)] = twin = copy.copy(value)
+        for name in value.__slots__ if isinstance(value, Context) else value.__struct_fields__:
+            setattr(twin, name, copied(getattr(value, name), known))
+        return twin
+    return value  # all else never changes
+
+
 def _run(run: Run, without: tuple[str, ...]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(run)} - {"parent", "node", *without}
+    names = set(run.__struct_fields__) - {"parent", "node", *without}
     return {name: _plain(getattr(run, name)) for name in sorted(names)}
 
 

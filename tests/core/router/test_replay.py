@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from dspex_bus.wire import Node, RetryPolicy, SessionAccepted, SessionEnded
 from dspex_router.core import Command, Recorded, SetTimer, decide, resume
 from dspex_router.core.state import ParallelRun, Session, StepRun
 
-from .building import accepted, branch, loop, mapped, parallel, pipeline, sequence, sleep, snapshot, task, wait
+from .building import accepted, branch, copied, loop, mapped, parallel, pipeline, sequence, sleep, snapshot, task, wait
 from .world import World
 
 RETRIES = st.sampled_from(
@@ -115,7 +114,7 @@ def assert_a_restart_would_change_nothing(world: World) -> None:
     assert world.state is not None
     if world.state.ended is not None:
         return
-    mine, other = timed(copy.deepcopy(world.state), world.now_ms), timed(replayed(world.journal)[0], world.now_ms)
+    mine, other = timed(copied(world.state), world.now_ms), timed(replayed(world.journal)[0], world.now_ms)
     for state in (mine, other):
         for run in state.runs.values():
             # Whether a timer or an outcome came first shows in a run that has ended, and matters to nobody any more.
