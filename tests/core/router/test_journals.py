@@ -9,7 +9,8 @@ import pytest
 
 from dspex_router.core import Session, decide, resume
 
-from .recording import FOLDER, SCENARIOS, Recording, told
+from .recording import FOLDER, Recording, told
+from .scenarios import SCENARIOS
 
 JOURNALS = sorted(FOLDER.glob("*.json"))
 
