@@ -35,7 +35,7 @@ class Fetching:
         self.failures = 0
         self.errands = Errands()
         self.journals = Journals(bus, 16)
-        self.owner = Owner(bus, config, self.errands, self.journals, Limits(bus))
+        self.owner = Owner(bus, config, self.errands, self.journals, Limits(bus), lambda: True)
         self.owner.own(frozenset(range(16)))
         get = MemoryObjects.get
 

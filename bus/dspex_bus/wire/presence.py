@@ -90,7 +90,8 @@ class PoolStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class RouterPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``partitions`` are those it owns. ``state`` is ``leaving`` in a router's last announcement. ``format`` is the
-    newest of journals that it reads: only routers of the newest one own partitions."""
+    newest of journals that it reads: only routers of the newest one own partitions. ``own_ms`` is when it said so, by a
+    clock that means nothing to others."""
 
     router: str
     host: str = ""
@@ -99,3 +100,4 @@ class RouterPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: Literal["ready", "leaving"] = "ready"
     partitions: tuple[int, ...] = ()
     format: int = 1
+    own_ms: int = 0

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -20,12 +21,16 @@ from dspex_bus.errors import DecodeError, DspexError
 from dspex_bus.wire import JOURNAL_FORMAT, RouterPresence, decode, encode
 
 from .clock import now_ms
+from .hearing import Heard
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.4
 FRESH_S = 1.4
 """Three announcements in a row are missing."""
+
+SURE_S = 0.9
+"""So long after something that we said has come back to us nobody can have missed us yet, who heard it with us."""
 
 _SETTLE_S = 0.2
 """How long a router that has just come listens for who is there already."""
@@ -37,15 +42,20 @@ class Membership:
         self.id = f"{subjects.safe(socket.gethostname().split('.')[0][:24])}-{os.getpid()}-{secrets.token_hex(2)}"
         self._owned: frozenset[int] = frozenset()
         self._started_ms = now_ms()
-        self._heard: dict[str, float] = {}
+        self._heard = Heard(INTERVAL_S, FRESH_S, time.monotonic())
         self._formats: dict[str, int] = {}
+        self._came_back_ms = 0
         self._changed = anyio.Event()
 
     def owning(self) -> frozenset[str]:
         """Those that share the partitions: who reads the newest journals, so that none is left to who cannot."""
-        formats = {self.id: JOURNAL_FORMAT, **{router: self._formats[router] for router in self._heard}}
+        formats = {self.id: JOURNAL_FORMAT, **{router: self._formats[router] for router in self._heard.names()}}
         newest = max(formats.values())
         return frozenset(router for router, format in formats.items() if format == newest)
+
+    def sure(self) -> bool:
+        """Whether nobody can have taken us for dead: if not, somebody else may know more than we do."""
+        return _own_ms() - self._came_back_ms < SURE_S * 1000
 
     def next_change(self) -> anyio.Event:
         """Set when a router comes or goes. Take it before looking."""
@@ -76,9 +86,9 @@ class Membership:
         while True:
             await anyio.sleep(INTERVAL_S)
             await self._say("ready")
+            silent = self._heard.silent(time.monotonic())
             if self._bus.connected:
-                oldest = anyio.current_time() - FRESH_S
-                for router in [router for router, heard in self._heard.items() if heard < oldest]:
+                for router in silent:
                     log.warning("the router %s has fallen silent", router)
                     self._remove(router)
 
@@ -89,12 +99,13 @@ class Membership:
             log.warning("an announcement was ignored: %s", error)
             return
         if said.router == self.id:
+            self._came_back_ms = max(self._came_back_ms, said.own_ms)
             return
         if said.state == "leaving":
             self._remove(said.router)
             return
         new = said.router not in self._heard
-        self._heard[said.router] = anyio.current_time()
+        self._heard.hear(said.router, time.monotonic())
         self._formats[said.router] = said.format
         if new:
             await self._say("ready")  # the newcomer need not wait for our next turn
@@ -102,7 +113,7 @@ class Membership:
 
     async def _on_reconnect(self) -> None:
         """What was silent while we were away may have been there all the time."""
-        self._heard = dict.fromkeys(self._heard, anyio.current_time())
+        self._heard.excuse(time.monotonic())
 
     async def _say(self, state: Literal["ready", "leaving"]) -> None:
         said = RouterPresence(
@@ -113,6 +124,7 @@ class Membership:
             state=state,
             partitions=tuple(sorted(self._owned)),
             format=JOURNAL_FORMAT,
+            own_ms=_own_ms(),
         )
         try:
             await self._bus.publish(subjects.router(self.id), encode(said))
@@ -120,10 +132,14 @@ class Membership:
             log.debug("our presence was not said: %s", error)
 
     def _remove(self, router: str) -> None:
-        if self._heard.pop(router, None) is not None:
+        if self._heard.drop(router):
             del self._formats[router]
             self._tell()
 
     def _tell(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+def _own_ms() -> int:
+    return int(time.monotonic() * 1000)

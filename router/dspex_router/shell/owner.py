@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -30,9 +30,8 @@ from .writing import Writer
 log = logging.getLogger(__name__)
 
 _FETCH_PAUSE_S = 0.25
-_LATE_MS = 1000
-"""What is done about an event so long after it may have been done by somebody who has taken us for dead; less than the
-time that takes."""
+_UNSURE_MS, _UNSURE_TRIES = 250, 8
+"""A timer that is due while we may have been taken for dead waits, so often, for what others stored meanwhile."""
 
 
 class Owner:
@@ -40,13 +39,23 @@ class Owner:
 
     ``sessions`` are the live ones of the partitions that are ``owned``. A session that the core cannot fold is
     ``broken``: it alone ends, with an ``internal`` error. One whose journal takes a newer release is ``refused``: it is
-    left to that. ``malformed`` counts journal messages that could not be read.
+    left to that. ``malformed`` counts journal messages that could not be read. ``sure`` says that nobody can have taken
+    us for dead.
     """
 
-    def __init__(self, bus: Bus, config: RouterConfig, errands: Errands, journals: Journals, limits: Limits) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        config: RouterConfig,
+        errands: Errands,
+        journals: Journals,
+        limits: Limits,
+        sure: Callable[[], bool],
+    ) -> None:
         self._bus = bus
         self._errands = errands
         self._journals = journals
+        self._sure = sure
         self.owned: frozenset[int] = frozenset()
         self.timers = Timers(self._alive)
         self._writer = Writer(bus, errands, self.timers, config.store_tries, self._set_aside)
@@ -54,7 +63,7 @@ class Owner:
         self.controls = Controls(bus, journals, self.sessions)
         self.gate = Gate(bus, limits, self._alive)
         self.performer = Performer(
-            bus, journals, self._writer, self.timers, errands, self.controls, limits, self.gate, self._on_timer
+            bus, journals, self._writer, self.timers, errands, self.controls, limits, self.gate, self._on_timer, sure
         )
         self.broken: dict[str, SessionAccepted] = {}
         self.refused: dict[str, NewerJournal] = {}
@@ -188,9 +197,13 @@ class Owner:
         if entry.where.kind == "step":
             self.gate.done(session, entry.where.node, entry.where.attempt)
 
-    async def _on_timer(self, session: str, event: Timer) -> None:
+    async def _on_timer(self, session: str, event: Timer, tries: int = _UNSURE_TRIES) -> None:
         state = self.sessions.get(session)
-        if state is not None:
+        if state is None:
+            return
+        if tries and not self._sure():
+            self.timers.set(now_ms() + _UNSURE_MS, session, partial(self._on_timer, session, event, tries - 1))
+        else:
             await self._fold(state, event)
 
     async def _fold(self, state: Session | None, event: Event) -> None:
@@ -200,8 +213,7 @@ class Owner:
                 self.sessions[state.id] = state
             else:
                 self.sessions.pop(state.id, None)
-            late = bool(commands) and now_ms() - event.time_ms > _LATE_MS
-            await self.performer.perform(state, commands, resent=late)
+            await self.performer.perform(state, commands)
         except Exception as error:
             await self._break(state, event, error)
 

@@ -67,6 +67,7 @@ class Performer:
         limits: Limits,
         gate: Gate,
         on_timer: Callable[[str, Timer], Awaitable[None]],
+        sure: Callable[[], bool],
     ) -> None:
         self._bus = bus
         self._journals = journals
@@ -79,9 +80,11 @@ class Performer:
         self._limits = limits
         self.gate = gate
         self._on_timer = on_timer
+        self._sure = sure
 
     async def perform(self, state: Session, commands: Sequence[Command], *, resent: bool = False) -> None:
-        """``resent``: the attempts may have been sent before, by us or by somebody who is gone."""
+        """``resent``: the attempts may have been sent before, by us or by somebody who is gone. Where somebody may have
+        taken us for dead they are said to have been, too."""
         for command in commands:
             match command:
                 case Dispatch():
@@ -102,14 +105,17 @@ class Performer:
                     await self.finish(state.id, state.partition, command)
 
     async def _send(self, state: Session, command: Dispatch, resent: bool) -> None:
-        write = self._task(state, command, resent)
         names = self._limits.names(command.limits, state.accepted.tenant)
+        send = partial(self._hand_over, state, command, resent)
         if not names:
-            await self._writer.write(write)
+            await send()
             return
         holder = holder_of(state.id, command.task.node, command.task.attempt)
         rank = subjects.LANES.index(state.accepted.priority)
-        await self.gate.send(state.id, holder, names, rank, partial(self._writer.write, write))
+        await self.gate.send(state.id, holder, names, rank, send)
+
+    async def _hand_over(self, state: Session, command: Dispatch, resent: bool) -> None:
+        await self._writer.write(self._task(state, command, resent or not self._sure()))
 
     def _task(self, state: Session, command: Dispatch, resent: bool) -> Write:
         task = command.task
@@ -118,12 +124,14 @@ class Performer:
             subject=subjects.task(command.pool, state.accepted.priority, state.id, task.node, task.attempt),
             data=encode(task),
             headers=_RESENT if resent else None,
-            instead=partial(self._alone if task.then else _undeliverable, state, command),
+            instead=partial(self._alone, state, command, resent)
+            if task.then
+            else partial(_undeliverable, state, command),
         )
 
-    def _alone(self, state: Session, command: Dispatch, error: DspexError) -> Write:
+    def _alone(self, state: Session, command: Dispatch, resent: bool, error: DspexError) -> Write:
         """In place of a task that cannot be sent: those that travel along may be too much for one message."""
-        return self._task(state, Dispatch(command.pool, alone(command.task)), resent=False)
+        return self._task(state, Dispatch(command.pool, alone(command.task)), resent)
 
     async def tell_cancelled(self, session: str, attempts: tuple[tuple[str, int], ...] = ()) -> None:
         """Running attempts are told at once; a session's queued ones are taken out of the queue, and of a few branches'

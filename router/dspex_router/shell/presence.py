@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from dspex_bus.errors import DecodeError, DspexError
 from dspex_bus.wire import WorkerPresence, decode
 
 from ..plan import Catalog
+from .hearing import Heard
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class Presence:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._workers: dict[str, WorkerPresence] = {}
-        self._seen_at: dict[str, float] = {}
+        self._heard = Heard(_LOOK_S, FRESH_S, time.monotonic())
         self._changed = anyio.Event()
         self.pools: set[str] = set()
         self.catalog = Catalog({})
@@ -39,6 +41,7 @@ class Presence:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         subscription = await self._bus.subscribe(subjects.PRESENCE, self._on_presence)
+        self._bus.on_reconnect(self._on_reconnect)
         try:
             await self.call_roll()
             yield
@@ -58,9 +61,14 @@ class Presence:
         """Run for as long as the table is kept: forgets the silent."""
         while True:
             await anyio.sleep(_LOOK_S)
-            oldest = anyio.current_time() - FRESH_S
-            for worker in [worker for worker, seen in self._seen_at.items() if seen < oldest]:
-                self._remove(worker)
+            silent = self._heard.silent(time.monotonic())
+            if self._bus.connected:
+                for worker in silent:
+                    self._remove(worker)
+
+    async def _on_reconnect(self) -> None:
+        self._heard.excuse(time.monotonic())
+        await self.call_roll()
 
     async def _on_presence(self, message: Message) -> None:
         try:
@@ -77,13 +85,13 @@ class Presence:
     def _keep(self, said: WorkerPresence) -> None:
         before = self._workers.get(said.worker)
         self._workers[said.worker] = said
-        self._seen_at[said.worker] = anyio.current_time()
+        self._heard.hear(said.worker, time.monotonic())
         self.pools.add(said.pool)
         if before is None or (before.pool, before.state, before.handlers) != (said.pool, said.state, said.handlers):
             self._renew()
 
     def _remove(self, worker: str) -> None:
-        self._seen_at.pop(worker, None)
+        self._heard.drop(worker)
         if self._workers.pop(worker, None) is not None:
             self._renew()
 

@@ -62,9 +62,9 @@ class Router:
         errands, presence = Errands(), Presence(bus)
         admission = Admission(bus, config, presence)
         limits = Limits(bus)
-        owner = Owner(bus, config, errands, journals, limits)
-        recovery = Recovery(bus, config, owner, journals)
         membership = Membership(bus)
+        owner = Owner(bus, config, errands, journals, limits, membership.sure)
+        recovery = Recovery(bus, config, owner, journals)
         ownership = Ownership(bus, owner, recovery, membership, journals.partitions)
         definitions = Definitions(bus)
         async with (
