@@ -53,6 +53,13 @@ class Operations(Asking):
             "predict", inputs=values, constants=constants, implementation=implementation, timeout_s=timeout_s
         )
 
+    async def attach(self, data: bytes, media_type: str | None = None) -> dict[str, str]:
+        """Keep a picture, a recording or a file on the bus: give the reference as the input of any number of runs. It
+        stays until it is deleted."""
+        from dspex_services.references import attached
+
+        return await attached(self.bus, data, media_type)
+
     async def lm(
         self,
         prompt: str | Sequence[Mapping[str, Any]],

@@ -108,6 +108,16 @@ class TestRun:
         (tmp_path / "input.json").write_text('{"name": "Ada"}')
         assert ask.json("run", hello, "--input", f"@{tmp_path / 'input.json'}")["output"] == {"text": "Hello Ada"}
 
+    def test_a_file_is_an_input_by_reference(self, ask: Ask, tmp_path: Path) -> None:
+        (tmp_path / "note.txt").write_text("The lease lasts 10 seconds.")
+        signed = "signature=note: dspy.File, question -> answer"
+        asked = ("call", "predict", "question=How long does the lease last?", "--with", signed)
+        found = ask.json(*asked, "--file", f"note={tmp_path / 'note.txt'}")
+        assert "10 seconds" in found["outputs"]["answer"]
+        assert found["implementation"] == "dspy"
+        lost = ask(*asked, "--file", f"note={tmp_path / 'no.txt'}")
+        assert (lost.returncode, "No such file" in lost.stderr) == (2, True)
+
     def test_run_that_fails_says_why_and_exits_with_1(self, ask: Ask, tmp_path: Path) -> None:
         file = tmp_path / "bad.yaml"
         file.write_text("steps: [{native: rough.raise}]")

@@ -15,6 +15,7 @@ from dspex_bus.wire import PipelineDefinition, Priority, Usage
 
 from ..client import connect
 from ..loading import load_pipeline
+from .attaching import attach_files, files_option
 from .explain import show
 from .shell import SECONDS, asynchronous, count, json_option, out, parse_inputs, print_json, server_option
 from .spending import budget_of, budget_options, tenant_option
@@ -32,6 +33,7 @@ def _pipeline(name: str) -> PipelineDefinition | str:
 @click.argument("pipeline")
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--input", "document", metavar="JSON", help="The input as a JSON object, @FILE, or - for standard input.")
+@files_option
 @click.option("--timeout", type=SECONDS, default=600.0, show_default=True, help="Seconds the whole run may take.")
 @click.option("--session", metavar="ID", help="Your own id for the session: the same id twice is one session.")
 @click.option(
@@ -51,6 +53,7 @@ async def run(
     pipeline: str,
     fields: tuple[str, ...],
     document: str | None,
+    files: tuple[str, ...],
     timeout: float,
     session: str | None,
     priority: Priority | None,
@@ -77,6 +80,7 @@ async def run(
     values = parse_inputs(fields, document)
     definition = _pipeline(pipeline)
     async with connect(server, name="dspex-run") as client:
+        values |= await attach_files(client, files)
         handle = client.session(session or secrets.token_hex(12))
 
         async def begin() -> None:
@@ -127,6 +131,7 @@ async def run(
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--with", "constants", multiple=True, metavar="NAME=VALUE", help="A constant, such as signature=…")
 @click.option("--input", "document", metavar="JSON", help="The fields as a JSON object, @FILE, or - for stdin.")
+@files_option
 @click.option("--implementation", type=click.Choice(["auto", "native", "dspy"]), default="auto", show_default=True)
 @click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds to wait.")
 @click.option("--explain", is_flag=True, help="Say what would run, and why, and run nothing.")
@@ -140,6 +145,7 @@ async def call(
     fields: tuple[str, ...],
     constants: tuple[str, ...],
     document: str | None,
+    files: tuple[str, ...],
     implementation: Any,
     timeout: float,
     explain: bool,
@@ -162,7 +168,7 @@ async def call(
             return show(await client.explain(operation, constants=given, implementation=implementation), as_json)
         prediction = await client.call(
             operation,
-            inputs=parse_inputs(fields, document),
+            inputs={**parse_inputs(fields, document), **await attach_files(client, files)},
             constants=given,
             implementation=implementation,
             timeout_s=timeout,

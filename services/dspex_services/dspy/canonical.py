@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import mimetypes
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +28,7 @@ from ..lm import (
 
 _FINISHED = {"stop": "stop", "length": "length", "tool_calls": "tool_call", "content_filter": "content_filter"}
 _EXTRA = ("top_k", "seed", "frequency_penalty", "presence_penalty", "service_tier", "store")
+_SOUNDS = {"mpeg": "mp3"}
 _UNSUPPORTED = ("logprobs", "probabilities", "cache")
 
 
@@ -87,16 +90,25 @@ def _block(part: Any) -> dict[str, Any]:
         case "data":
             return {"type": "text", "text": json.dumps(part.value, ensure_ascii=False)}
         case "image" if part.file_id is None:
-            url = part.url or f"data:{part.media_type};base64,{_data(part)}"
+            url = part.url or _uri(part)
             detail = {"detail": part.detail} if part.detail else {}
             return {"type": "image_url", "image_url": {"url": url, **detail}}
+        case "audio" if part.data is not None:
+            kind = part.media_type.partition("/")[2]
+            return {"type": "input_audio", "input_audio": {"data": part.data, "format": _SOUNDS.get(kind, kind)}}
+        case "document" if part.data is not None:
+            return {"type": "file", "file": {"filename": _filename(part.media_type), "file_data": _uri(part)}}
     raise _unsupported(f"{part.type} parts")
 
 
-def _data(part: Any) -> str:
-    import base64
+def _uri(part: Any) -> str:
+    data = part.data if part.data is not None else base64.b64encode(part.bytes).decode()
+    return f"data:{part.media_type};base64,{data}"
 
-    return str(part.data) if part.data is not None else base64.b64encode(part.bytes).decode()
+
+def _filename(media_type: str) -> str:
+    """OpenAI insists on one, and DSPy's requests carry none."""
+    return f"document{mimetypes.guess_extension(media_type) or ''}"
 
 
 def _call(part: lm15.ToolCallPart) -> dict[str, Any]:

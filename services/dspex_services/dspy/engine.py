@@ -168,7 +168,7 @@ class Engine:
         return client
 
     async def _by_dspys_own(self, request: lm15.Request) -> lm15.Response:
-        """What our client does not carry: audio, documents, log probabilities."""
+        """What our client does not carry: files by their ids, log probabilities."""
         with dspy.context(callbacks=[], usage_tracker=None, disable_history=True, send_stream=None):
             return await self._like(request.model).acall(request)
 

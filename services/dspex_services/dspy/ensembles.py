@@ -11,9 +11,9 @@ from ..evaluation.metrics import metric_spec, scorer
 from ..handlers import Handlers, Step
 from .asking import BusAsk
 from .options import ComparisonOptions, InnerOptions, MajorityInput, ParallelOptions, RewardedOptions
-from .programs import Programs
+from .programs import Programs, types_of
 from .signatures import dspy_signature
-from .values import plain
+from .values import plain, typed
 
 _INNER = {"dspy.Predict": "Predict", "dspy.ChainOfThought": "ChainOfThought"}
 _COMPLETIONS = "completions"
@@ -72,13 +72,14 @@ class _Each:
     def __init__(self, many: Any, module: Any) -> None:
         self._many = many
         self._module = module
+        self._types = types_of(module)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         errors: dict[int, BaseException] = {}
 
         def one(place: int, example: dict[str, Any]) -> Any:
             try:
-                return self._module(**example)
+                return self._module(**typed(self._types, example))
             except Exception as error:
                 errors[place] = error
                 raise

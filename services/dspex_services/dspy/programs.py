@@ -13,6 +13,7 @@ import msgspec
 from ..errors import InvalidInput
 from ..handlers import Step
 from ..programs import Origin
+from ..references import resolved
 from .adapters import adapter_for
 from .discovery import Directory
 from .engine import Calling
@@ -25,7 +26,7 @@ from .remembering import said, with_history
 from .sandbox import sandbox_factory
 from .signatures import dspy_signature
 from .telling import Telling
-from .values import plain, resolved, typed
+from .values import has_own_type, of_dspy, plain, typed
 
 PARAMETERS = frozenset(
     ("top_p", "top_k", "stop", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort", "n", "rollout_id")
@@ -75,7 +76,7 @@ class Programs:
             program = await self.loader.load(step.bus, options.program)
             apply(module, program.state, self.models)
             step.program = program.digest
-        give_demos(module, options.demos)
+        give_demos(module, await resolved(options.demos, step.bus))
         return module
 
     def lm(self, options: ModelOptions) -> Any:
@@ -115,15 +116,14 @@ class Programs:
             callbacks=[meter] if telling is None else [meter, telling],
             **settings,
         )
-        values = await resolved(dict(inputs), step.bus)
-        signature = signature_of(module)
-        if signature is not None:
-            values = typed(signature, values)
         engine = self.models.engine
         if engine.cache is None:
             engine.cache = step.cache
+        values = dict(inputs)
         if step.conversation is not None:
-            values = with_history(module, values, await step.conversation.history())
+            turns = await resolved(await step.conversation.history(), step.bus)
+            values = with_history(module, values, turns)
+        values = typed(types_of(module), await resolved(values, step.bus))
         try:
             calling = Calling(ttl=options.cache, program=step.program, meter=meter, telling=telling)
             with context, translated(), engine.calling(calling):
@@ -158,7 +158,8 @@ def give_demos(module: Any, demos: list[dict[str, Any]] | dict[str, list[dict[st
     for name, predictor in named.items():
         given = demos.get(name) if isinstance(demos, dict) else demos
         if given:
-            predictor.demos = [dspy.Example(**demo) for demo in given]
+            types = _types(predictor.signature, of_dspy)
+            predictor.demos = [dspy.Example(**typed(types, demo)) for demo in given]
 
 
 def options_of(kind: type[Any], values: dict[str, Any]) -> Any:
@@ -186,6 +187,22 @@ def signature_of(module: Any) -> Any:
         return own
     predictors = module.predictors()
     return predictors[0].signature if len(predictors) == 1 else None
+
+
+def types_of(module: Any) -> dict[str, Any]:
+    """The types of a module's inputs that JSON cannot say. Of several predictors only DSPy's own count: what else their
+    module makes of its inputs is its affair."""
+    signature = signature_of(module)
+    if signature is not None:
+        return _types(signature, has_own_type)
+    predictors = module.predictors() if isinstance(module, dspy.Module) else ()
+    found = [_types(predictor.signature, of_dspy) for predictor in reversed(predictors)]
+    return {name: kind for types in found for name, kind in types.items()}
+
+
+def _types(signature: Any, wanted: Callable[[Any], bool]) -> dict[str, Any]:
+    fields = signature.input_fields.items()
+    return {name: field.annotation for name, field in fields if wanted(field.annotation)}
 
 
 def is_asynchronous(module: Any) -> bool:

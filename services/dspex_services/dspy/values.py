@@ -1,57 +1,40 @@
-"""Values on their way into a module and out of it: JSON to what a signature's types want, and predictions to JSON.
-
-An input may be a reference, ``{"$object": name, "media_type": "image/png"}``: the object store's content is put in its
-place here, as a data URI, so that images and files travel once and not with every message."""
+"""Values on their way into a module and out of it: JSON to what a signature's types want, and predictions to JSON."""
 
 from __future__ import annotations
 
-import base64
 import inspect
+import re
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import dspy
 import msgspec
 import pydantic
 
-from dspex_bus import Bus
-from dspex_bus.streams import OBJECTS
-from dspex_bus.subjects import split_object
-
 from ..errors import InvalidInput, StepError
 
-REFERENCE = "$object"
-_MEDIA_TYPE = "application/octet-stream"
+_SOUNDS = {"mpeg": "mp3", "x-mpeg": "mp3", "vnd.wave": "wav", "wave": "wav"}
+"""DSPy takes these two kinds of recordings, by these names."""
+_SOUND = re.compile(r"data:audio/([\w.-]+)")
 
 
-async def resolved(inputs: dict[str, Any], bus: Bus) -> dict[str, Any]:
-    """The inputs with every reference replaced by what it names."""
-    return {name: await _resolve(value, bus) for name, value in inputs.items()}
-
-
-async def _resolve(value: Any, bus: Bus) -> Any:
-    if isinstance(value, list):
-        return [await _resolve(item, bus) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if REFERENCE not in value:
-        return {key: await _resolve(item, bus) for key, item in value.items()}
-    name = str(value[REFERENCE])
-    # The bodies of large messages are kept there too, and are not for whoever knows their names.
-    data = None if split_object(name) is not None else await bus.objects(OBJECTS).get(name)
-    if data is None:
-        raise InvalidInput(f"there is no object {name!r} in the store", code="unknown_object", details={"object": name})
-    return f"data:{value.get('media_type', _MEDIA_TYPE)};base64,{base64.b64encode(data).decode()}"
-
-
-def typed(signature: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs with DSPy's own types made of their JSON (an image of its address, a history of its messages).
-    Raises InvalidInput naming the field."""
+def typed(types: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs with DSPy's own types made of their JSON (an image of its address, a history of its messages), those
+    in what a history tells included. Raises InvalidInput naming the field."""
     made = dict(inputs)
-    for name, field in signature.input_fields.items():
-        if name in made and _has_own_type(field.annotation):
-            made[name] = _converted(name, field.annotation, made[name])
+    for name, annotation in types.items():
+        if name in made:
+            made[name] = _converted(name, annotation, made[name])
+    for name, value in made.items():
+        if isinstance(value, dspy.History):
+            made[name] = dspy.History(messages=[_message(types, message) for message in value.messages])
     return made
+
+
+def _message(types: Mapping[str, Any], message: Any) -> Any:
+    told = {name: kind for name, kind in types.items() if of_dspy(kind)}
+    return typed(told, message) if told.keys() & message.keys() else message
 
 
 def _converted(name: str, annotation: Any, value: Any) -> Any:
@@ -63,18 +46,47 @@ def _converted(name: str, annotation: Any, value: Any) -> Any:
 
 def _constructed(annotation: Any, value: Any) -> Any:
     """Types that take a bare address or text are made of it; pydantic alone would want an object."""
-    arguments = typing.get_args(annotation)
-    if isinstance(value, list) and arguments:
-        return [_constructed(arguments[0], item) for item in value]
-    kinds = [kind for kind in (annotation, *arguments) if inspect.isclass(kind) and issubclass(kind, dspy.Type)]
-    make: Any = kinds[0] if kinds and isinstance(value, str) else None
-    return value if make is None else make(value)
+    if not of_dspy(annotation):
+        return value
+    parts = typing.get_args(annotation)
+    if not parts:
+        return annotation(_spelled(value)) if isinstance(value, str) else _spelled_parts(annotation, value)
+    if isinstance(value, dict) and typing.get_origin(annotation) is dict:
+        return {name: _constructed(parts[1], item) for name, item in value.items()}
+    if isinstance(value, list):
+        items = next((typing.get_args(part) for part in parts if typing.get_origin(part) is list), parts)
+        return [_constructed(items[0], item) for item in value]
+    return value if value is None else _constructed(next(filter(of_dspy, parts)), value)
 
 
-def _has_own_type(annotation: Any) -> bool:
+def _spelled(value: str) -> str:
+    return _SOUND.sub(lambda found: f"data:audio/{_SOUNDS.get(found[1], found[1])}", value, count=1)
+
+
+def _spelled_parts(annotation: Any, value: Any) -> Any:
+    """DSPy's own objects, as it can send them: it has no place for a file's name."""
+    if not isinstance(value, dict):
+        return value
+    if annotation is dspy.File and value.get("file_data"):
+        return {"file_data": value["file_data"]}
+    if annotation is dspy.Audio and "audio_format" in value:
+        return {**value, "audio_format": _SOUNDS.get(value["audio_format"], value["audio_format"])}
+    return value
+
+
+def of_dspy(annotation: Any) -> bool:
+    """Whether images, files and the like are in it."""
+    return _holds(annotation, dspy.Type)
+
+
+def has_own_type(annotation: Any) -> bool:
+    return _holds(annotation, pydantic.BaseModel)
+
+
+def _holds(annotation: Any, kind: type[Any]) -> bool:
     if inspect.isclass(annotation) and not typing.get_origin(annotation):
-        return issubclass(annotation, pydantic.BaseModel)
-    return any(_has_own_type(part) for part in typing.get_args(annotation))
+        return issubclass(annotation, kind)
+    return any(_holds(part, kind) for part in typing.get_args(annotation))
 
 
 def plain(prediction: Any) -> dict[str, Any]:

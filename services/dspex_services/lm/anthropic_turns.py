@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,14 +58,38 @@ def _tool_use(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _blocks(content: Any) -> Any:
-    return content if content is None or isinstance(content, str) else [_block(block) for block in content]
+    if content is None or isinstance(content, str):
+        return content
+    try:
+        return [_block(block) for block in content]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise LMBadRequest(f"a part of a message is not as OpenAI's API has them: {error!r}") from error
 
 
 def _block(block: dict[str, Any]) -> dict[str, Any]:
-    if block.get("type") != "image_url":
-        return block
-    url = block["image_url"]["url"]
+    match block.get("type"):
+        case "image_url":
+            return {"type": "image", "source": _source(block["image_url"]["url"])}
+        case "file":
+            return {"type": "document", "source": _document(block["file"])}
+        case "input_audio":
+            raise LMBadRequest("Anthropic's models take no recordings: give its text, or name another model")
+    return block
+
+
+def _source(url: str) -> dict[str, Any]:
     if not url.startswith("data:"):
-        return {"type": "image", "source": {"type": "url", "url": url}}
+        return {"type": "url", "url": url}
     kind, _, data = url.removeprefix("data:").partition(";base64,")
-    return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
+    return {"type": "base64", "media_type": kind, "data": data}
+
+
+def _document(file: dict[str, Any]) -> dict[str, Any]:
+    """Documents in plain text have a source of their own; those that were uploaded before are not carried."""
+    if "file_data" not in file:
+        raise LMBadRequest("a file for Anthropic's models is given by its content")
+    source = _source(file["file_data"])
+    if source["type"] == "base64" and source["media_type"].startswith("text/"):
+        text = base64.b64decode(source["data"]).decode(errors="replace")
+        return {"type": "text", "media_type": "text/plain", "data": text}
+    return source

@@ -15,6 +15,7 @@ import msgspec
 from . import anthropic, openai
 from .endpoint import Endpoints
 from .errors import LMAuth, LMError, LMTimeout, LMUnavailable
+from .media import excess
 from .retry import delay_before_retry
 from .sse import EventStream
 from .types import Delta, LMConfig, LMReply, LMRequest
@@ -88,13 +89,12 @@ class LMClient:
         limit = timeout_s or self.config.timeout_s
         deadline = time.monotonic() + limit
         call = self._wire.encode(self.config, request, self._key(), stream=on_delta is not None)
+        size = len(call.body) - excess(request.messages)
         exchange = _Exchange(self, call, on_delta)
         attempt = 1
         while True:
             try:
-                reply = await self._endpoint.run(
-                    exchange.attempt, size=len(call.body), deadline=deadline, limit_s=limit
-                )
+                reply = await self._endpoint.run(exchange.attempt, size=size, deadline=deadline, limit_s=limit)
                 return self._priced(reply)
             except LMTimeout as late:
                 late.details["attempts"] = attempt

@@ -159,8 +159,8 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 
 class LMRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One call. ``messages`` have the shape of OpenAI's chat: ``{"role": "system"|"user"|"assistant", "content": str}``
-    in order; ``content`` may be a list of ``text`` and ``image_url`` blocks; an assistant's message may carry
-    ``tool_calls``, answered by messages of the role ``tool`` with their ``tool_call_id``.
+    in order; ``content`` may be a list of ``text``, ``image_url``, ``input_audio`` and ``file`` blocks; an assistant's
+    message may carry ``tool_calls``, answered by messages of the role ``tool`` with their ``tool_call_id``.
 
     ``temperature`` and ``max_tokens`` win over the configuration's. ``response_schema`` asks for one JSON value that
     follows this JSON Schema; an empty schema asks for any JSON object. ``tool_choice`` is ``auto``, ``none``,

@@ -11,16 +11,18 @@ from dspex_bus.wire import Usage
 
 from ..handlers import Step
 from ..lm import LMReply, LMRequest, Tool, ToolCall
+from ..references import resolved
 from .models import Models, ask, usage_of
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class LMCall(msgspec.Struct, frozen=True, kw_only=True):
-    """``messages`` in the shape of OpenAI's chat, for any provider; or ``prompt``, what the user says, and ``system``
-    before it. ``tools`` have a name, a description and ``parameters``, a JSON Schema; what the model asks for is in the
-    output, and nothing is called. ``response_schema`` asks for one JSON value that follows a schema, an empty one for
-    any object. Address and key of the model are the worker's own. ``cache`` is as for predict."""
+    """``messages`` in the shape of OpenAI's chat, for any provider, what their parts show by reference if you like; or
+    ``prompt``, what the user says, and ``system`` before it. ``tools`` have a name, a description and ``parameters``, a
+    JSON Schema; what the model asks for is in the output, and nothing is called. ``response_schema`` asks for one JSON
+    value that follows a schema, an empty one for any object. Address and key of the model are the worker's own.
+    ``cache`` is as for predict."""
 
     messages: list[dict[str, Any]] = []
     prompt: str | None = None
@@ -59,7 +61,7 @@ class LMAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 async def call_lm(models: Models, call: LMCall, step: Step) -> LMAnswer:
     request = LMRequest(
-        messages=_messages(call),
+        messages=await resolved(_messages(call), step.bus),
         temperature=call.temperature,
         max_tokens=call.max_tokens,
         top_p=call.top_p,

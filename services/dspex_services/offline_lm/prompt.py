@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .media import told
 from .schema import Schema, schema_of
 
 Style = Literal["chat", "json", "xml", "plain"]
@@ -73,7 +74,7 @@ def _text(message: Mapping[str, Any]) -> str:
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
-    return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return "\n".join(told(part) for part in content if isinstance(part, Mapping))
 
 
 def _cut_tail(user: str) -> tuple[Style, str, str]:

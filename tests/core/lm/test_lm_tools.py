@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dspex_services.lm import LMBadRequest, LMConfig, LMRequest, Tool, ToolCall, anthropic, openai
+from dspex_services.lm.media import excess
 
 OPENAI = LMConfig(model="openai/m", base_url="http://localhost:1/v1")
 ANTHROPIC = LMConfig(model="anthropic/m", base_url="http://localhost:1")
@@ -201,3 +202,30 @@ def test_what_a_provider_alone_knows_is_passed_on() -> None:
 def test_arguments_that_are_no_object(arguments: str) -> None:
     with pytest.raises(ValueError, match="not an object"):
         ToolCall(id="a", name="f", arguments=arguments).parsed()
+
+
+def test_documents_for_anthropic() -> None:
+    def sent(part: dict[str, Any]) -> Any:
+        body = body_of(anthropic, ANTHROPIC, LMRequest(messages=[{"role": "user", "content": [part]}]))
+        return body["messages"][0]["content"][0]
+
+    text = {"type": "file", "file": {"file_data": "data:text/markdown;base64,SGkh"}}
+    assert sent(text) == {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Hi!"}}
+    paper = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,SGkh"}}
+    source = {"type": "base64", "media_type": "application/pdf", "data": "SGkh"}
+    assert sent(paper) == {"type": "document", "source": source}
+    sound = {"type": "input_audio", "input_audio": {"data": "SGkh", "format": "wav"}}
+    for refused in (sound, {"type": "file", "file": {"file_id": "f1"}}, {"type": "image_url"}, "text"):
+        with pytest.raises(LMBadRequest):
+            sent(refused)  # type: ignore[arg-type]
+
+
+def test_pictures_count_as_a_page_in_limits_on_tokens() -> None:
+    url = "data:image/png;base64," + "A" * 1_000_000
+    picture = {"type": "image_url", "image_url": {"url": url}}
+    said = [
+        {"role": "system", "content": "Look."},
+        {"role": "user", "content": [{"type": "text", "text": "?"}, picture]},
+    ]
+    assert excess(said) == len(url) - 4_000
+    assert excess(said[:1]) == excess([{"role": "user", "content": [None, {"type": "image_url"}, {"type": 7}]}]) == 0

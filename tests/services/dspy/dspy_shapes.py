@@ -24,6 +24,17 @@ class TwoHops(dspy.Module):  # type: ignore[misc]
         return self.answer(context=context, question=question, query=query)
 
 
+class Gallery(dspy.Module):  # type: ignore[misc]
+    """Look twice: what it is told is no type of its own."""
+
+    def __init__(self) -> None:
+        self.look = dspy.Predict("image: dspy.Image -> colour")
+        self.answer = dspy.Predict("image: dspy.Image, colour, question -> answer")
+
+    def forward(self, image: Any, question: str) -> Any:
+        return self.answer(image=image, colour=self.look(image=image).colour, question=question)
+
+
 def short(example: Any, prediction: Any, trace: Any = None) -> float:
     """1 for an answer of at most three words."""
     return float(len(str(prediction.answer).split()) <= 3)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from typing import Any
 
 import anyio
 import dspy_shapes as shapes
@@ -12,7 +10,6 @@ import pytest
 from dspy_system import System
 
 import dspex
-from dspex_bus.streams import OBJECTS
 from dspex_services.dspy.modules import expand
 from dspex_services.dspy.pool import user_module
 from dspex_services.dspy.sandbox import sandbox_factory
@@ -62,49 +59,6 @@ async def test_typed_outputs_and_lm_parameters(system: System) -> None:
     assert (found["seconds"], found["kind"], type(found["facts"])) == (5, "heartbeat", list)
     error = await system.refused("dspy.Predict", BOTH, signature=SIGNATURE, lm={"api_base": "http://elsewhere"})
     assert (error.code, error.details["parameter"]) == ("invalid_input", "api_base")
-
-
-async def test_images_and_history_by_value_and_by_reference(system: System) -> None:
-    png = b"\x89PNG and so on"
-    await system.client.bus.objects(OBJECTS).put("picture", png)
-    inputs = {
-        "image": {"$object": "picture", "media_type": "image/png"},
-        "history": {"messages": [{"question": "Who?", "answer": HEARTBEAT}]},
-        "question": QUESTION,
-    }
-    seen = []
-    programs = system.programs
-    before = programs.lm
-
-    def spied(options: Any) -> Any:
-        lm = before(options).copy()
-        seen.append(lm)
-        return lm
-
-    programs.lm = spied  # type: ignore[method-assign]
-    found = await system.step(
-        "dspy.Predict", inputs, signature="image: dspy.Image, history: dspy.History, question -> answer"
-    )
-    assert found["answer"]
-    error = await system.refused(
-        "dspy.Predict", {"image": {"$object": "lost"}, "question": "?"}, signature="image: dspy.Image, question -> a"
-    )
-    assert error.code == "unknown_object"
-    assert base64.b64encode(png).decode() in json.dumps(await _prompt(system, inputs))
-
-
-async def _prompt(system: System, inputs: dict[str, Any]) -> Any:
-    """What the adapter makes of such inputs."""
-    import dspy
-
-    from dspex_services.dspy.signatures import dspy_signature
-    from dspex_services.dspy.values import resolved, typed
-
-    signature = dspy_signature("image: dspy.Image, history: dspy.History, question -> answer", None)
-    values = typed(signature, await resolved(inputs, system.client.bus))
-    messages = dspy.ChatAdapter().format(signature, [], values)
-    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
-    return messages
 
 
 async def test_react_discovers_its_tools_and_reads_their_failures(

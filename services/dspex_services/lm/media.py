@@ -1,0 +1,21 @@
+"""What a message carries besides text, for limits on tokens. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_USUAL = 4_000
+"""Bytes of text that take about as many tokens as a picture or a page does, whatever its size."""
+
+
+def excess(messages: Sequence[Any]) -> int:
+    """By how many bytes pictures, recordings and files make a body longer than text of as many tokens."""
+    said = (message.get("content") for message in messages if isinstance(message, Mapping))
+    return sum(max(0, _data(part) - _USUAL) for content in said if isinstance(content, list) for part in content)
+
+
+def _data(part: Any) -> int:
+    """The length of what a part of another type than text holds, under the name of its type."""
+    held = part.get(part.get("type")) if isinstance(part, Mapping) else None
+    return sum(len(one) for one in held.values() if isinstance(one, str)) if isinstance(held, Mapping) else 0
