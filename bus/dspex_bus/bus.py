@@ -50,15 +50,16 @@ OnStored = Callable[["Stored | Exception"], None]
 
 
 class Delivery(ABC):
-    """A stored task in the hands of one worker. ``deliveries`` is 1 the first time. ``receipt`` is what somebody else
-    needs to give it back, see :meth:`Bus.give_back`."""
+    """A stored task in the hands of one worker. ``sequence`` is its place in the stream. ``deliveries`` is 1 the first
+    time. ``receipt`` is what somebody else needs to give it back, see :meth:`Bus.give_back`."""
 
-    __slots__ = ("data", "deliveries", "headers", "receipt", "subject")
+    __slots__ = ("data", "deliveries", "headers", "receipt", "sequence", "subject")
     subject: str
     data: bytes
     headers: Headers | None
     deliveries: int
     receipt: str
+    sequence: int
 
     @abstractmethod
     async def ack(self) -> None:
@@ -235,6 +236,11 @@ class Bus(ABC):
     @abstractmethod
     def max_payload(self) -> int:
         """Bytes a message may have, headers included. More raises PayloadTooLarge."""
+
+    @abstractmethod
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Called when the connection is found to be lost: what is said from then on, and may have been a little before,
+        is not heard."""
 
     @abstractmethod
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:

@@ -40,7 +40,7 @@ class Rig:
     async def watching(self) -> AsyncIterator[None]:
         await self.bus.prepare(streams(), buckets(largest=LARGEST_BYTES))
         subscriptions = [
-            await self.bus.subscribe(f"{subjects.EVENT}.>", self._on_event),
+            await self.bus.subscribe(f"{subjects.EVENT}.*.*.step.>", self._on_event),
             await self.bus.subscribe(f"{subjects.ROOT}.presence.{self.pool}.*", self._on_presence),
         ]
         try:

@@ -68,8 +68,11 @@ class MemoryBus(Bus):
     def max_payload(self) -> int:
         return self.server.max_payload
 
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Memory is never out of reach."""
+
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Memory is never out of reach, so it never comes back."""
+        """It never comes back either."""
 
     def _check(self, subject: str, data: bytes, headers: Headers | None) -> None:
         if not subject or " " in subject or not subject.isprintable():

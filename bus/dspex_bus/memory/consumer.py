@@ -112,6 +112,7 @@ class MemoryDelivery(Delivery):
         self.data: bytes = held.message.data
         self.headers: Headers | None = held.message.headers
         self.deliveries: int = held.deliveries
+        self.sequence: int = held.message.sequence
         self.receipt: str = f"{durable.stream.spec.name}.{held.message.sequence}"
 
     async def ack(self) -> None:

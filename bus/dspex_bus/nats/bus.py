@@ -118,6 +118,9 @@ class NatsBus(Bus):
     def max_payload(self) -> int:
         return self._connection.max_payload
 
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        self._connection.when_lost(callback)
+
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
         self._on_reconnect.append(callback)
 

@@ -40,7 +40,9 @@ class NatsDelivery(Delivery):
         self.data: bytes = message.data
         self.headers: Headers | None = message.headers
         parts = message.reply.split(".")
-        self.deliveries: int = int(parts[4] if len(parts) < 11 else parts[6])
+        first = 4 if len(parts) < 11 else 6
+        self.deliveries: int = int(parts[first])
+        self.sequence: int = int(parts[first + 1])
 
     async def ack(self) -> None:
         await self._answer("ack", b"+ACK", urgent=False)

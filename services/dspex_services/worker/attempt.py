@@ -25,6 +25,7 @@ class Attempt:
     def __init__(self, task: Task, handler: Handler, worker: str, threads: Threads) -> None:
         self.task = task
         self.started_ms = int(time.time() * 1000)
+        self.began = time.monotonic()
         self._handler = handler
         self._worker = worker
         self._threads = threads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,10 +33,17 @@ class _Call(NamedTuple):
 class Followers:
     """They share the attempt of the first, its deadline, and a message of at most about ``most_bytes`` that holds what
     came of them. The first that does not succeed, whatever the reason, is left out with all after it: the router sends
-    it by itself, and what comes of it then is what counts."""
+    it by itself, and what comes of it then is what counts. Where a cancel may have gone unheard since a time
+    (``was_broken``) it is looked up whether they are still wanted."""
 
     def __init__(
-        self, attempt: Attempt, handlers: Handlers, make_step: Callable[[Task, Attempt], Step], most_bytes: int
+        self,
+        attempt: Attempt,
+        handlers: Handlers,
+        make_step: Callable[[Task, Attempt], Step],
+        most_bytes: int,
+        was_broken: Callable[[float, float], bool],
+        is_wanted: Callable[[Task], Awaitable[bool]],
     ) -> None:
         self._attempt = attempt
         self._task = attempt.task
@@ -47,6 +54,8 @@ class Followers:
         self._context = Context(attempt.task.context)
         self._done: list[Followed] = []
         self._over = False
+        self._was_broken = was_broken
+        self._is_wanted = is_wanted
 
     async def run(self, first: StepSucceeded) -> StepSucceeded:
         """The outcome of the first, with theirs."""
@@ -55,6 +64,7 @@ class Followers:
         self._write(first.outputs, self._task)
         self._zero, self._zero_ms = time.monotonic(), time.time() * 1000
         self._ends_at = self._zero + (self._task.deadline_ms - self._zero_ms) / 1000
+        self._looked = self._attempt.began
         self._attempt.so_far = self.so_far
         try:
             await self._attempt.also(self._all)
@@ -68,6 +78,10 @@ class Followers:
     async def _all(self) -> None:
         call, yielded = self._next(), self._zero
         while call is not None:
+            if self._was_broken(self._looked, call.started):
+                if not await self._is_wanted(self._task):
+                    return
+                self._looked = time.monotonic()
             if not call.handler.asynchronous:
                 call = await self._attempt.in_thread(self._blocking, call)
                 continue
@@ -80,6 +94,8 @@ class Followers:
     def _blocking(self, call: _Call | None) -> _Call | None:
         """Those that block and follow each other, in one thread; the next that does not block."""
         while call is not None and not call.handler.asynchronous:
+            if self._was_broken(self._looked, call.started):
+                return call
             self._ended(call, call.handler.function(*call.arguments))
             call = self._next()
         return call

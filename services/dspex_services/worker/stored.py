@@ -26,7 +26,6 @@ from dspex_bus.wire import (
     StepOutcome,
     Task,
     alone,
-    decode_outcome,
     encode_event,
     error_info,
 )
@@ -35,6 +34,7 @@ from .attempt import Attempt
 from .claims import Claims
 from .config import MAX_DELIVERIES
 from .deaths import Verdict, deaths_of, verdict
+from .hearing import decided
 from .lanes import Lanes
 from .unrunnable import bury, partition_of, place_of, read_task, smaller
 
@@ -196,9 +196,12 @@ class StoredTasks:
         slot = self._slot(task)
         again = delivery.deliveries > 1 or bool(delivery.headers and RESENT in delivery.headers)
         self.redelivered += delivery.deliveries > 1
-        if again and await self._is_decided(task, slot):
-            await self._done(held)
-            return None
+        if again or self._worker.hearing.doubts(delivery):
+            found = await decided(self._worker.bus, task, self._worker.config.pool)
+            if found is not None:
+                await self._worker.streams.settle(task, found.outcome)
+                await self._done(held)
+                return None
         told = await self._verdict(delivery, task)
         if told == "lost":
             await self._lose(held, delivery, task)
@@ -218,18 +221,6 @@ class StoredTasks:
         elif not held.recorded:
             await self._record(held, slot, outcome)
         return attempt
-
-    async def _is_decided(self, task: Task, slot: str) -> bool:
-        """Whether the attempt has an outcome, or its session an end: who sent it may not have known."""
-        bus, streams = self._worker.bus, self._worker.streams
-        filled = await bus.last(EVENTS, slot)
-        if filled is not None:
-            await streams.settle(task, decode_outcome(filled.data, subject=slot))
-            return True
-        if await bus.last(EVENTS, subjects.end(task.partition, task.session)) is None:
-            return False
-        await streams.settle(task, None)
-        return True
 
     async def _verdict(self, delivery: Delivery, task: Task) -> Verdict:
         """Whether it is run, and with what others. A handler that resumes is never given up."""

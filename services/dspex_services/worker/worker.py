@@ -15,7 +15,7 @@ from anyio.abc import TaskStatus
 
 from dspex_bus import Bus, Message, Subscription, subjects
 from dspex_bus.claim import LARGE_BYTES
-from dspex_bus.errors import NotFound, Unavailable
+from dspex_bus.errors import DspexError, NotFound, Unavailable
 from dspex_bus.wire import (
     ErrorInfo,
     Progress,
@@ -39,6 +39,7 @@ from .claims import Claims
 from .config import WorkerConfig
 from .direct import DirectCalls
 from .following import Followers
+from .hearing import Hearing, decided
 from .holding import Held
 from .homes import Home, Homes, cancelled
 from .presence import Presence
@@ -79,6 +80,7 @@ class Worker:
         self._held = Held()
         # A slot's thread each for stored tasks, for direct calls, and for what belongs to this worker.
         self._threads = Threads(3 * config.slots)
+        self.hearing = Hearing(bus)
         self.stored = StoredTasks(self, claims or Claims.nowhere())
         self.direct = DirectCalls(self)
         self._home = Home(self)
@@ -102,6 +104,7 @@ class Worker:
             await self.handlers.open(self.bus)
             try:
                 async with anyio.create_task_group() as group:
+                    group.start_soon(self.hearing.keep)
                     await self.direct.start()
                     await self._home.start()
                     await self._probe(stack)
@@ -173,6 +176,12 @@ class Worker:
     def is_cancelled(self, task: Task) -> bool:
         return task.session in self._cancelled or (task.session, task.node, task.attempt) in self._cancelled
 
+    async def _is_wanted(self, task: Task) -> bool:
+        try:
+            return await decided(self.bus, task, self.config.pool) is None
+        except DspexError:
+            return False
+
     async def execute(self, task: Task) -> tuple[StepOutcome | None, Attempt | None]:
         """The outcome, None where the attempt is cancelled; and the attempt, None where there was no need of one."""
         if task.home not in ("", self.config.name):
@@ -218,7 +227,10 @@ class Worker:
                 return _forgetful(attempt.task, self.config.name)
             if attempt.task.then and isinstance(outcome, StepSucceeded):
                 most_bytes = min(LARGE_BYTES, self.bus.max_payload // 2)
-                outcome = await Followers(attempt, self.handlers, self._step, most_bytes).run(outcome)
+                followers = Followers(
+                    attempt, self.handlers, self._step, most_bytes, self.hearing.was_broken, self._is_wanted
+                )
+                outcome = await followers.run(outcome)
             return outcome
         except Abandoned:
             return None
