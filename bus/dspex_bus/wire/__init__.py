@@ -110,7 +110,7 @@ from .schedule import (
     ScheduleView,
 )
 from .task import RESENT, Following, Progress, Task, Unwanted, alone
-from .tenant import TenantLimit, TenantUsage
+from .tenant import TenantHold, TenantLimit, TenantUsage
 from .tokens import TokenMessage, TokenPiece, TokensEnded, TokensStarted, TokenStatus
 
 __all__ = [
@@ -209,6 +209,7 @@ __all__ = [
     "SupervisorPresence",
     "Task",
     "TaskNode",
+    "TenantHold",
     "TenantLimit",
     "TenantUsage",
     "TokenMessage",

@@ -35,7 +35,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What LM calls may use together: ``cost`` in the operator's currency, ``tokens`` in and out. None sets no limit.
 
-    It is looked at before each call, so the last call may go over it, and so may branches that run side by side."""
+    Before each call what it is expected to use is set aside, so that calls side by side go over it no further than by
+    the last of them, and by what others use beyond what was expected."""
 
     cost: Annotated[float, Meta(ge=0)] | None = None
     tokens: Annotated[int, Meta(ge=0)] | None = None

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -144,12 +143,8 @@ class Engine:
             how: Calling = dspy.settings.get(_CALLING, _USUAL)
             if on_delta is None and how.telling is not None:
                 on_delta = how.telling.listener()
-            admit = None if how.meter is None else partial(how.meter.admit, client.config)
             caching = self._caching(client.config, how)
-            reply = await complete(client, asked, caching, on_delta=on_delta, admit=admit)
-            if how.meter is not None:
-                how.meter.count(reply)
-            return reply
+            return await complete(client, asked, caching, on_delta=on_delta, purse=how.meter)
         except LMError as error:
             raise canonical_error(error) from error
 

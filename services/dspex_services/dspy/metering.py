@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import dspy
@@ -34,8 +38,6 @@ class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
         self._model = model
         self._step = step
         self._home = asyncio.get_running_loop()
-        self._usage: Usage | None = None
-        self._lock = threading.Lock()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -50,26 +52,71 @@ class Meter(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
         if exception is not None:
             self.failure = exception
 
-    async def admit(self, config: LMConfig) -> None:
-        """Before a call, on any event loop. Raises Halted where the step's budget is spent."""
-        asking = self._step.check_budget(model=config.model, priced=config.price is not None, more=self._usage)
+    @property
+    def limited(self) -> bool:
+        return self._step.limited
+
+    @asynccontextmanager
+    async def reserve(self, config: LMConfig, expected: Callable[[], Usage]) -> AsyncIterator[None]:
+        """Around a call, on any event loop. Raises Halted where the step's budget is spent."""
+        reserved = self._step.reserve(expected, model=config.model, priced=config.price is not None)
         try:
-            if asyncio.get_running_loop() is self._home:
-                await asking
-            else:
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, self._home))
+            await self._enter(reserved)
         except DspexError as error:
             raise Halted(error) from error
+        try:
+            yield
+        finally:
+            self._leave(reserved)
 
-    def count(self, reply: LMReply) -> None:
+    async def _enter(self, reserved: AbstractAsyncContextManager[None]) -> None:
+        if asyncio.get_running_loop() is self._home:
+            await self._entered(reserved)
+            return
+        entering = asyncio.run_coroutine_threadsafe(self._entered(reserved), self._home)
+        try:
+            await asyncio.wrap_future(entering)
+        except asyncio.CancelledError:
+            entering.add_done_callback(partial(self._given_up, reserved))
+            raise
+
+    def _given_up(self, reserved: AbstractAsyncContextManager[None], entering: Future[None]) -> None:
+        """What was reserved all the same, as its caller gave up."""
+        if not entering.cancelled() and entering.exception() is None:
+            self._leave(reserved)
+
+    def _leave(self, reserved: AbstractAsyncContextManager[None]) -> None:
+        """Soon, whatever becomes of the caller."""
+        asyncio.run_coroutine_threadsafe(_left(reserved), self._home)
+
+    async def _entered(self, reserved: AbstractAsyncContextManager[None]) -> None:
+        await reserved.__aenter__()
+
+    def pay(self, reply: LMReply) -> None:
         """What the engine says of a call. From any thread."""
         said = usage_of(reply, self._model)
-        with self._lock:
-            self._usage = said if self._usage is None else self._usage.plus(said)
+        self._count(said)
+        if _running_loop() is self._home:
+            self._record(said)
+        else:
+            self._home.call_soon_threadsafe(self._record, said)
 
-    def usage(self) -> Usage | None:
-        """The whole of it; None where no model was asked."""
-        return self._usage
+    def _count(self, said: Usage) -> None:
+        """At once, from any thread."""
+
+    def _record(self, said: Usage) -> None:
+        self._step.record_usage(said)
+
+
+async def _left(reserved: AbstractAsyncContextManager[None]) -> None:
+    await reserved.__aexit__(None, None, None)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def usage_of(reply: LMReply, model: str) -> Usage:

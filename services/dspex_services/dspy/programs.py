@@ -132,7 +132,6 @@ class Programs:
             raise halted.error from halted
         finally:
             meter.stop()
-            step.record_usage(meter.usage())
         if step.conversation is not None:
             await step.conversation.remember(inputs, said(plain(prediction)))
         return prediction

@@ -1,6 +1,6 @@
 """Calling language models over HTTP: OpenAI's and Anthropic's wire protocols behind one small client."""
 
-from .caching import Caching, complete, ttl_of
+from .caching import Caching, Purse, complete, ttl_of
 from .client import LMClient, OnDelta, SyncLMClient, key_variable
 from .embedding import Embedded, EmbeddingClients
 from .endpoint import Endpoints
@@ -44,6 +44,7 @@ __all__ = [
     "ModelTable",
     "OnDelta",
     "Price",
+    "Purse",
     "SyncLMClient",
     "Tool",
     "ToolCall",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from dspex_bus.errors import DspexError
+from dspex_bus.wire import Usage as Used
 
 from ..cache import Cache, Made, key
 from .client import LMClient, OnDelta
-from .errors import LMTimeout
+from .errors import LMError, LMTimeout
 from .types import Delta, LMConfig, LMReply, LMRequest, Usage
 
 T = TypeVar("T")
@@ -46,8 +48,33 @@ def ttl_of(wanted: float | bool | None, config: LMConfig) -> float | None:
     return float(wanted) or None
 
 
-Admit: TypeAlias = Callable[[], Awaitable[None]]
-"""Raises a DspexError where this caller may not call the model."""
+class Purse(Protocol):
+    """Who pays for a call."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything need be reserved."""
+
+    def reserve(self, config: LMConfig, expected: Callable[[], Used]) -> AbstractAsyncContextManager[None]:
+        """Around a call of the model. Raises a DspexError where this caller may not make it."""
+
+    def pay(self, reply: LMReply) -> None:
+        """Once for each reply, within what is reserved for it where it is not from the cache."""
+
+
+async def _asked(
+    client: LMClient, request: LMRequest, purse: Purse | None, timeout_s: float | None, on_delta: OnDelta | None
+) -> LMReply:
+    if purse is None:
+        return await client.complete(request, timeout_s=timeout_s, on_delta=on_delta)
+    if not purse.limited:
+        reply = await client.complete(request, timeout_s=timeout_s, on_delta=on_delta)
+        purse.pay(reply)
+        return reply
+    async with purse.reserve(client.config, client.expected(request)):
+        reply = await client.complete(request, timeout_s=timeout_s, on_delta=on_delta)
+        purse.pay(reply)
+        return reply
 
 
 class _Own(Exception):
@@ -64,29 +91,26 @@ async def complete(
     *,
     timeout_s: float | None = None,
     on_delta: OnDelta | None = None,
-    admit: Admit | None = None,
+    purse: Purse | None = None,
 ) -> LMReply:
     """Like ``client.complete``. A reply that is not from this very call is ``cached`` and has used nothing; only whole
-    ones are kept. ``admit`` is asked before the model is."""
+    ones are kept."""
     if caching is None:
-        if admit is not None:
-            await admit()
-        return await client.complete(request, timeout_s=timeout_s, on_delta=on_delta)
+        return await _asked(client, request, purse, timeout_s, on_delta)
     name = _key(client.config, request, caching)
     if not caching.renew and (kept := caching.cache.peek(name, caching.ttl_s)) is not None:
-        return await _saved(kept, on_delta)
+        return await _saved(kept, purse, on_delta)
     own: list[LMReply] = []
 
     async def make() -> Made:
         try:
-            if admit is not None:
-                await admit()
-        except DspexError as refused:
-            raise _Own(refused) from refused
-        try:
-            reply = await client.complete(request, timeout_s=timeout_s, on_delta=on_delta)
+            reply = await _asked(client, request, purse, timeout_s, on_delta)
         except LMTimeout as late:
             raise _Own(late) from late
+        except LMError:
+            raise
+        except DspexError as refused:
+            raise _Own(refused) from refused
         own.append(reply)
         return Made(_encode(reply), reply.finish_reason in _WHOLE)
 
@@ -105,7 +129,7 @@ async def complete(
             f"another call with the same question to {client.config.model} did not end within {limit:g} s",
             details={"provider": client.config.provider},
         ) from late
-    return own[0] if own else await _saved(found.value, on_delta)
+    return own[0] if own else await _saved(found.value, purse, on_delta)
 
 
 def _key(config: LMConfig, request: LMRequest, caching: Caching) -> str:
@@ -113,8 +137,10 @@ def _key(config: LMConfig, request: LMRequest, caching: Caching) -> str:
     return key("lm", config.model, config.base_url, settings, request, caching.program, caching.rollout)
 
 
-async def _saved(data: bytes, on_delta: OnDelta | None) -> LMReply:
+async def _saved(data: bytes, purse: Purse | None, on_delta: OnDelta | None) -> LMReply:
     reply = msgspec.structs.replace(_decode(data), cached=True, usage=Usage(), cost=None)
+    if purse is not None:
+        purse.pay(reply)
     if on_delta is not None:
         if reply.reasoning:
             await on_delta(Delta(reasoning=reply.reasoning))

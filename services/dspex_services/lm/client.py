@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self, cast
 
 import msgspec
 
+from dspex_bus.wire import Usage as Used
+
 from . import anthropic, openai
 from .endpoint import Endpoints
 from .errors import LMAuth, LMError, LMTimeout, LMUnavailable
@@ -95,6 +97,7 @@ class LMClient:
         while True:
             try:
                 reply = await self._endpoint.run(exchange.attempt, size=size, deadline=deadline, limit_s=limit)
+                self._endpoint.expecting.learn(size, reply.usage)
                 return self._priced(reply)
             except LMTimeout as late:
                 late.details["attempts"] = attempt
@@ -107,6 +110,18 @@ class LMClient:
                     raise
             await asyncio.sleep(delay)
             attempt += 1
+
+    def expected(self, request: LMRequest) -> Callable[[], Used]:
+        """What a call may use, by an estimate that few calls exceed, and that gets better with each reply."""
+        expecting = self._endpoint.expecting.of(self.config, request)
+        price = self.config.price
+
+        def now() -> Used:
+            usage = expecting()
+            cost = None if price is None else price.of(usage)
+            return Used(calls=1, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost=cost)
+
+        return now
 
     def _priced(self, reply: LMReply) -> LMReply:
         if self.config.price is None:

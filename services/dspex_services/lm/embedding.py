@@ -13,7 +13,7 @@ import msgspec
 
 from ..cache import Cache
 from . import openai
-from .caching import Admit, Caching, complete, ttl_of
+from .caching import Caching, Purse, complete, ttl_of
 from .client import LMClient
 from .errors import LMBadReply, LMBadRequest
 from .settings import Configured
@@ -35,6 +35,7 @@ class Embedded(NamedTuple):
 
 class EmbeddingRequest(LMRequest, frozen=True, kw_only=True, omit_defaults=True):
     texts: list[str]
+    max_tokens: int | None = 0  # nothing comes out
 
 
 class _Datum(msgspec.Struct):
@@ -106,15 +107,15 @@ class EmbeddingClients:
         *,
         timeout_s: float,
         cache: Cache | None = None,
-        admit: Admit | None = None,
+        purse: Purse | None = None,
     ) -> Embedded:
-        """A vector for each text, from the cache where the operator's table says that the model's are kept. ``admit``
-        is asked before the model is. Raises LMError."""
+        """A vector for each text, from the cache where the operator's table says that the model's are kept. Raises
+        LMError."""
         client = await self._client(model)
         ttl_s = ttl_of(None, client.config)
         caching = None if cache is None or ttl_s is None else Caching(cache, ttl_s)
         request = EmbeddingRequest(messages=[], texts=list(texts))
-        reply = await complete(client, request, caching, timeout_s=timeout_s, admit=admit)
+        reply = await complete(client, request, caching, timeout_s=timeout_s, purse=purse)
         vectors = _unpacked(reply.text)
         if len(vectors) != len(texts):
             raise LMBadReply(f"{model} answered {len(texts)} texts with {len(vectors)} vectors")

@@ -11,6 +11,7 @@ from dspex_bus import Bus
 
 from .breaker import Breaker
 from .errors import LMBadRequest, LMCircuitOpen, LMError, LMRateLimited, LMTimeout, LMUnavailable
+from .expecting import Expecting
 from .gate import Gate
 from .rate import Rate
 from .sharing import Limits, NoRoom, ServerClock, Share, Ticket
@@ -36,6 +37,7 @@ class Endpoint:
         self._gate = Gate(config.max_concurrent) if config.max_concurrent else None
         self._requests = Rate(config.requests_per_minute) if config.requests_per_minute else None
         self._tokens = Rate(config.tokens_per_minute) if config.tokens_per_minute else None
+        self.expecting = Expecting()
         self._breaker = Breaker(config.breaker_failures, config.breaker_s)
         self._paused_until = 0.0
         self._lock = threading.Lock()

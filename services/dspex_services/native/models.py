@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from dspex_bus.wire import Usage
 
 from ..errors import StepError
 from ..handlers import Step
-from ..lm import Caching, Configured, LMClient, LMReply, LMRequest, complete, ttl_of
+from ..lm import Caching, Configured, LMClient, LMConfig, LMReply, LMRequest, complete, ttl_of
 from ..streaming import Call
 
 
@@ -56,18 +56,32 @@ async def ask(
     hear = call.hear if call is not None else None
     left_s = max(0.001, step.remaining_s)
     ttl_s = ttl_of(cache, config)
-    if ttl_s is None or step.cache is None:
-        if step.limited:
-            await step.check_budget(model=config.model, priced=config.price is not None)
-        reply = await client.complete(request, timeout_s=left_s, on_delta=hear)
-    else:
+    caching = None
+    if ttl_s is not None and step.cache is not None:
         caching = Caching(step.cache, ttl_s, program=program, renew=step.attempt > 1)
-        admit = partial(step.check_budget, model=config.model, priced=config.price is not None)
-        reply = await complete(client, request, caching, timeout_s=left_s, on_delta=hear, admit=admit)
+    reply = await complete(client, request, caching, timeout_s=left_s, on_delta=hear, purse=StepPurse(step))
     if call is not None:
         call.end()
-    step.record_usage(usage_of(reply))
     return reply
+
+
+class StepPurse:
+    """A step's budgets."""
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    @property
+    def limited(self) -> bool:
+        return self._step.limited
+
+    def reserve(self, config: LMConfig, expected: Callable[[], Usage]) -> AbstractAsyncContextManager[None]:
+        return self._step.reserve(expected, model=config.model, priced=config.price is not None)
+
+    def pay(self, reply: LMReply) -> None:
+        self._step.record_usage(usage_of(reply))
 
 
 def usage_of(reply: LMReply) -> Usage:

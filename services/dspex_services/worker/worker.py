@@ -29,6 +29,7 @@ from dspex_bus.wire import (
     error_info,
 )
 
+from ..budgets import Ledgers
 from ..cache import Cache
 from ..handlers import Handlers, Step
 from ..tenants import Tenants
@@ -72,6 +73,7 @@ class Worker:
         self.done = 0
         self.cache = Cache(bus)
         self._tenants = Tenants(bus, self.spawn)
+        self._ledgers = Ledgers()
         self.streams = Streams(bus, config.name, self.spawn)
         self._kept = StepCache(self.cache, config.pool, config.name)
         self._running = Watch(self._say_soon)
@@ -265,6 +267,7 @@ class Worker:
             used=task.used,
             tenant=task.tenant,
             tenants=self._tenants,
+            ledger=self._ledgers.of(task.session) if task.budget is not None else None,
             tokens=self.streams.of(task),
             held=self._held,
             conversation=Conversation(self.bus, task.thread, task.session, task.node) if task.thread else None,

@@ -6,15 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Literal
 
 from dspex_bus.wire import Usage
 
+from ...budgets import amount, together
 from ...handlers import Step
-from ...lm import LMReply
 from ...optimizing.job import Budget
-from ..metering import Meter, Stopped, usage_of
+from ..metering import Meter, Stopped
 
 ENDED = "ended"
 """Why a job that came to its end is stopped: what still runs of it is not wanted."""
@@ -134,9 +134,13 @@ class JobMeter(Meter):
         if around is not None:
             around.__exit__(None, None, None)
 
-    def count(self, reply: LMReply) -> None:
-        said = usage_of(reply, self._model)
+    async def _entered(self, reserved: AbstractAsyncContextManager[None]) -> None:
+        if self._step.ledger is not None:  # what the job's others have used, and its lives before, too
+            self._step.ledger.know(amount(together(self._step.used, self._control.spent)))
+        await super()._entered(reserved)
+
+    def _count(self, said: Usage) -> None:
         self._control.count(said)
-        self._usage = self._control.spent
-        if self._step.tenant and self._step.tenants is not None:  # the others' calls are counted where they are made
-            self._home.call_soon_threadsafe(self._step.tenants.add, self._step.tenant, said)
+
+    def _record(self, said: Usage) -> None:
+        self._step.pay(said)  # the others' calls are counted where they are made

@@ -12,7 +12,7 @@ from dspex_bus.errors import InvalidRequest
 from ...handlers import Step
 from ...lm import EmbeddingClients
 from ...lm.embedding import PROVIDER
-from ..models import usage_of
+from ..models import StepPurse
 from .vector import needed
 from .words import written
 
@@ -139,19 +139,13 @@ class Remote:
         return _rows([found[key] for key in keys])
 
     async def embed(self, texts: Sequence[str], step: Step) -> Any:
-        priced = self._clients.config(self._model).price is not None
-
-        async def admit() -> None:
-            await step.check_budget(model=self._model, priced=priced)
-
-        vectors, reply = await self._clients.embed(
+        vectors, _ = await self._clients.embed(
             self._model,
             [text if text.strip() else "-" for text in texts],  # models refuse an empty one
             timeout_s=max(0.001, step.remaining_s),
             cache=step.cache,
-            admit=admit,
+            purse=StepPurse(step),
         )
-        step.record_usage(usage_of(reply))
         return _rows(vectors)
 
 
