@@ -49,7 +49,7 @@ class OneConnection(Client):  # type: ignore[misc]
     async def publish(self, subject: str, data: bytes, reply: str, headers: bytes, *, urgent: bool = True) -> None:
         """``headers`` are as they travel. What is not ``urgent`` goes with the next that is, or a little later by
         itself. ConnectionClosedError where this connection is over."""
-        if not self.is_connected:
+        if self._status != Client.CONNECTED:
             raise ConnectionClosedError
         if headers:
             line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(data)}\r\n"

@@ -119,6 +119,12 @@ class Connection:
         """Hand to the connection; ``headers`` are as they travel. While it is away a little is kept and sent ``later``;
         more raises Disconnected."""
         self.check(subject, data, headers)
+        await self.hand_on(subject, data, reply, headers, urgent=urgent, later=later)
+
+    async def hand_on(
+        self, subject: str, data: bytes, reply: str, headers: bytes, *, urgent: bool = True, later: bool = True
+    ) -> None:
+        """:meth:`send` for what was checked, or needs no check."""
         if self._client is not None:
             try:
                 await self._client.publish(subject, data, reply, headers, urgent=urgent)

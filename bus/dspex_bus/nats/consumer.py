@@ -56,7 +56,7 @@ class NatsDelivery(Delivery):
 
     async def _answer(self, verb: str, answer: bytes, *, urgent: bool = True) -> None:
         crashing.before(verb, self.subject)
-        await self._connection.send(self.receipt, answer, "", b"", urgent=urgent)
+        await self._connection.hand_on(self.receipt, answer, "", b"", urgent=urgent)
         crashing.sent(verb, self.subject, self._connection.flush)
 
 

@@ -64,7 +64,7 @@ class LazyHeaders(Mapping[str, str]):
         return self._all()[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._all()
+        return isinstance(name, str) and name.encode() in self._raw and name in self._all()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())

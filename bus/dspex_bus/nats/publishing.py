@@ -84,7 +84,7 @@ class Stores:
         if not message.live and message.once:
             return  # the connection's return sends it
         try:
-            await self._connection.send(message.subject, message.data, message.reply, message.headers)
+            await self._connection.hand_on(message.subject, message.data, message.reply, message.headers)
         except DspexError as error:
             if not message.once or not error.retryable:
                 self._settle(message, error)
@@ -95,7 +95,12 @@ class Stores:
             marked = with_header(message.headers, RESENT, "1")
             if len(message.data) + len(marked) <= self._connection.max_payload:
                 message.headers = marked
-        await self._send(message)
+        try:
+            self._connection.check(message.subject, message.data, message.headers)  # it may be another server
+        except DspexError as error:
+            self._settle(message, error)
+        else:
+            await self._send(message)
 
     def _answered(self, message: Outstanding, answer: Message) -> None:
         crashing.after("store", message.subject)

@@ -23,6 +23,7 @@ HEARTBEAT_S = 0.5
 _SILENT_S = 4 * HEARTBEAT_S
 _INACTIVE_S = 30.0
 _RETRY_S = 0.25
+_STILL_S = 0.01
 
 
 class NatsReader(Reader):
@@ -46,7 +47,7 @@ class NatsReader(Reader):
         self._consumers: set[str] = set()
         self._delivered = 0
         self._broken = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
+        self._inside = False
         self._inbox: LastingSubscription | None = None
         self._closed = False
 
@@ -153,13 +154,18 @@ class NatsReader(Reader):
         await self._create()
 
     async def _on_message(self, consumer: str, message: Message) -> None:
-        async with self._one_at_a_time:  # an earlier inbox's last callback may still be at it
-            if self._closed or consumer != self._consumer or self._broken.is_set():
-                return
+        while self._inside:  # an earlier inbox's last callback is still at it
+            await asyncio.sleep(_STILL_S)
+        if self._closed or consumer != self._consumer or self._broken.is_set():
+            return
+        self._inside = True
+        try:
             if not message.data and status_of(message) == "100":
                 await self._on_control(message)
             else:
                 await self._on_stored(message)
+        finally:
+            self._inside = False
 
     async def _on_stored(self, message: Message) -> None:
         delivered, sequence, time_ms = _place(message.reply)

@@ -37,6 +37,10 @@ class Attempt:
         self.place = (task.node, task.attempt)
         self.so_far: Callable[[], StepSucceeded] | None = None
 
+    @property
+    def takes_step(self) -> bool:
+        return self._handler.takes_step
+
     def when_idle(self, then: Callable[[], None]) -> None:
         """Call it when no thread of the handler's runs any more: one may go on long after the outcome."""
         if not self._running:
@@ -73,14 +77,15 @@ class Attempt:
         while self._idle and not self._running:
             self._idle.pop()()
 
-    async def run(self, step: Step) -> StepOutcome:
-        """The outcome. Raises Abandoned after :meth:`abandon`, and when the worker cancels it CancelledError."""
+    async def run(self, step: Step | None) -> StepOutcome:
+        """The outcome; a handler that takes no ``step`` needs none. Raises Abandoned after :meth:`abandon`, and when
+        the worker cancels it CancelledError."""
         started, clock = self.started_ms, time.perf_counter()
-        left_s, overrun = self._allowed()
+        left_s, limit_s = self.task.deadline_ms / 1000 - time.time(), self.task.timeout_ms / 1000
         if left_s > 0 and not self._abandoned:
             try:
-                arguments = self._handler.arguments(step.inputs, step.options, step)
-                self._ends_at = time.monotonic() + left_s
+                arguments = self._handler.arguments(self.task.inputs, self.task.options, step)
+                self._ends_at = time.monotonic() + min(left_s, limit_s)
                 # Whoever watches us ends it: a timer of its own costs more than most handlers.
                 async with asyncio.timeout(None) as self._limit:
                     returned = await self._returned(arguments)
@@ -96,17 +101,17 @@ class Attempt:
                     worker=self._worker,
                     started_ms=started,
                     duration_us=_microseconds(clock),
-                    usage=step.usage,
-                    program=step.program,
+                    usage=None if step is None else step.usage,
+                    program="" if step is None else step.program,
                 )
         if self._abandoned:
             raise Abandoned
         return StepTimedOut(
-            error=overrun,
+            error=timeout_error(self.task) if limit_s <= left_s else _past_deadline(),
             worker=self._worker,
             started_ms=started,
             duration_us=_microseconds(clock),
-            usage=step.usage,
+            usage=None if step is None else step.usage,
         )
 
     async def also(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -136,14 +141,7 @@ class Attempt:
             return await self._handler.function(*arguments)
         return await self.in_thread(self._handler.function, *arguments)
 
-    def _allowed(self) -> tuple[float, ErrorInfo]:
-        """Seconds the handler may take, none where the deadline is past, and the error if it takes longer."""
-        left_ms = self.task.deadline_ms - time.time() * 1000
-        if left_ms < self.task.timeout_ms:
-            return left_ms / 1000, ErrorInfo(code="deadline_exceeded", message="the run's deadline passed")
-        return self.task.timeout_ms / 1000, timeout_error(self.task)
-
-    def _failed(self, error: BaseException, step: Step, started: int, clock: float) -> StepFailed:
+    def _failed(self, error: BaseException, step: Step | None, started: int, clock: float) -> StepFailed:
         info = described(error, self.task.handler)
         return StepFailed(
             error=info,
@@ -151,13 +149,17 @@ class Attempt:
             started_ms=started,
             duration_us=_microseconds(clock),
             retry_after_ms=retry_after_ms(info),
-            usage=step.usage,
+            usage=None if step is None else step.usage,
         )
 
 
 def timeout_error(task: Task) -> ErrorInfo:
     message = f"{task.handler} took longer than its timeout of {task.timeout_ms / 1000:g} s"
     return ErrorInfo(code="step_timed_out", message=message, retryable=True)
+
+
+def _past_deadline() -> ErrorInfo:
+    return ErrorInfo(code="deadline_exceeded", message="the run's deadline passed")
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -55,6 +55,7 @@ class Lanes(Generic[T]):
         self._start = start
         self._spawn = spawn
         self._lanes: list[Lane] = []
+        self._places: dict[str, int] = {}
         self._running = 0
         self._waiting: list[tuple[int, int, T]] = []
         self._order = itertools.count()
@@ -66,6 +67,7 @@ class Lanes(Generic[T]):
     async def open(self, consumers: Mapping[str, Consumer]) -> None:
         """Lanes by name, the most urgent first."""
         self._lanes = [Lane(name, consumer) for name, consumer in consumers.items()]
+        self._places = {name: place for place, name in enumerate(consumers)}
         self._idle_since = _now()
         await self._ask()
         self._look_in_time()
@@ -113,8 +115,10 @@ class Lanes(Generic[T]):
         self._look_in_time()
 
     def _asked_for(self, name: str) -> int:
-        place = next(place for place, lane in enumerate(self._lanes) if lane.name == name)
-        self._lanes[place].standing = max(0, self._lanes[place].standing - 1)
+        place = self._places[name]
+        lane = self._lanes[place]
+        if lane.standing > 0:
+            lane.standing -= 1
         return place
 
     def _begin(self, item: T) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -202,7 +201,7 @@ class StoredTasks:
                 await self._worker.streams.settle(task, found.outcome)
                 await self._done(held)
                 return None
-        told = await self._verdict(delivery, task)
+        told = await self._verdict(delivery, task) if delivery.deliveries >= MAX_DELIVERIES else "run"
         if told == "lost":
             await self._lose(held, delivery, task)
             return None
@@ -212,19 +211,25 @@ class StoredTasks:
             return None
         if delivery.deliveries > 1:
             task = alone(task)  # should one that travels along kill its workers, then it shall be on its own account
-        async with self._suspects if told == "alone" else nullcontext():
-            for one in held.deliveries:
-                self._claims.run(one.receipt)
-            outcome, attempt = await self._worker.execute(task)
+        if told == "run":
+            outcome, attempt = await self._execute(held, task)
+        else:
+            async with self._suspects:
+                outcome, attempt = await self._execute(held, task)
         if outcome is None:
             await self._done(held)
         elif not held.recorded:
             await self._record(held, slot, outcome)
         return attempt
 
+    async def _execute(self, held: Held, task: Task) -> tuple[StepOutcome | None, Attempt | None]:
+        for delivery in held.deliveries:
+            self._claims.run(delivery.receipt)
+        return await self._worker.execute(task)
+
     async def _verdict(self, delivery: Delivery, task: Task) -> Verdict:
         """Whether it is run, and with what others. A handler that resumes is never given up."""
-        if delivery.deliveries < MAX_DELIVERIES or self._worker.handlers.resumes(task.handler):
+        if self._worker.handlers.resumes(task.handler):
             return "run"
         supervised = self._claims.shared
         return verdict(delivery.deliveries, await deaths_of(self._worker.bus, delivery.receipt) if supervised else None)

@@ -176,6 +176,8 @@ class Worker:
             logger.error("an attempt's bookkeeping failed", exc_info=error)
 
     def is_cancelled(self, task: Task) -> bool:
+        if not self._cancelled:
+            return False
         return task.session in self._cancelled or (task.session, task.node, task.attempt) in self._cancelled
 
     async def _is_wanted(self, task: Task) -> bool:
@@ -222,10 +224,10 @@ class Worker:
         self.busy += 1
         if self.is_cancelled(attempt.task):
             attempt.abandon()
-        step = self._step(attempt.task, attempt)
+        step = self._step(attempt.task, attempt) if attempt.takes_step else None
         try:
             outcome = await attempt.run(step)
-            if isinstance(outcome, StepSucceeded) and step.conversation is not None and not step.conversation.used:
+            if attempt.task.thread and isinstance(outcome, StepSucceeded) and not _has_remembered(step):
                 return _forgetful(attempt.task, self.config.name)
             if attempt.task.then and isinstance(outcome, StepSucceeded):
                 most_bytes = min(LARGE_BYTES, self.bus.max_payload // 2)
@@ -294,6 +296,10 @@ class Worker:
                 not attempts or (attempt.task.node, attempt.task.attempt) in attempts
             ):
                 attempt.abandon()
+
+
+def _has_remembered(step: Step | None) -> bool:
+    return step is not None and step.conversation is not None and step.conversation.used
 
 
 def _forgetful(task: Task, worker: str) -> StepFailed:
