@@ -1,4 +1,4 @@
-"""What ``serve`` and ``pool`` share: how large a pool is, and when its workers are replaced."""
+"""What ``serve`` and ``pool`` share: how large a pool is, when its workers are replaced, and what runs them."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ _OPTIONS = (
         type=click.FloatRange(1),
         metavar="MIB",
         help="Replace a worker whose resident memory is over that: for handlers and libraries that leak.",
+    ),
+    click.option(
+        "--python",
+        type=click.Path(exists=True),
+        metavar="PATH",
+        help="The Python that runs its workers, or a virtual environment: with packages of its own, dspex among them.",
     ),
 )
 

@@ -15,6 +15,7 @@ from dspex_bus import Bus, subjects
 from dspex_bus.errors import DeadlineExceeded, DspexError, Unavailable
 from dspex_bus.wire import WorkerClaims, WorkerPresence, encode
 
+from ..worker.__main__ import CANNOT
 from ..worker.deaths import record
 from ..worker.spec import PoolSpec
 from .guard import Guard
@@ -28,6 +29,7 @@ _KILL_MARGIN_S = 5.0
 _LAST_WORDS_S = 1.0
 _NOTICED_S = 1.0
 _ASK_S = 0.05
+_LASTING = (FileNotFoundError, PermissionError, NotADirectoryError)
 _numbers = itertools.count(1)
 
 
@@ -62,7 +64,11 @@ class Member:
                 self.code, self.over = 0, True
                 return
             mark = f"{self._guard.mark}{self.number};"
-            process = self._process = WorkerProcess(self._server, self.spec, mark)
+            try:
+                process = self._process = WorkerProcess(self._server, self.spec, mark)
+            except OSError as error:
+                self._never_was(error)
+                return changed()
             self._guard.born(process.pid)
             try:
                 async with anyio.create_task_group() as reading:
@@ -77,6 +83,11 @@ class Member:
                 process.close()
                 self.over = True
                 changed()
+
+    def _never_was(self, error: OSError) -> None:
+        """A Python that is not there is no reason to try again; a full table of processes is."""
+        self.output.say(f"error: no process could be started: {error}")
+        self.code, self.over = CANNOT if isinstance(error, _LASTING) else 1, True
 
     async def _await_ready(self, process: WorkerProcess, changed: Callable[[], None]) -> None:
         said = b""

@@ -30,6 +30,10 @@ class Output:
         finally:
             self._say([rest])
 
+    def say(self, line: str) -> None:
+        """What it cannot say itself any more."""
+        self._say([line])
+
     def _say(self, lines: list[str]) -> None:
         for line in filter(None, lines):
             self.last.append(line)

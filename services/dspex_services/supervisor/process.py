@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import msgspec
 
-from ..worker.__main__ import RETIRE
+from ..worker.__main__ import CANNOT, RETIRE
 from ..worker.claims import Claims, make_file
 from ..worker.spec import PoolSpec
 from .leftovers import MARK, kill_group
@@ -27,6 +28,17 @@ _ONE_THREAD = (
     "VECLIB_MAXIMUM_THREADS",
     "RAYON_NUM_THREADS",
 )
+_ELSEWHERE = f"""
+import sys
+try:
+    from dspex_services.worker.__main__ import main
+except ImportError as error:
+    print(f"error: {{sys.executable}} cannot run workers: {{error}}", file=sys.stderr)
+    sys.exit({CANNOT})
+main()
+"""
+"""Another Python may lack us: no use to try again."""
+
 _READ = 65_536
 _POLL_S = 0.02
 
@@ -37,6 +49,13 @@ def environment(spec: PoolSpec, mark: str) -> dict[str, str]:
     return {**threads, **os.environ, **spec.environment, "PYTHONUNBUFFERED": "1", MARK: mark}
 
 
+def _python(spec: PoolSpec) -> list[str]:
+    if not spec.python:
+        return [sys.executable, "-m", "dspex_services.worker"]
+    given = Path(spec.python)
+    return [str(given / "bin" / "python" if given.is_dir() else given), "-c", _ELSEWHERE]
+
+
 class WorkerProcess:
     """``output`` is the reading end of what it prints, ``ready`` of where it says that it serves."""
 
@@ -45,7 +64,7 @@ class WorkerProcess:
         self.claims = Claims.of(file)
         self.output, printing = os.pipe()
         self.ready, telling = os.pipe()
-        command = [sys.executable, "-m", "dspex_services.worker", server, msgspec.json.encode(spec).decode()]
+        command = [*_python(spec), server, msgspec.json.encode(spec).decode()]
         try:
             # In a process group of its own: a terminal's Ctrl-C reaches the supervisor alone, which drains it.
             self._process = subprocess.Popen(

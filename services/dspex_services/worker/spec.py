@@ -22,6 +22,7 @@ OPTIMIZE = "dspex_services.dspy:optimizers"
 class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A pool: ``size`` processes that serve the ``handlers`` at those import paths, and the DSPy ``modules``, the
     user's own, at those. ``path`` is put before Python's own search path; ``environment`` is added to the worker's.
+    ``python`` is another interpreter, or a virtual environment, with packages of its own, ours among them.
 
     A worker that lives and says nothing for ``silent_s``, and twice its ack wait, is killed and replaced.
 
@@ -44,6 +45,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     recycle_after_s: float = 0.0
     recycle_over_mb: float = 0.0
     path: tuple[str, ...] = ()
+    python: str = ""
     environment: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
