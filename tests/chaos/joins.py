@@ -73,6 +73,7 @@ class _Follower:
         self._ended = ended
         self._outcomes = history.outcomes
         self._kept = accepted.kept
+        self._deadline_ms = accepted.deadline_ms
         self._input = accepted.input
         self.begun: dict[str, int] = {}
         self.ran: dict[str, Ran] = {}
@@ -108,7 +109,17 @@ class _Follower:
         last = outcomes[-1]
         if isinstance(last.event, StepSucceeded):
             return Ran("succeeded", last.sequence)
+        if self._is_too_late(node, last):
+            return Ran("failed", last.sequence)
         return Ran("failed", last.sequence) if _is_final(node, last) else Ran("unknown")
+
+    def _is_too_late(self, node: Node, last: Kept) -> bool:
+        """Whether another attempt may have been due only past the run's deadline: then there is none."""
+        if not isinstance(last.event, StepFailed | StepTimedOut) or not isinstance(node, TaskNode | PipelineNode):
+            return False
+        policy = node.retry
+        longest = min(policy.initial_s * policy.factor ** (last.attempt - 1), policy.max_s)
+        return last.time_ms + 1000 * longest >= self._deadline_ms
 
     def _sequence(self, node: SequenceNode, id: str, began: int) -> Ran:
         sure = clean = True

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from core.router.building import branch, loop, mapped, parallel, pipeline, plan, sequence, steady, task
+from core.router.building import branch, loop, mapped, parallel, pipeline, plan, sequence, sleep, steady, task
 
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
@@ -301,6 +301,17 @@ def test_a_join_s_time_that_is_told_to_be_over_after_the_session_has_ended() -> 
     written.end()
     written.step("0-1-0", StepTimedOut(error=ErrorInfo(code="join_timed_out", message="late")), pool=ROUTER_POOL)
     assert written.wrong() == []
+
+
+def test_a_retry_that_would_be_due_past_the_deadline_is_none() -> None:
+    """So the failure stands, and a join that takes failures goes on, for as long as there is time."""
+    for delay_s, right in ((DEADLINE_MS / 1000, True), (0.01, False)):
+        first = parallel("0", task("0-0", retry=steady(2, delay_s)), on_error="collect")
+        written = Written(first, sleep("1"))
+        written.step("0-0", FAILED)
+        written.step("1", StepCancelled(reason="deadline_passed"), pool=ROUTER_POOL)
+        written.end("timed_out", time_ms=DEADLINE_MS)
+        assert (written.wrong() == []) is right, written.wrong()
 
 
 def test_items_of_a_map_start_as_others_end() -> None:
