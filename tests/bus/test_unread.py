@@ -45,10 +45,17 @@ SHUT = {"error": {"code": 503, "err_code": 10039, "description": "not enabled fo
     ],
 )
 async def test_only_a_stream_that_is_not_there_is_not_found(info: Any, kind: type[DspexError]) -> None:
-    history = History(Answers(info))  # type: ignore[arg-type]
+    history = History(Answers(info), {"other"})  # type: ignore[arg-type]
     with pytest.raises(kind) as one:
         await history.last("S", "a")
     assert one.value.retryable is (kind is Unavailable)
     with pytest.raises(kind):
         async for _ in history.read("S", "a", 0):
             pass
+
+
+async def test_a_stream_that_we_made_is_only_away() -> None:
+    """A server that has just been started may not know it yet."""
+    history = History(Answers(ABSENT), {"S"})  # type: ignore[arg-type]
+    with pytest.raises(Unavailable, match="not back yet"):
+        await history.last("S", "a")

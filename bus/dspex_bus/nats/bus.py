@@ -32,7 +32,7 @@ from ..bus import (
     StoredMessage,
     Subscription,
 )
-from ..errors import DspexError
+from ..errors import DspexError, NotFound, Unavailable
 from ..streams import BucketSpec, StreamSpec
 from .connection import CONNECT_S, Connection
 from .consumer import NatsConsumer, give_back, receipt_of, sequence_of, task_of
@@ -76,9 +76,9 @@ class NatsBus(Bus):
         )
         self._replies = Replies(self._connection)
         self._jetstream = JetStream(self._replies)
-        self._history = History(self._replies)
         self._stores = Stores(self._connection, self._replies, self._repair)
         self._prepared: dict[str, dict[str, Any]] = {}
+        self._history = History(self._replies, self._prepared)
         self._repairing = asyncio.Lock()
         self._repairs = 0
         self._mending: asyncio.Task[None] | None = None
@@ -280,7 +280,12 @@ class NatsBus(Bus):
         return int(answer.get("purged", 0))
 
     async def stream_info(self, stream: str) -> dict[str, Any]:
-        answer = await self._jetstream.ask(f"STREAM.INFO.{stream}")
+        try:
+            answer = await self._jetstream.ask(f"STREAM.INFO.{stream}")
+        except NotFound as error:
+            if stream in self._prepared:
+                raise Unavailable(f"the stream {stream} is not back yet") from error
+            raise
         state = answer["state"]
         return {
             "messages": state["messages"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 
 import msgspec
 
@@ -18,8 +18,11 @@ _TIMEOUT_S = 5.0
 
 
 class History:
-    def __init__(self, replies: Replies) -> None:
+    """``made`` are the streams that are known to be there: one of them that is not is not there yet, or just now."""
+
+    def __init__(self, replies: Replies, made: Container[str] = ()) -> None:
         self._replies = replies
+        self._made = made
         self._jetstream = JetStream(replies)
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
@@ -79,6 +82,8 @@ class History:
         try:
             await self._jetstream.ask(f"STREAM.INFO.{stream}")
         except NotFound:
+            if stream in self._made:
+                return Unavailable(f"the stream {stream} is not back yet")
             return NotFound(f"there is no stream {stream}")
         except DspexError as cause:
             return Unavailable(f"the stream {stream} cannot be read just now: {cause}")
