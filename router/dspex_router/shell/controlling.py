@@ -55,7 +55,8 @@ class Controls:
                 await self._store(slot, CancelRequested(reason=reason))
                 raise NewerJournal(f"{error}. The request to cancel it is stored", details=error.details) from error
             raise
-        await self._store(slot, CancelRequested(reason=reason))
+        if await self._store(slot, CancelRequested(reason=reason)):
+            await self._in_time(session, slot)
 
     async def pause(self, session: str, reason: str = "") -> None:
         await self._control(session, paused=True, event=SessionPaused(reason=reason))
@@ -71,9 +72,10 @@ class Controls:
             await self._open(session)
             created = await self._store(slot, SignalReceived(name=request.name, id=id, payload=request.payload))
         except Conflict:
-            if request.id is None or await self._bus.last(EVENTS, slot) is None:
+            if await self._bus.last(EVENTS, slot) is None:
                 raise
             created = False
+        await self._in_time(session, slot)
         return SignalReply(session=session, name=request.name, id=id, created=created)
 
     async def _control(self, session: str, *, paused: bool, event: SessionPaused | SessionResumed) -> None:
@@ -84,6 +86,13 @@ class Controls:
             if await self._store(subjects.control(state.partition, session, state.controls), event):
                 return
             state = _unended(await self._journals.fold(session) or state)
+
+    async def _in_time(self, session: str, slot: str) -> None:
+        """Conflict where what was stored came after the session's end: what is in memory may be from before that."""
+        stored = await self._bus.last(EVENTS, slot)
+        end = await self._bus.last(EVENTS, subjects.end(self._journals.partition(session), session))
+        if stored is not None and end is not None and end.sequence < stored.sequence:
+            _unended(await self._journals.fold(session) or await self.state(session))
 
     async def _open(self, session: str) -> Session:
         return _unended(await self.state(session))
