@@ -56,18 +56,16 @@ class Calling:
         return _reply(choice, await ask(self._bus, choice.pool, task))
 
     async def _placed(self, operation: str, request: CallRequest) -> Choice:
-        """Waits a little for a pool whose workers are just starting."""
+        """Waits a little for workers that are just starting, or away for a moment."""
         with anyio.move_on_after(self._config.workers_grace_s):
             while True:
                 changed = self._presence.next_change()
                 try:
                     return self._choose(operation, request)
-                except NoWorkers:
-                    await self._presence.call_roll()
-                    await changed.wait()
-                except NotFound:
-                    if self._presence.catalog.pools:
+                except (NoWorkers, NotFound) as error:
+                    if self._presence.catalog.pools and not self._presence.is_on_its_way(error):
                         raise
+                    await self._presence.call_roll()
                     await changed.wait()
         return self._choose(operation, request)
 

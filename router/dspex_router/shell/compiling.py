@@ -8,7 +8,7 @@ from typing import Literal
 
 import anyio
 
-from dspex_bus.errors import NoWorkers
+from dspex_bus.errors import InvalidPipeline, NoWorkers
 from dspex_bus.wire import PipelineDefinition, Plan
 
 from ..plan import Catalog, Reference, compile_pipeline, digest_of
@@ -32,7 +32,8 @@ class Compiling:
     async def plan(
         self, definition: PipelineDefinition, fields: Collection[str], durability: Durability, within: Definitions
     ) -> Plan:
-        """The plan on what is there now. NoWorkers only after ``workers_grace_s`` without the pool's first worker."""
+        """The plan on what is there now. NoWorkers only after ``workers_grace_s`` without the pool's first worker,
+        and as long is waited for a handler that was there a moment ago."""
         versions = frozenset((reference, digest_of(found)) for reference, found in within.items())
         key = (digest_of(definition), frozenset(fields), durability, versions)
         with anyio.move_on_after(self._config.workers_grace_s):
@@ -40,7 +41,9 @@ class Compiling:
                 changed = self._presence.next_change()
                 try:
                     return self._compiled(key, definition, within)
-                except NoWorkers:
+                except (NoWorkers, InvalidPipeline) as error:
+                    if not self._presence.is_on_its_way(error):
+                        raise
                     await self._presence.call_roll()
                     await changed.wait()
         return self._compiled(key, definition, within)

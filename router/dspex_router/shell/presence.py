@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from dspex_bus import Bus, Message, subjects
-from dspex_bus.errors import DecodeError, DspexError
+from dspex_bus.errors import DecodeError, DspexError, NoWorkers
 from dspex_bus.wire import WorkerPresence, decode
 
 from ..plan import Catalog
@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 FRESH_S = 3.5
 """Workers announce themselves each second: three in a row are missing."""
+
+KNOWN_S = 15.0
+"""A handler that was offered so short a time ago is waited for: its workers are on their way back, or their word is."""
 
 _LOOK_S = 0.5
 
@@ -32,11 +35,19 @@ class Presence:
         self._workers: dict[str, WorkerPresence] = {}
         self._heard = Heard(_LOOK_S, FRESH_S, time.monotonic())
         self._changed = anyio.Event()
+        self._offered: dict[str, float] = {}
         self.pools: set[str] = set()
         self.catalog = Catalog({})
 
     def workers(self, pool: str) -> list[WorkerPresence]:
         return sorted((w for w in self._workers.values() if w.pool == pool), key=lambda worker: worker.worker)
+
+    def is_on_its_way(self, error: DspexError) -> bool:
+        """Whether what is missing may come in a moment: a pool's first worker, or a handler that was there just now."""
+        if isinstance(error, NoWorkers):
+            return True
+        gone = self._offered.get(error.details.get("handler", ""), -KNOWN_S)
+        return error.code in ("unknown_handler", "unknown_operation") and time.monotonic() - gone < KNOWN_S
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -96,6 +107,8 @@ class Presence:
             self._renew()
 
     def _renew(self) -> None:
+        now = time.monotonic()
+        self._offered |= {name: now for handlers in self.catalog.pools.values() for name in handlers}
         self.catalog = Catalog.of(self._workers.values())
         self._changed.set()
         self._changed = anyio.Event()
