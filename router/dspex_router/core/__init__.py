@@ -13,6 +13,7 @@ from .commands import (
 )
 from .ending import finish, result_of
 from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue, Timer
+from .saved import Saved, restore, save
 from .session import decide, resume
 from .state import Session
 from .view import view
@@ -27,6 +28,7 @@ __all__ = [
     "RecordOutcome",
     "Recorded",
     "RetryDue",
+    "Saved",
     "Session",
     "SetTimer",
     "StartChild",
@@ -36,7 +38,9 @@ __all__ = [
     "Timer",
     "decide",
     "finish",
+    "restore",
     "result_of",
     "resume",
+    "save",
     "view",
 ]

@@ -103,6 +103,7 @@ def _is_new(state: Session, event: Event) -> bool:
         if event.sequence <= state.sequence:
             return False
         state.sequence = event.sequence
+        state.length += 1
         state.controls += isinstance(event.event, SessionPaused | SessionResumed)
     return True
 
@@ -118,9 +119,10 @@ def _accept(state: Session | None, event: Event) -> tuple[Session, list[Command]
     return state, []
 
 
-def _begin(event: Recorded, accepted: SessionAccepted) -> tuple[Session, list[Command]]:
+def fresh(event: Recorded, accepted: SessionAccepted) -> Session:
+    """A session of which nothing has been started."""
     context = Context(base=Context(accepted.input))
-    state = Session(
+    return Session(
         partition=event.partition,
         accepted=accepted,
         accepted_ms=event.time_ms,
@@ -130,6 +132,10 @@ def _begin(event: Recorded, accepted: SessionAccepted) -> tuple[Session, list[Co
             id=accepted.plan.root.id, node=accepted.plan.root, parent=None, context=context, started_ms=event.time_ms
         ),
     )
+
+
+def _begin(event: Recorded, accepted: SessionAccepted) -> tuple[Session, list[Command]]:
+    state = fresh(event, accepted)
     if event.time_ms >= accepted.deadline_ms:
         state.closing, state.root.status = "timed_out", "cancelled"
         return state, [_propose_end(state)]

@@ -142,7 +142,8 @@ class Session(Struct, kw_only=True, eq=False):
     affinity. ``closing`` is how a session ends that was stopped from outside.
     ``paused_ms`` is when it was last paused or resumed; ``controls`` counts pauses and resumptions stored, ``ignored``
     duplicates and stale events. ``sequence`` is that of the last journal event folded; ``proposed`` is the end once it
-    is proposed, ``ended`` once it is stored. ``usage`` is that of every attempt's LM calls together.
+    is proposed, ``ended`` once it is stored. ``usage`` is that of every attempt's LM calls together, ``length`` how
+    many events were folded.
     """
 
     partition: int
@@ -168,6 +169,7 @@ class Session(Struct, kw_only=True, eq=False):
     ended: SessionEnded | None = None
     ended_ms: int = 0
     usage: Usage | None = None
+    length: int = 1
 
     @property
     def id(self) -> str:

@@ -50,7 +50,7 @@ def begin(session: Session, run: StepRun) -> list[Command]:
         return record(session, run, ready)
     kept = session.accepted.kept.get(run.id)
     if kept is not None:
-        run.written = _written(run.node, kept)
+        run.written = written_by(run.node, kept)
         _end(session, run, "succeeded")
         return []
     if isinstance(run.node, SleepNode):
@@ -96,7 +96,7 @@ def record(session: Session, run: StepRun, outcome: StepOutcome) -> list[Command
         signals.give_back(session, run)
     match outcome:
         case StepSucceeded():
-            run.written = _written(run.node, outcome.outputs)
+            run.written = written_by(run.node, outcome.outputs)
             run.error = None
             if isinstance(run.node, TaskNode) and run.node.affinity and outcome.worker:
                 session.homes[run.node.pool] = outcome.worker
@@ -223,7 +223,8 @@ def _since(session: Session, run: StepRun) -> dict[str, Any]:
     return {"started_ms": run.started_ms, "duration_us": 1000 * (session.now_ms - run.started_ms)}
 
 
-def _written(node: StepNode, outputs: dict[str, Any]) -> dict[str, Any]:
+def written_by(node: StepNode, outputs: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the context that a step's outputs become."""
     if isinstance(node, SleepNode):
         return {}
     return written(outputs, node.writes, node.save_as)

@@ -44,7 +44,7 @@ class Growth:
         self._begin(root)
 
     def start(self, node: Node, id: str, parent: GroupRun | None, context: Context) -> Run:
-        run = _made(node, id, parent, context, self._session.now_ms)
+        run = made(node, id, parent, context, self._session.now_ms)
         self._session.runs[id] = run
         if id != node.id:
             self._session.counts.setdefault(node.id, Counts()).started += 1
@@ -176,7 +176,8 @@ class Growth:
                 counts.failed += 1
 
 
-def _made(node: Node, id: str, parent: GroupRun | None, context: Context, started_ms: int) -> Run:
+def made(node: Node, id: str, parent: GroupRun | None, context: Context, started_ms: int) -> Run:
+    """A run of ``node`` that has not begun."""
     match node:
         case SequenceNode():
             return SequenceRun(id=id, node=node, parent=parent, context=Context(base=context), started_ms=started_ms)

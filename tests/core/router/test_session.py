@@ -114,7 +114,7 @@ def test_hears(phase: Phase, event: type) -> None:
     if event is SessionResumed:
         fold.pause()
     assert fold.state.phase == phase
-    ignored, without = fold.state.ignored, ("ignored", "sequence", "now_ms", "controls")
+    ignored, without = fold.state.ignored, ("ignored", "sequence", "length", "now_ms", "controls")
     before = snapshot(fold.state, without=without)
     commands = EVENTS[event](fold)
     after = snapshot(fold.state, without=without)
@@ -275,9 +275,9 @@ def test_nothing_counts_after_the_end() -> None:
     fold = running()
     end = SessionEnded(status="failed", error=error())
     fold.end(end)
-    before = snapshot(fold.state, without=("ignored", "sequence"))
+    before = snapshot(fold.state, without=("ignored", "sequence", "length"))
     assert fold.succeed("0-0") == fold.cancel() == fold.deadline() == fold.end(end) == []
-    assert (snapshot(fold.state, without=("ignored", "sequence")), fold.state.ignored) == (before, 4)
+    assert (snapshot(fold.state, without=("ignored", "sequence", "length")), fold.state.ignored) == (before, 4)
     assert fold.state.sequence == fold.journal[-1].sequence
 
 
