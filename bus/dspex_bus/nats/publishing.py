@@ -31,21 +31,18 @@ _SWEEP_S = 0.5
 _REPAIRS = 3
 
 
-class Outstanding:
+class Outstanding(msgspec.Struct, eq=False):
     """``live``: it has been handed to a connection, not kept for the next one."""
 
-    __slots__ = ("data", "headers", "live", "once", "repairs", "reply", "sent", "subject", "then")
-
-    def __init__(self, subject: str, data: bytes, headers: bytes, once: bool, then: OnStored | None) -> None:
-        self.subject = subject
-        self.data = data
-        self.headers = headers
-        self.once = once
-        self.then = then
-        self.reply = ""
-        self.sent = 0.0
-        self.live = False
-        self.repairs = 0
+    subject: str
+    data: bytes
+    headers: bytes
+    once: bool
+    then: OnStored | None
+    reply: str = ""
+    sent: float = 0.0
+    live: bool = False
+    repairs: int = 0
 
 
 class Stores:

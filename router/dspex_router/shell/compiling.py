@@ -4,6 +4,7 @@ once."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Literal
 
 import anyio
@@ -14,6 +15,7 @@ from dspex_bus.wire import PipelineDefinition, Plan
 from ..plan import Catalog, Reference, compile_pipeline, digest_of
 from .config import RouterConfig
 from .presence import Presence
+from .remembered import Remembered
 
 _KEPT = 1024
 Durability = Literal["stored", "none"]
@@ -26,6 +28,7 @@ class Compiling:
     def __init__(self, config: RouterConfig, presence: Presence) -> None:
         self._config = config
         self._presence = presence
+        self._digest = Remembered(digest_of)
         self._plans: dict[Key, Plan] = {}
         self._catalog: Catalog | None = None
 
@@ -34,8 +37,11 @@ class Compiling:
     ) -> Plan:
         """The plan on what is there now. NoWorkers only after ``workers_grace_s`` without the pool's first worker,
         and as long is waited for a handler that was there a moment ago."""
-        versions = frozenset((reference, digest_of(found)) for reference, found in within.items())
-        key = (digest_of(definition), frozenset(fields), durability, versions)
+        versions = frozenset((reference, self._digest(found)) for reference, found in within.items())
+        key = (self._digest(definition), frozenset(fields), durability, versions)
+        with suppress(NoWorkers, InvalidPipeline):
+            return self._compiled(key, definition, within)
+        # Something is missing. It is told below what it is, unless it comes.
         with anyio.move_on_after(self._config.workers_grace_s):
             while True:
                 changed = self._presence.next_change()

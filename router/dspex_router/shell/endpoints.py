@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from anyio.abc import TaskGroup
 
 from dspex_bus import Bus, Endpoint, Request, ServiceSpec, subjects
 from dspex_bus.claim import Claims
@@ -78,9 +78,10 @@ NAME = "dspex-router"
 
 
 class Endpoints:
-    """``add`` each subject with what answers it, then serve ``spec()``. An answer of None means that it comes later."""
+    """``add`` each subject with what answers it, then serve ``spec()``. Each request is answered in a task of
+    ``group``. An answer of None means that it comes later."""
 
-    def __init__(self, bus: Bus, config: RouterConfig, group: TaskGroup, version: str) -> None:
+    def __init__(self, bus: Bus, config: RouterConfig, group: asyncio.TaskGroup, version: str) -> None:
         self._claims = Claims(bus)
         self._config = config
         self._group = group
@@ -98,7 +99,7 @@ class Endpoints:
                 await _refuse(request, content_type(request.headers), error)
                 return
             self._busy += 1
-            self._group.start_soon(self._answer, request, kind, answer)
+            self._group.create_task(self._answer(request, kind, answer))
 
         metadata = {"reply": reply.__name__}
         if kind is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -18,28 +18,26 @@ _HANDS = 16
 
 
 class Errands:
-    """An errand that fails is logged and dropped: each is one that recovery would do again, or that is a courtesy."""
+    """An errand that fails is logged and dropped: each is one that recovery would do again, or that is a courtesy.
+    Those that are left when :meth:`run` is cancelled are left to whoever comes after us."""
 
     def __init__(self) -> None:
-        self._send, self._receive = anyio.create_memory_object_stream[Errand](math.inf)
+        self._waiting: asyncio.Queue[Errand] = asyncio.Queue()
 
     def add(self, errand: Errand) -> None:
-        try:
-            self._send.send_nowait(errand)
-        except anyio.ClosedResourceError:
-            log.debug("an errand is left to whoever comes after us")
+        self._waiting.put_nowait(errand)
 
     async def run(self) -> None:
-        async with self._send, self._receive, anyio.create_task_group() as hands:
+        async with anyio.create_task_group() as hands:
             for _ in range(_HANDS):
                 hands.start_soon(self._work)
 
     async def _work(self) -> None:
-        async with self._receive.clone() as errands:
-            async for errand in errands:
-                try:
-                    await errand()
-                except DspexError as error:
-                    log.warning("an errand failed: %s", error)
-                except Exception:
-                    log.exception("an errand failed")
+        while True:
+            errand = await self._waiting.get()
+            try:
+                await errand()
+            except DspexError as error:
+                log.warning("an errand failed: %s", error)
+            except Exception:
+                log.exception("an errand failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import anyio
@@ -85,14 +86,14 @@ class Router:
                 owner.gate.run,
             ):
                 group.start_soon(keep)
-            async with ownership.held():
+            async with ownership.held(), asyncio.TaskGroup() as answering:
                 group.start_soon(ownership.follow)
                 group.start_soon(recovery.sweep)
                 leftovers = Leftovers(bus, config, owner, journals)
                 group.start_soon(Retention(bus, config, owner, leftovers).keep)
                 group.start_soon(leftovers.sweep)
                 bus.on_reconnect(recovery.resend)
-                endpoints = Endpoints(bus, config, group, RELEASE)
+                endpoints = Endpoints(bus, config, answering, RELEASE)
                 pipelines = Pipelines(bus, definitions)
                 compiling = Compiling(config, presence)
                 submitting = Submitting(

@@ -22,6 +22,7 @@ from .journals import Journals
 from .performing import live_key
 from .pipelines import Pipelines
 from .release import stamped
+from .remembered import Remembered
 
 _STORE_S = 10.0
 _canonical = msgspec.json.Encoder(order="deterministic")
@@ -45,6 +46,7 @@ class Submitting:
         self._compiling = compiling
         self._pipelines = pipelines
         self._check = check
+        self._references = Remembered(references)
         self._live = bus.key_value(LIVE)
         self._claims = Claims(bus)
 
@@ -61,12 +63,12 @@ class Submitting:
     async def _within(self, definition: PipelineDefinition) -> dict[Reference, PipelineDefinition]:
         """The stored pipelines that its steps run, and those that theirs do."""
         found: dict[Reference, PipelineDefinition] = {}
-        wanted = references(definition)
+        wanted = set(self._references(definition))
         while wanted:
             reference = wanted.pop()
             if reference not in found:
                 found[reference] = await self._pipelines.definition(reference)
-                wanted |= references(found[reference])
+                wanted |= self._references(found[reference])
         return found
 
     async def accepted(
