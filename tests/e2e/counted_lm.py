@@ -16,7 +16,7 @@ class CountedLM(OfflineLM):
     def __init__(self, *, takes_s: float) -> None:
         super().__init__()
         self.paid: Counter[bytes] = Counter()
-        self._takes_s = takes_s
+        self.takes_s = takes_s
 
     @property
     def environment(self) -> dict[str, str]:
@@ -24,6 +24,6 @@ class CountedLM(OfflineLM):
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         asked = await request.read()
-        await asyncio.sleep(self._takes_s)
+        await asyncio.sleep(self.takes_s)
         self.paid[asked] += 1
         return await super()._chat(request)

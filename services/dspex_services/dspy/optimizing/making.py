@@ -97,7 +97,8 @@ def make(name: str, options: dict[str, Any], setting: Setting, student: Any, siz
         case "SIMBA":
             own.setdefault("bsize", min(32, sizes[0]))
             optimizer = dspy.SIMBA(metric=setting.score, prompt_model=setting.prompt_lm, **threads, **own)
-            return Made(optimizer, seed)
+            steps, candidates = own.get("max_steps", 8), own.get("num_candidates", 6)
+            return Made(optimizer, seed, of=steps * (candidates + 1) + min(steps, candidates) + 1)
         case "GEPA":
             optimizer = dspy.GEPA(metric=setting.feedback, reflection_lm=setting.prompt_lm, **threads, **seed, **own)
             return Made(optimizer, uses_valset=True)

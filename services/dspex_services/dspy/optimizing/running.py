@@ -38,6 +38,7 @@ from .fanout import Fanout
 from .keeping import Keeping
 from .making import ASSEMBLED, Made, Setting, examples, make, quietly, result_spec
 from .remote import remote, state_of
+from .sampling import sampling_told
 from .tracking import Tracker
 
 logger = logging.getLogger("dspex.worker")
@@ -125,7 +126,7 @@ class Running:
             engine.cache = step.cache
 
         def work() -> dict[str, Any]:
-            with contextlib.redirect_stdout(_Nowhere()), bootstrapping_ahead(threads):
+            with contextlib.redirect_stdout(_Nowhere()), bootstrapping_ahead(threads), sampling_told(self._tracker):
                 if optimizer_named(job.optimizer) in ASSEMBLED:
                     return self._scored(setting, initial, self._assembled or initial, valset)
                 made = make(job.optimizer, dict(job.options), setting, initial, (len(trainset), len(valset or ())))

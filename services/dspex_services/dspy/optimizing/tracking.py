@@ -34,7 +34,7 @@ class Tracker(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
         self._scores: dict[str, float] = {}
         self._best: tuple[float, int, dict[str, Any]] | None = None
         self._baseline: float | None = None
-        self._going: dict[str, tuple[Any, int]] = {}
+        self._going: dict[Any, tuple[Any, int]] = {}
         self._lock = threading.Lock()
         self.changes = 0
 
@@ -75,16 +75,23 @@ class Tracker(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
             self.changes += 1
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        devset = inputs.get("devset") or instance.devset
-        with self._lock:
-            self._going[call_id] = (inputs["program"], len(devset))
-        self._enter("evaluating")
+        self.begin(call_id, inputs["program"], len(inputs.get("devset") or instance.devset))
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        self.end(call_id, None if exception is not None else float(outputs.score))
+
+    def begin(self, trial: Any, program: Any, size: int) -> None:
+        """A program is tried on so many examples."""
         with self._lock:
-            program, size = self._going.pop(call_id)
-            if exception is None:
-                self._take(program, size, float(outputs.score))
+            self._going[trial] = (program, size)
+        self._enter("evaluating")
+
+    def end(self, trial: Any, score: float | None) -> None:
+        """Its score, in per cent; None where it was broken off."""
+        with self._lock:
+            program, size = self._going.pop(trial)
+            if score is not None:
+                self._take(program, size, score)
         self.changes += 1
 
     def _take(self, program: Any, size: int, score: float) -> None:
