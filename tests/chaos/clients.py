@@ -11,7 +11,7 @@ import anyio
 import dspex
 from dspex_bus.errors import DeadlineExceeded
 from dspex_bus.streams import EVENTS
-from dspex_bus.wire import PipelineDefinition, RunResult
+from dspex_bus.wire import LimitDefinition, PipelineDefinition, Priority, RunResult, ScheduleDefinition
 
 from .history import Acknowledged, Observed
 
@@ -19,6 +19,7 @@ T = TypeVar("T")
 TRY_S = 2.0
 AGAIN_S = 0.05
 PATIENCE_S = 90.0
+SETTLED_S = 2.0
 
 
 async def persistently(ask: Callable[[], Awaitable[T]], *, try_s: float = TRY_S) -> T:
@@ -44,6 +45,25 @@ class Client:
     async def put(self, definition: PipelineDefinition) -> None:
         await persistently(lambda: self.connected.put_pipeline(definition))
 
+    async def limit(self, name: str, at_once: int) -> None:
+        await persistently(lambda: self.connected.put_limit(LimitDefinition(name=name, concurrency=at_once)))
+        self._observed.limits[name] = at_once
+
+    async def schedule(self, name: str, every_s: float, definition: PipelineDefinition) -> None:
+        """Every tick counts, whoever was there for it."""
+        ticking = ScheduleDefinition(name=name, every_s=every_s, definition=definition, missed="all")
+        await persistently(lambda: self.connected.put_schedule(ticking))
+        self._observed.schedules[name] = (every_s, 0)
+
+    async def end_schedule(self, name: str) -> None:
+        """Once nothing of it is under way."""
+        await persistently(lambda: self.connected.pause_schedule(name))
+        state, before = None, None
+        while state is None or state != before:
+            await anyio.sleep(SETTLED_S)
+            before, state = state, (await persistently(lambda: self.connected.get_schedule(name))).state
+        self._observed.schedules[name] = (self._observed.schedules[name][0], state.started)
+
     async def submit(
         self,
         pipeline: PipelineDefinition | str,
@@ -51,10 +71,11 @@ class Client:
         *,
         id: str,
         timeout_s: float = 120,
+        priority: Priority | None = None,
     ) -> dspex.Session:
         """The same id however often it is asked: one session."""
         session = await persistently(
-            lambda: self.connected.submit(pipeline, input or {}, session=id, timeout_s=timeout_s)
+            lambda: self.connected.submit(pipeline, input or {}, session=id, timeout_s=timeout_s, priority=priority)
         )
         self._observed.accepted.add(session.id)
         return session

@@ -24,6 +24,7 @@ from dspex_bus import EmbeddedServer
 
 from .history import Violation
 from .parts import Part, router, worker
+from .proxy import Proxy
 from .runs import Runs
 
 ACK_WAIT_S = 1.0
@@ -41,11 +42,13 @@ class Fuzz:
         self._server = EmbeddedServer(folder / "data")
         self._routers: list[Part] = []
         self._workers: list[Part] = []
+        self._way: Proxy
         self.runs: Runs
 
     async def run(self) -> list[Violation]:
-        async with self._server as server:
-            self._routers = [router(server.url, self._folder, name=f"router-{number}") for number in range(2)]
+        async with self._server as server, Proxy(server.port) as self._way:
+            urls = (server.url, self._way.url)
+            self._routers = [router(url, self._folder, name=f"router-{number}") for number, url in enumerate(urls)]
             await self._routers[0].started()
             self._workers = [
                 worker(server.url, self._folder, name=f"worker-{number}", ack_wait_s=ACK_WAIT_S) for number in range(2)
@@ -76,7 +79,14 @@ class Fuzz:
 
     async def _harm(self) -> None:
         chance = random.Random(f"{self.seed} faults")
-        harms = [self._kill_router, self._kill_worker, self._hang_worker, self._hang_router, self._stop_router]
+        harms = [
+            self._kill_router,
+            self._kill_worker,
+            self._hang_worker,
+            self._hang_router,
+            self._cut_router_off,
+            self._stop_router,
+        ]
         while True:
             await anyio.sleep(self._fault_every_s * chance.uniform(0.7, 1.3))
             if chance.random() < 0.15:
@@ -99,6 +109,15 @@ class Fuzz:
 
     async def _hang_router(self, chance: random.Random) -> None:
         await self._hang("router hung", chance.choice(self._routers), chance.uniform(0.5, 3.5))
+
+    async def _cut_router_off(self, chance: random.Random) -> None:
+        """It hears nobody and nobody hears it; what it said meanwhile comes when it is back."""
+        self.faults["router cut off"] += 1
+        self._way.cut()
+        try:
+            await anyio.sleep(chance.uniform(0.5, 3.5))
+        finally:
+            self._way.mend()
 
     async def _hang(self, what: str, part: Part, for_s: float) -> None:
         self._send(what, part, signal.SIGSTOP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import signal
@@ -13,7 +14,7 @@ import msgspec
 
 import dspex
 
-from .history import Execution
+from .history import DAMAGED, Execution
 
 LOG = "DSPEX_TEST_EXECUTIONS"
 """Names the file that executions are written to."""
@@ -23,14 +24,30 @@ handlers = dspex.Handlers()
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
     """``script`` says what each attempt does, its last word all later ones: ``ok``, ``fail`` (to be tried again),
-    ``refuse`` (not to be), ``hang``, or ``die``, which takes the worker with it. Before that it works ``work_s``."""
+    ``refuse`` (not to be), ``hang``, or ``die``, which takes the worker with it. Before that it works ``work_s``.
+    ``under`` is the limit that its step is under."""
 
     script: tuple[str, ...] = ("ok",)
     work_s: float = 0.0
+    under: str = ""
 
 
 class Acted(msgspec.Struct, frozen=True, kw_only=True):
     token: str
+
+
+class Carried(msgspec.Struct, frozen=True, kw_only=True):
+    """What is too large for a message, and what it must be."""
+
+    large: str
+    digest: str
+
+
+@handlers.handler("chaos.carry")
+async def carry(request: Carried) -> Carried:
+    if hashlib.sha256(request.large.encode()).hexdigest() != request.digest:
+        raise dspex.StepError("not what was sent", code=DAMAGED)
+    return request
 
 
 @handlers.handler("chaos.act")
@@ -48,7 +65,7 @@ async def _act(request: Act, step: dspex.Step, *, along: bool) -> Acted:
     token = secrets.token_hex(6)
     # Not time.time(): tests make that jump.
     at_ms = time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
-    _note(Execution(step.session, step.node, step.attempt, at_ms, token, along))
+    _note(Execution(step.session, step.node, step.attempt, at_ms, token, along, request.under))
     await anyio.sleep(request.work_s)
     match request.script[min(step.attempt, len(request.script)) - 1]:
         case "fail":

@@ -6,13 +6,17 @@ promises of docs/architecture.md and shares no code with the router's core.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
     CancelRequested,
+    ErrorInfo,
     JournalEvent,
     RunResult,
     SessionAccepted,
@@ -24,6 +28,9 @@ from dspex_bus.wire import (
 
 from .joins import joins
 from .journal import History, Kept, histories
+
+DAMAGED = "damaged"
+"""The error of a step that was sent something else than what its digest says."""
 
 TOKEN = "token"
 """The output in which a step of the tests returns what no other execution returns."""
@@ -38,7 +45,7 @@ TOLD_MS = 1_000
 @dataclass(frozen=True)
 class Execution:
     """A worker started a handler on an attempt; ``token`` is what it would return. ``along``: it may have travelled
-    with a step before it, and so have begun while the worker was being told of a cancel."""
+    with a step before it, and so have begun while the worker was being told of a cancel. ``under``: its limit."""
 
     session: str
     node: str
@@ -46,6 +53,7 @@ class Execution:
     at_ms: int
     token: str
     along: bool = False
+    under: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,12 +66,16 @@ class Acknowledged:
 
 @dataclass
 class Observed:
-    """``accepted``: submits that were answered. ``results``: every answer to a question for a session's result."""
+    """``accepted``: submits that were answered. ``results``: every answer to a question for a session's result.
+    ``limits``: how many steps under each may run at once. ``schedules``: how many seconds are between two ticks of
+    each, and how many it has had."""
 
     accepted: set[str] = field(default_factory=set)
     results: list[RunResult] = field(default_factory=list)
     cancelled: dict[str, Acknowledged] = field(default_factory=dict)
     executions: list[Execution] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)
+    schedules: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,13 +96,15 @@ def check(journal: Sequence[Kept], observed: Observed) -> list[Violation]:
         for session in sorted(observed.accepted - found.keys())
     ]
     for history in found.values():
-        for rule in (begins_and_ends_once, slots_once, attempts_in_turn, cause_of_end):
+        for rule in (begins_and_ends_once, slots_once, attempts_in_turn, cause_of_end, intact):
             wrong += [Violation(rule.__name__, history.session, what) for what in rule(history)]
         wrong += [Violation("joins", history.session, what) for what in joins(history)]
         wrong += [Violation("children", history.session, what) for what in children(history, found)]
     wrong += results_agree(found, observed)
     wrong += executions_in_turn(found, observed)
     wrong += cancels_are_kept(found, observed)
+    wrong += limits_hold(found, observed)
+    wrong += ticks_once(found, observed)
     return wrong
 
 
@@ -149,6 +163,20 @@ def cause_of_end(history: History) -> Iterator[str]:
         yield "it ended cancelled, and nobody had asked for that"
     if end.status == "timed_out" and ended.time_ms < accepted.deadline_ms - CLOCK_MS:
         yield f"it timed out {accepted.deadline_ms - ended.time_ms} ms before its deadline"
+
+
+def intact(history: History) -> Iterator[str]:
+    """What is carried beside the messages arrives as it was."""
+    for kept in history.events:
+        match kept.event:
+            case StepFailed(error=ErrorInfo(code=code)) if code == DAMAGED:
+                yield f"{kept.node}.{kept.attempt} was sent something else than what it was to be sent"
+            case StepSucceeded(outputs={"large": large, "digest": digest}):
+                if hashlib.sha256(large.encode()).hexdigest() != digest:
+                    yield f"the outputs of {kept.node}.{kept.attempt} are not what it returned"
+            case SessionEnded(output={"large": large, "digest": digest}):
+                if hashlib.sha256(large.encode()).hexdigest() != digest:
+                    yield "its output is not what its last step returned"
 
 
 def children(history: History, found: dict[str, History]) -> Iterator[str]:
@@ -239,3 +267,40 @@ def cancels_are_kept(found: dict[str, History], observed: Observed) -> Iterator[
                 f"{execution.node}.{execution.attempt} was started {execution.at_ms - late.at_ms} ms after its cancel "
             )
             yield Violation("cancels", execution.session, what + "was acknowledged")
+
+
+def limits_hold(found: dict[str, History], observed: Observed) -> Iterator[Violation]:
+    """Attempts under a limit hold a permit from before they begin until their outcome is stored."""
+    changes: dict[str, list[tuple[int, int, Execution]]] = defaultdict(list)
+    begun: dict[tuple[str, str, int], Execution] = {}
+    for execution in observed.executions:
+        if execution.under in observed.limits:
+            place = (execution.session, execution.node, execution.attempt)
+            if place not in begun or execution.at_ms < begun[place].at_ms:
+                begun[place] = execution
+    for (session, node, attempt), execution in begun.items():
+        outcomes = found[session].outcomes.get(node, []) if session in found else []
+        over = next((kept.time_ms for kept in outcomes if kept.attempt == attempt), None)
+        if over is not None and over > execution.at_ms + CLOCK_MS:
+            changes[execution.under] += [(execution.at_ms + CLOCK_MS, 1, execution), (over, -1, execution)]
+    for name, most in observed.limits.items():
+        running = 0
+        for _, change, execution in sorted(changes[name], key=lambda one: one[:2]):
+            running += change
+            if running > most:
+                what = f"{execution.node}.{execution.attempt} is one of {running} at once under {name}, of {most}"
+                yield Violation("limits", execution.session, what)
+
+
+def ticks_once(found: dict[str, History], observed: Observed) -> Iterator[Violation]:
+    """No tick is left out or started twice, from the first to the last."""
+    for name, (every_s, started) in observed.schedules.items():
+        sessions = sorted(session for session in found if session.startswith(f"{name}-"))
+        if len(sessions) != started:
+            yield Violation(
+                "schedules", name, f"it has started {started} sessions, and the journal has {len(sessions)}"
+            )
+        ticks = [datetime.strptime(session, f"{name}-%Y%m%dT%H%M%SZ") for session in sessions]
+        for before, after in itertools.pairwise(ticks):
+            if (after - before).total_seconds() != every_s:
+                yield Violation("schedules", name, f"there is no tick between {before:%H:%M:%S} and {after:%H:%M:%S}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dspex_bus import Bus
+from dspex_bus.claim import Claims
 from dspex_bus.streams import EVENTS
 from dspex_bus.subjects import JOURNAL, split_journal
 from dspex_bus.wire import JournalEvent, SessionAccepted, SessionEnded, StepSucceeded, decode_event, succeeded
@@ -29,11 +30,12 @@ class Kept:
 
 
 async def read_journal(bus: Bus) -> list[Kept]:
-    """Everything the journal holds, in the order stored."""
-    found = []
+    """Everything the journal holds, in the order stored, wherever it is kept."""
+    found, claims = [], Claims(bus)
     async for message in bus.history(EVENTS, f"{JOURNAL}.>"):
         where = split_journal(message.subject)
-        event = decode_event(message.data, subject=message.subject)
+        data = await claims.unpack(message.subject, message.data, message.headers)
+        event = decode_event(data, subject=message.subject)
         slot = message.subject.split(".", 5)[5]
         found.append(
             Kept(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from hashlib import sha256
 
 import dspex
 from dspex_bus.wire import PipelineDefinition, RetryPolicy, StepDefinition
@@ -13,6 +14,8 @@ from .parts import POOL
 SIGNAL = "go"
 CHILDREN = ("child-0", "child-1", "child-2")
 INPUT = {"items": [1, 2, 3, 4, 5], "flag": True}
+LIMIT, AT_ONCE = "few", 3
+_LARGE = 600 * 1024
 _DEEPEST = 3
 
 
@@ -30,6 +33,12 @@ class Plans:
 
     def pipeline(self) -> PipelineDefinition:
         return dspex.pipeline(self._steps(0, children=True), name="random")
+
+    def carrying(self) -> tuple[PipelineDefinition, dict[str, str]]:
+        """One that carries what no message does, with its input."""
+        large = self._chance.randbytes(_LARGE // 2).hex()
+        steps = [dspex.native("chaos.carry", pool=POOL) for _ in range(self._chance.randint(1, 3))]
+        return dspex.pipeline(steps, name="carrying"), {"large": large, "digest": sha256(large.encode()).hexdigest()}
 
     def _steps(self, depth: int, *, children: bool) -> list[StepDefinition]:
         most = 4 if depth == 0 else 2
@@ -56,6 +65,7 @@ class Plans:
             ("ok", "again", "fail", "refuse", "hang", "die"), (70, 12, 5, 5, 5, 1 if self._deadly else 0)
         )
         script = {"again": ("fail", "ok"), "die": ("die", "ok")}.get(kind[0], kind)
+        under: dict[str, object] = {"limits": (LIMIT,), "under": LIMIT} if chance.random() < 0.05 else {}
         retry = RetryPolicy(attempts=chance.randint(1, 3), initial_s=chance.choice((0.0, 0.02, 0.3)))
         return dspex.native(
             chance.choice(("chaos.act", "chaos.act_along", "chaos.act_along")),
@@ -65,6 +75,7 @@ class Plans:
             timeout_s=0.8 if kind[0] == "hang" else 30,
             retry=retry,
             save_as=self._name(),
+            **under,
         )
 
     def _sleep(self) -> StepDefinition:

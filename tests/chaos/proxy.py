@@ -49,7 +49,11 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await self._open.wait()
-        there, back = await asyncio.open_connection("127.0.0.1", self._to_port)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._to_port)
+        except OSError:
+            writer.close()
+            return
         with suppress(OSError):
             await asyncio.gather(self._forward(reader, back), self._forward(there, writer))
 

@@ -11,15 +11,19 @@ import anyio
 
 import dspex
 from dspex_bus.streams import LIVE
+from dspex_bus.wire import Priority
 
-from .clients import Client
+from .clients import Client, persistently
 from .handlers import executions
 from .history import Observed, Violation, check
 from .journal import read_journal
-from .plans import CHILDREN, INPUT, SIGNAL, Plans
+from .plans import AT_ONCE, CHILDREN, INPUT, LIMIT, SIGNAL, Plans
 
 _AT_ONCE = 48
 _QUIET_S = 90.0
+_READ_S = 60.0
+_CARRYING = 0.03
+TICKING, TICK_S = "ticking", 1.0
 
 
 class Runs:
@@ -40,6 +44,8 @@ class Runs:
         plans = Plans(random.Random(f"{self._seed} children"), deadly=False)
         for name in CHILDREN:
             await self._client.put(plans.child(name))
+        await self._client.limit(LIMIT, AT_ONCE)
+        await self._client.schedule(TICKING, TICK_S, plans.child(TICKING))
         limiter = anyio.CapacityLimiter(_AT_ONCE)
 
         async def one(number: int) -> None:
@@ -49,22 +55,27 @@ class Runs:
         async with anyio.create_task_group() as group:
             for number in range(sessions):
                 group.start_soon(one, number)
+        await self._client.end_schedule(TICKING)
 
     async def wrong(self) -> list[Violation]:
-        """What is wrong with the whole history, once no session is live any more."""
+        """What is wrong with the whole history, once no session is live any more. Whoever did harm has stopped; what it
+        did may still be mended."""
         live = self._connected.bus.key_value(LIVE)
         with anyio.move_on_after(_QUIET_S):
-            while await live.keys():
+            while await persistently(live.keys):
                 await anyio.sleep(0.1)
         self.observed.executions = executions(self._folder / "executions")
-        return check(await read_journal(self._connected.bus), self.observed)
+        return check(await persistently(lambda: read_journal(self._connected.bus), try_s=_READ_S), self.observed)
 
     async def _session(self, number: int) -> None:
         chance = random.Random(f"{self._seed} session {number}")
-        plan = Plans(chance, deadly=self._deadly).pipeline()
-        input = {**INPUT, "flag": chance.random() < 0.5}
+        plans = Plans(chance, deadly=self._deadly)
+        plan, input = plans.pipeline(), {**INPUT, "flag": chance.random() < 0.5}
+        if chance.random() < _CARRYING:
+            plan, input = plans.carrying()
         timeout_s = 2.0 if chance.random() < 0.05 else 120.0
-        session = await self._client.submit(plan, input, id=f"s{number}", timeout_s=timeout_s)
+        priority: Priority = chance.choice(("low", "normal", "normal", "high"))
+        session = await self._client.submit(plan, input, id=f"s{number}", timeout_s=timeout_s, priority=priority)
         async with anyio.create_task_group() as group:
             for told in self._told(session, chance):
                 group.start_soon(told)

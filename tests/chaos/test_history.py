@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from dspex_bus.wire import (
     StepTimedOut,
 )
 
-from .history import Acknowledged, Execution, Observed, check
+from .history import DAMAGED, Acknowledged, Execution, Observed, check
 from .journal import Kept
 
 ERROR = ErrorInfo(code="unavailable", message="no", retryable=True)
@@ -393,3 +394,55 @@ def test_cancels() -> None:
     finds(written, "was started 45 ms after its cancel", late)
     written.kept.pop(2)
     finds(written, "does not know of it", Observed(cancelled={"s": Acknowledged(1_005, 4)}))
+
+
+def test_limits() -> None:
+    """An attempt counts from its first execution until its outcome is stored, and what is executed after that does
+    not."""
+    written = Written(parallel("0", task("0-0"), task("0-1")))
+    written.step("0-0", done())  # at 1,002
+    written.step("0-1", done())  # at 1,003
+    written.end()
+
+    def observed(at_once: int, *started: tuple[str, int]) -> Observed:
+        executions = [Execution("s", node, 1, at_ms, "t", under="few") for node, at_ms in started]
+        return Observed(limits={"few": at_once}, executions=executions)
+
+    together = (("0-0", 900), ("0-1", 950))
+    assert written.wrong(observed(2, *together)) == []
+    finds(written, "0-1.1 is one of 2 at once under few, of 1", observed(1, *together))
+    assert written.wrong(observed(1, ("0-0", 900), ("0-1", 1_002), ("0-0", 1_010))) == []
+    assert written.wrong(Observed(executions=observed(1, *together).executions)) == []
+
+
+def test_ticks() -> None:
+    def journal(*seconds: int) -> list[Kept]:
+        kept = []
+        for second in seconds:
+            written = Written(task("0"), session=f"tick-20260101T0000{second:02}Z")
+            written.step("0", done())
+            written.end()
+            kept += written.kept
+        return kept
+
+    def wrong(started: int, *seconds: int) -> list[str]:
+        return [str(violation) for violation in check(journal(*seconds), Observed(schedules={"tick": (2.0, started)}))]
+
+    assert wrong(3, 1, 3, 5) == []
+    assert wrong(2, 1, 5) == ["schedules: session tick: there is no tick between 00:00:01 and 00:00:05"]
+    assert wrong(2, 1, 3, 5) == ["schedules: session tick: it has started 2 sessions, and the journal has 3"]
+
+
+def test_what_is_carried_beside_messages() -> None:
+    for large in ("right", "wrong"):
+        values = {"large": large, "digest": sha256(b"right").hexdigest()}
+        written = Written(task("0"))
+        written.step("0", done(**values))
+        written.end(output=values)
+        assert len(written.wrong()) == (0 if large == "right" else 2)
+    finds(written, "the outputs of 0.1 are not what it returned")
+    finds(written, "its output is not what its last step returned")
+    refused = Written(task("0"))
+    refused.step("0", StepFailed(error=ErrorInfo(code=DAMAGED, message="no")))
+    refused.end("failed")
+    finds(refused, "0.1 was sent something else")
