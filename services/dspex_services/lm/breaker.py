@@ -21,6 +21,11 @@ class Breaker:
         self._until = 0.0
         self._probing = False
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing has failed since it last succeeded: no call need ask it, or tell it that it went well."""
+        return not (self._failed or self._opened)
+
     def refuses(self, now: float) -> float:
         """Seconds to leave the server alone; 0 lets the call through, as the one that probes where it was open."""
         if not self._opened:

@@ -15,6 +15,7 @@ import msgspec
 from dspex_bus.wire import Usage as Used
 
 from . import anthropic, openai
+from .deadlines import Deadlines
 from .endpoint import Endpoints
 from .errors import LMAuth, LMError, LMTimeout, LMUnavailable
 from .media import excess
@@ -60,10 +61,14 @@ class LMClient:
         self._proxy = _proxy(self._base)
         self._urls: dict[str, URL] = {}
         self._http: aiohttp.ClientSession | None = None
+        self._deadlines: Deadlines | None = None
+        self._unanswered: tuple[type[Exception], ...] = ()
 
     async def __aenter__(self) -> Self:
         import aiohttp  # a worker that calls no model starts sooner without it
 
+        self._deadlines = Deadlines()
+        self._unanswered = (aiohttp.ClientError, OSError)
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.config.max_connections),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
@@ -77,6 +82,9 @@ class LMClient:
         if self._http is not None:
             await self._http.close()
             self._http = None
+        if self._deadlines is not None:
+            self._deadlines.close()
+            self._deadlines = None
 
     async def complete(
         self, request: LMRequest, *, timeout_s: float | None = None, on_delta: OnDelta | None = None
@@ -162,26 +170,27 @@ class _Exchange:
         self._on_delta = on_delta
         self.begun = False
 
-    async def attempt(self) -> LMReply:
-        import aiohttp
-
-        client, call = self._client, self._call
+    async def attempt(self, deadline: float) -> LMReply:
+        deadlines = self._client._deadlines
+        assert deadlines is not None
+        client, call, on_delta = self._client, self._call, self._on_delta
         assert client._http is not None
-        try:
-            async with client._http.post(
-                client._url(call.path), data=call.body, headers=call.headers, proxy=client._proxy
-            ) as response:
-                if not response.ok:
-                    body = await _body(response)
-                    raise failure(client.config, client._key_variable, response.status, response.headers, body)
-                if self._on_delta is not None and response.content_type == "text/event-stream":
-                    return await self._streamed(response, self._on_delta)
-                reply = client._wire.decode(await _body(response))
-        except (aiohttp.ClientError, OSError) as error:
-            raise client._unreachable(error) from error
-        if self._on_delta is not None and reply.text:  # a server that does not stream
-            await self._tell(Delta(text=reply.text), self._on_delta)
-        return reply
+        with deadlines.until(deadline):
+            try:
+                async with client._http.post(
+                    client._url(call.path), data=call.body, headers=call.headers, proxy=client._proxy
+                ) as response:
+                    if not response.ok:
+                        body = await _body(response)
+                        raise failure(client.config, client._key_variable, response.status, response.headers, body)
+                    if on_delta is not None and response.content_type == "text/event-stream":
+                        return await self._streamed(response, on_delta)
+                    reply = client._wire.decode(await _body(response))
+            except client._unanswered as error:
+                raise client._unreachable(error) from error
+            if on_delta is not None and reply.text:  # a server that does not stream
+                await self._tell(Delta(text=reply.text), on_delta)
+            return reply
 
     async def _streamed(self, response: aiohttp.ClientResponse, on_delta: OnDelta) -> LMReply:
         events, assembly = EventStream(), self._client._wire.assembly(self._client.config)
@@ -200,11 +209,13 @@ class _Exchange:
         await on_delta(delta)
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+def _body(response: aiohttp.ClientResponse) -> Awaitable[bytes]:
     """The body, of a length that a reply can have."""
     length = response.content_length
-    if length is not None and length <= _LARGEST_REPLY:
-        return await response.read()
+    return response.read() if length is not None and length <= _LARGEST_REPLY else _pieces(response)
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> bytes:
     pieces: list[bytes] = []
     size = 0
     async for piece in response.content.iter_any():

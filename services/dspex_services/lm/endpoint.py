@@ -17,7 +17,8 @@ from .rate import Rate
 from .sharing import Limits, NoRoom, ServerClock, Share, Ticket
 from .types import LMConfig, LMReply, SharedLimits
 
-_Attempt = Callable[[], Awaitable[LMReply]]
+_Attempt = Callable[[float], Awaitable[LMReply]]
+"""Raises TimeoutError where it would go on past the time it is given, by ``time.monotonic``."""
 
 _BYTES_PER_TOKEN = 4
 """Near enough to reserve by; the reply says how many there were."""
@@ -89,10 +90,10 @@ class Endpoint:
         if delay := self._reserve(estimate, deadline):
             await asyncio.sleep(delay)
         started = time.monotonic()
-        self._admit(started)
+        if not self._breaker.calm:
+            self._admit(started)
         try:
-            async with asyncio.timeout(deadline - started):
-                reply = await attempt()
+            reply = await attempt(deadline)
         except TimeoutError as late:
             error = LMTimeout(
                 f"{self._config.model} did not answer within {limit_s:g} s: allow more time, or ask for less",
@@ -107,10 +108,11 @@ class Endpoint:
             with self._lock:
                 self._breaker.gave_up()
             raise
-        with self._lock:
-            self._breaker.succeeded()
-            if self._tokens is not None:
-                self._tokens.settle(reply.usage.total - estimate)
+        if self._tokens is not None or not self._breaker.calm:
+            with self._lock:
+                self._breaker.succeeded()
+                if self._tokens is not None:
+                    self._tokens.settle(reply.usage.total - estimate)
         return reply
 
     def _reserve(self, estimate: int, deadline: float) -> float:

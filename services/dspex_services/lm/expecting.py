@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from .media import excess
 from .types import LMConfig, LMRequest, Usage
 
 _TOKENS_PER_BYTE = 0.25
@@ -25,7 +26,7 @@ class Expecting:
 
     def of(self, config: LMConfig, request: LMRequest) -> Callable[[], Usage]:
         """What is expected when it is asked, by what has come until then."""
-        size = len(_encode(request))
+        size = len(_encode(request)) - excess(request.messages)
         return lambda: self._now(config, request, size)
 
     def _now(self, config: LMConfig, request: LMRequest, size: int) -> Usage:
@@ -38,9 +39,7 @@ class Expecting:
 
     def learn(self, size: int, used: Usage) -> None:
         """A request of ``size`` bytes used so much."""
-        self._per_byte = _lately(self._per_byte, used.input_tokens / max(1, size))
-        self._output = _lately(self._output or 0.0, used.output_tokens)
-
-
-def _lately(known: float, new: float) -> float:
-    return max(new, known + (new - known) * _FORGETS)
+        per_byte, known = used.input_tokens / (size or 1), self._per_byte
+        self._per_byte = per_byte if per_byte >= known else known + (per_byte - known) * _FORGETS
+        output, most = used.output_tokens, self._output
+        self._output = output if most is None or output >= most else most + (output - most) * _FORGETS

@@ -11,8 +11,12 @@ _USUAL = 4_000
 
 def excess(messages: Sequence[Any]) -> int:
     """By how many bytes pictures, recordings and files make a body longer than text of as many tokens."""
-    said = (message.get("content") for message in messages if isinstance(message, Mapping))
-    return sum(max(0, _data(part) - _USUAL) for content in said if isinstance(content, list) for part in content)
+    over = 0
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if isinstance(content, list):
+            over += sum(max(0, _data(part) - _USUAL) for part in content)
+    return over
 
 
 def _data(part: Any) -> int:

@@ -59,7 +59,11 @@ async def ask(
     caching = None
     if ttl_s is not None and step.cache is not None:
         caching = Caching(step.cache, ttl_s, program=program, renew=step.attempt > 1)
-    reply = await complete(client, request, caching, timeout_s=left_s, on_delta=hear, purse=StepPurse(step))
+    if caching is None and not step.limited:  # as most calls are: the shortest way
+        reply = await client.complete(request, timeout_s=left_s, on_delta=hear)
+        step.record_usage(usage_of(reply))
+    else:
+        reply = await complete(client, request, caching, timeout_s=left_s, on_delta=hear, purse=StepPurse(step))
     if call is not None:
         call.end()
     return reply
