@@ -214,6 +214,19 @@ async def test_retry_goes_on_from_what_failed(client: dspex.Client, tmp_path: Pa
     assert refusal.value.code == "session_not_failed"
 
 
+async def test_a_signal_that_nobody_took_is_kept_for_the_retry(client: dspex.Client, tmp_path: Path) -> None:
+    flaky = dspex.native("rough.once", path=str(tmp_path / "tried"), retry=dspex.RetryPolicy(attempts=1))
+    steps = [dspex.wait("first"), flaky, dspex.wait("go"), say("{{ who }} {{ by }}")]
+    handle = await client.submit(dspex.pipeline(steps))
+    await handle.signal("go", {"by": "Ada"}, id="one")
+    await handle.signal("first", {"who": "approved by"}, id="one")
+    assert (await handle.result(timeout_s=20)).status == "failed"
+    again = await handle.retry(id=f"{handle.id}-again")
+    assert (await again.result(timeout_s=20)).output == {"text": "approved by Ada"}
+    assert not await again.signal("go", id="one")
+    assert (await handle.retry(id=again.id)).id == again.id  # it has ended, and needs no signals
+
+
 async def test_fork_keeps_what_was_before_and_takes_new_input(client: dspex.Client) -> None:
     steps = [dspex.native("rough.stamp"), say("{{ stamp }} {{ word }}")]
     handle = await client.submit(dspex.pipeline(steps), {"word": "old"})
@@ -225,6 +238,29 @@ async def test_fork_keeps_what_was_before_and_takes_new_input(client: dspex.Clie
     with pytest.raises(dspex.DspexError) as refusal:
         await handle.fork("7")
     assert refusal.value.code == "unknown_step"
+
+
+async def test_a_fork_is_forked_where_its_own_results_were_kept(client: dspex.Client) -> None:
+    """From a step that it has from the session before, that step and what comes after it run again; what is beside it
+    does not."""
+    stamp = dspex.native("rough.stamp", outputs={"stamp": "b"})
+    item = dspex.native("rough.stamp", outputs={"stamp": "all"})
+    steps = [dspex.native("rough.stamp", outputs={"stamp": "a"}), stamp, dspex.map("words", [item], limit=1), say("x")]
+    handle = await client.submit(dspex.pipeline(steps, output=["a", "b", "all"]), {"words": ["x", "y", "z"]})
+    first = (await handle.result(timeout_s=20)).output
+    late = await handle.fork("3", id=f"{handle.id}-late")
+    assert (await late.result(timeout_s=20)).output == first
+    for node, kept in {"1": ["a"], "2": ["a", "b"], "2-1-0": ["a", "b"]}.items():
+        again = (await (await late.fork(node)).result(timeout_s=20)).output
+        assert first is not None
+        assert again is not None
+        assert [name for name in again if again[name] == first[name]] == kept
+        same = [again["all"][place] == first["all"][place] for place in range(3)]
+        assert same == ([True, False, True] if node == "2-1-0" else [False] * 3)
+    assert (await handle.fork("3", id=late.id)).id == late.id
+    with pytest.raises(dspex.DspexError) as refusal:
+        await handle.fork("1", id=late.id)
+    assert refusal.value.code == "session_exists"
 
 
 async def test_everything_nested_in_everything(client: dspex.Client, running: RunningSystem) -> None:

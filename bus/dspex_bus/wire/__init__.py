@@ -98,6 +98,7 @@ from .plan import (
     TaskNode,
     WaitNode,
     find,
+    is_before,
     members,
 )
 from .presence import HandlerInfo, PoolStatus, RouterPresence, SupervisorPresence, WorkerClaims, WorkerPresence
@@ -236,6 +237,7 @@ __all__ = [
     "error_info",
     "event_type",
     "find",
+    "is_before",
     "joined",
     "members",
     "refuse_newer",

@@ -133,10 +133,11 @@ class SignalReply(Struct, frozen=True, kw_only=True):
 class ForkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """For ``session.retry`` (a session that ended without success goes on from what failed, its successes kept) and
     ``session.fork``: a new session that keeps what was done before step ``node`` of this one, with ``input`` merged
-    over this one's. ``id`` is the new session's, if the client wants one; ``timeout_s`` bounds it anew."""
+    over this one's. Either has the signals that no wait had taken by then. ``id`` is the new session's, if the client
+    wants one; ``timeout_s`` bounds it anew."""
 
     session: SessionId
-    node: str | None = None
+    node: Annotated[str, Meta(max_length=1024)] | None = None
     input: dict[str, Any] = field(default_factory=dict)
     id: SessionId | None = None
     timeout_s: Seconds | None = None

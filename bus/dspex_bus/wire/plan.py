@@ -174,13 +174,26 @@ def members(node: Node) -> tuple[Node, ...]:
 
 def find(plan: Plan, run: str) -> Node | None:
     """The node that ran as ``run``, the id in an event's subject; None where the plan has no such place."""
-    node: Node = plan.root
+    node: Node | None = plan.root
     for place in run.split("-"):
-        below = members(node)
-        if isinstance(node, MapNode | LoopNode):
-            node = node.body
-        elif place.isdecimal() and int(place) < len(below):
-            node = below[int(place)]
-        else:
-            return None
+        node = None if node is None else _below(node, place)
     return node
+
+
+def is_before(plan: Plan, run: str, other: str) -> bool:
+    """Whether what ran as ``run`` is done when ``other`` starts, or has nothing to do with it: it is neither the same,
+    nor below it, nor does it come after it in a sequence or a loop."""
+    node: Node | None = plan.root
+    for place, place_of_other in zip(run.split("-"), other.split("-"), strict=False):
+        if place != place_of_other:
+            earlier = place_of_other.isdecimal() and int(place) < int(place_of_other)
+            return earlier or isinstance(node, ParallelNode | MapNode)
+        node = None if node is None else _below(node, place)
+    return False
+
+
+def _below(node: Node, place: str) -> Node | None:
+    below = members(node)
+    if isinstance(node, MapNode | LoopNode):
+        return node.body
+    return below[int(place)] if place.isdecimal() and int(place) < len(below) else None

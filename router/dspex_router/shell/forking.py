@@ -1,24 +1,38 @@
-"""A new session from an old one: what succeeded is kept, the rest runs again."""
+"""A new session from an old one: what succeeded is kept, and signals that nobody took; the rest runs again."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
+from contextlib import suppress
 from itertools import takewhile
 from typing import Any
 
 from dspex_bus.errors import Conflict, InvalidRequest, NotFound
-from dspex_bus.wire import ForkRequest, JournalEvent, Origin, SessionAccepted, StepSucceeded, Submitted
+from dspex_bus.wire import (
+    ForkRequest,
+    JournalEvent,
+    Origin,
+    SessionAccepted,
+    SignalReceived,
+    SignalRequest,
+    StepSucceeded,
+    Submitted,
+    is_before,
+)
 
 from ..core import Session, decide
 from .clock import now_ms
+from .controlling import Controls
 from .journals import Journals
 from .submitting import Submitting
 
 
 class Forking:
-    def __init__(self, journals: Journals, submitting: Submitting) -> None:
+    def __init__(self, journals: Journals, submitting: Submitting, controls: Controls) -> None:
         self._journals = journals
         self._submitting = submitting
+        self._controls = controls
 
     async def retry(self, request: ForkRequest) -> Submitted:
         """Conflict ``session_not_failed`` unless the session ended without success."""
@@ -48,14 +62,14 @@ class Forking:
         async for entry in self._journals.entries(session):
             event = entry.recorded.event
             if isinstance(event, SessionAccepted):
-                kept.update(event.kept)
+                kept = _kept_before(event, until)
             elif state is None:
                 continue
             together = _outputs(entry.recorded.node, event)
             for node in takewhile(lambda node: node != until, together):
                 kept[node] = together[node]
             state, _ = decide(state, entry.recorded)
-            if until is not None and (until in state.runs or until in together):
+            if until is not None and (until in state.runs or until in together or until in state.accepted.kept):
                 return state, kept
         if state is None:
             raise NotFound(f"there is no session {session!r}; it may have been purged", code="unknown_session")
@@ -86,7 +100,23 @@ class Forking:
             thread=old.thread,
             priority=old.priority,
         )
-        return (await self._submitting.store(accepted))[0]
+        submitted, _ = await self._submitting.store(accepted)
+        await self._pass_on(state.signals, submitted.session)
+        return submitted
+
+    async def _pass_on(self, signals: Iterable[SignalReceived], session: str) -> None:
+        """Whoever sent them has done what there was to do. A malformed one has no name."""
+        for signal in signals:
+            if signal.name:
+                request = SignalRequest(session=session, name=signal.name, id=signal.id, payload=signal.payload)
+                with suppress(Conflict):  # it has ended without
+                    await self._controls.signal(request)
+
+
+def _kept_before(accepted: SessionAccepted, until: str | None) -> dict[str, dict[str, Any]]:
+    """What the session itself has from another, less what comes after ``until``: that is to run again."""
+    kept, plan = accepted.kept, accepted.plan
+    return {node: kept[node] for node in kept if until is None or is_before(plan, node, until)}
 
 
 def _outputs(node: str, event: JournalEvent) -> dict[str, dict[str, Any]]:

@@ -100,7 +100,7 @@ class Router:
                     bus, config, journals, compiling, pipelines, lambda plan: admission.check(plan, len(owner.sessions))
                 )
                 sessions = Sessions(bus, owner, journals)
-                forking = Forking(journals, submitting)
+                forking = Forking(journals, submitting, owner.controls)
                 schedules = Schedules(bus, submitting)
                 scheduler = Scheduler(bus, owner, journals, submitting, schedules)
                 parts = Parts(

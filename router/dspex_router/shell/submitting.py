@@ -135,7 +135,9 @@ class Submitting:
 
 
 def _same(one: SessionAccepted, other: SessionAccepted) -> bool:
-    return one.plan.digest == other.plan.digest and _canonical.encode(one.input) == _canonical.encode(other.input)
+    if (one.plan.digest, one.origin) != (other.plan.digest, other.origin):
+        return False
+    return _canonical.encode(one.input) == _canonical.encode(other.input)
 
 
 def _submitted(partition: int, session: str, sequence: int) -> Submitted:

@@ -20,6 +20,7 @@ from dspex_bus.wire import (
     TaskNode,
     WaitNode,
     find,
+    is_before,
 )
 from dspex_router.plan import Reference, compile_pipeline, references
 
@@ -53,6 +54,35 @@ def test_places_of_cases() -> None:
     assert node.otherwise is not None
     assert node.otherwise.children[0].id == "0-2-0"
     assert find(plan, "0-2-0") is node.otherwise.children[0]
+
+
+@pytest.mark.parametrize(
+    ("run", "other", "before"),
+    [
+        ("0", "1", True),
+        ("1", "1", False),
+        ("2", "1", False),
+        ("0-1", "0-0", True),  # side by side
+        ("0-0", "0", False),  # below it
+        ("1-7-0", "1-3-1", True),  # for other items
+        ("1-3-0", "1-3-1", True),
+        ("1-3-1", "1-3-0", False),
+        ("1-3-0", "1-3", False),
+        ("2-1-0", "2-2-0", True),  # in other rounds
+        ("2-10-0", "2-2-0", False),
+        ("2-1-1-0-0", "2-1-0", False),
+        ("0", "x", False),
+        ("9-0-0", "9-1-0", True),  # where the plan has no such place, by number
+    ],
+)
+def test_what_is_before(run: str, other: str, before: bool) -> None:
+    branch = {"branch": [{"when": "true", "do": [SPLIT]}]}
+    plan = compiled(
+        {"parallel": [SPLIT, SPLIT], "save_as": "x"},
+        {"map": "text", "do": [SPLIT, SPLIT]},
+        {"loop": [SPLIT, branch], "until": "true"},
+    )
+    assert is_before(plan, run, other) is before
 
 
 def test_joins() -> None:
