@@ -18,15 +18,14 @@ from __future__ import annotations
 
 import inspect
 import keyword
-import math
-import unicodedata
 from collections.abc import Mapping as MappingABC
-from typing import Any, NoReturn
 
+from .cursor import MAX_DEPTH, QUOTES, Cursor
 from .errors import SignatureError
+from .faults import RESERVED, checked_name, fail_at_separator, fail_brackets, fail_type
 from .limits import why_not
-from .names import BARE, CONTAINERS, why_unknown
-from .tokens import END, locate, tokenise, unquote
+from .names import BARE, CONTAINERS
+from .tokens import END
 from .types import (
     NONE,
     STR,
@@ -47,24 +46,11 @@ from .values import Mismatch, coercer
 
 MAX_LENGTH = 65_536
 """Characters in a signature string."""
-MAX_DEPTH = 32
-"""Brackets inside brackets in one type."""
 MAX_PARTS = 4096
 """Parts of all types, those of a struct counted wherever its name stands for it."""
 
-RESERVED = frozenset(
-    {"fields", "signature", "instructions", "input_fields", "output_fields", "model_config", "model_fields"}
-    | {"model_dump", "model_dump_json", "model_validate", "model_validate_json", "model_validate_strings"}
-)
-"""Names DSPy cannot use for a field."""
-
 _UNUSUAL = RESERVED | set(keyword.kwlist) | {END}
 _CONTINUES = ("[", "|", "{")
-_QUOTES = ("'", '"')
-_CONSTANTS: dict[str, bool | None] = {"True": True, "False": False, "None": None}
-
-_EXAMPLE = "for example: question -> answer"
-
 Names = MappingABC[str, Type]
 """Type names that a caller has registered, and what they stand for."""
 
@@ -89,14 +75,11 @@ def _bounded(text: str) -> str:
     return text
 
 
-class _Parser:
-    __slots__ = ("at", "depth", "known", "owner", "parts", "sizes", "text", "words")
+class _Parser(Cursor):
+    __slots__ = ("known", "owner", "parts", "sizes")
 
     def __init__(self, text: str, names: Names | None = None) -> None:
-        self.text = text
-        self.words = tokenise(text)
-        self.at = 0
-        self.depth = 0
+        super().__init__(text)
         self.known = dict(names or {})
         self.parts = 0
         self.sizes: dict[str, int] = {}
@@ -106,11 +89,11 @@ class _Parser:
         seen: set[str] = set()
         inputs = self.fields("input", seen)
         if self.words[self.at] != "->":
-            self.fail_at_separator("input")
+            fail_at_separator(self, "input")
         self.at += 1
         outputs = self.fields("output", seen)
         if self.words[self.at]:
-            self.fail_at_separator("output")
+            fail_at_separator(self, "output")
         return inputs, outputs
 
     def fields(self, side: str, seen: set[str]) -> list[Field]:
@@ -121,7 +104,7 @@ class _Parser:
             if word in _UNUSUAL or word[0] == "_" or not (word.isidentifier() and word.isascii()):
                 if word in ("->", "}", END) and found:
                     break  # after a trailing comma
-                word = self.checked_name(side)
+                word = checked_name(self, side)
             if word in seen:
                 self.fail(f"the field {word!r} is given twice", self.at, "inputs and outputs need names of their own")
             seen.add(word)
@@ -144,7 +127,7 @@ class _Parser:
             if kind is NONE:
                 self.fail("a field that can only be None says nothing", start, "write X | None for an optional field")
         default = self.default(kind, typed) if words[self.at] == "=" else None
-        description = (self.string() or None) if words[self.at].startswith(_QUOTES) else None
+        description = (self.string() or None) if words[self.at].startswith(QUOTES) else None
         return Field(name, kind, description, typed, default)
 
     def default(self, kind: Type, typed: bool) -> str:
@@ -155,62 +138,6 @@ class _Parser:
         except Mismatch as error:
             self.fail(f"the default does not fit its type: {error}", at)
         return literal(value)
-
-    def value(self) -> Any:
-        word, at = self.words[self.at], self.at
-        if word in ("[", "{"):
-            self.depth += 1
-            if self.depth > MAX_DEPTH:
-                self.fail(f"values are nested more than {MAX_DEPTH} deep", at)
-            self.at += 1
-            made: Any = self.items() if word == "[" else self.pairs()
-            self.close(at, "]" if word == "[" else "}")
-            self.depth -= 1
-            return made
-        if word.startswith(_QUOTES):
-            return self.string()
-        if word in _CONSTANTS:
-            self.at += 1
-            return _CONSTANTS[word]
-        suggestion = f"put it in quotes: '{word}'" if word.isidentifier() else None
-        return self.number("a default is a text in quotes, a number, True, False, None, a list or a dict", suggestion)
-
-    def items(self) -> list[Any]:
-        found: list[Any] = []
-        while self.words[self.at] != "]":
-            found.append(self.value())
-            if not self.another():
-                break
-        return found
-
-    def pairs(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        while self.words[self.at] != "}":
-            at = self.at
-            if not self.words[at].startswith(_QUOTES):
-                self.fail("the keys of a dict are texts in quotes", at)
-            key = self.string()
-            if key in found:
-                self.fail(f"the key {key!r} is given twice", at)
-            if self.words[self.at] != ":":
-                self.fail(f"expected ':', found {self.words[self.at]!r}", self.at)
-            self.at += 1
-            found[key] = self.value()
-            if not self.another("}"):
-                break
-        return found
-
-    def number(self, wanted: str, suggestion: str | None = None) -> int | float:
-        word = self.words[self.at]
-        made: int | float = 0
-        try:
-            made = int(word) if word.lstrip("-").isdecimal() else float(word)
-        except ValueError:
-            self.fail(f"{wanted}, found {word!r}" if word else wanted, self.at, suggestion)
-        if not word.isascii() or not math.isfinite(made) or word.lstrip("-")[:1] not in "0123456789":
-            self.fail(f"{wanted}, found {word!r}", self.at, suggestion)
-        self.at += 1
-        return made
 
     # --- types -----------------------------------------------------------------------------------
 
@@ -245,10 +172,10 @@ class _Parser:
         if self.words[at + 1] != "[" or self.words[at + 3] == "=":
             self.grow(self.sizes.get(word, 1), at)
             found = BARE.get(word) or self.known.get(word)
-            return found if found is not None else self.fail_type(at)
+            return found if found is not None else fail_type(self, at, self.known)
         name = CONTAINERS.get(word)
         if name is None:
-            return self.fail_brackets(at)
+            return fail_brackets(self, at, self.known)
         self.at = at + 2
         self.deeper(at)
         made = self.literal() if name == "Literal" else self.generic(name, at)
@@ -275,7 +202,7 @@ class _Parser:
             if self.words[start + 1] != "=":
                 self.fail(f"expected a limit such as {name or 'ge'}=1, found {name!r}", start)
             self.at += 2
-            quoted = self.words[self.at].startswith(_QUOTES)
+            quoted = self.words[self.at].startswith(QUOTES)
             value = self.string() if quoted else self.number(f"the limit {name} is a number or a text in quotes")
             reason, suggestion = why_not(base, limits, name, value)
             if reason:
@@ -294,7 +221,7 @@ class _Parser:
         self.at += 2 if named else 1
         owner, before = self.owner, self.parts
         self.deeper(at)
-        description = inspect.cleandoc(self.string()) or None if self.words[self.at].startswith(_QUOTES) else None
+        description = inspect.cleandoc(self.string()) or None if self.words[self.at].startswith(QUOTES) else None
         if self.words[self.at] == "}":
             self.fail("a struct needs at least one field", self.at)
         fields = tuple(self.fields("struct", set()))
@@ -367,104 +294,3 @@ class _Parser:
                 break
         self.close(opened)
         return choice(tuple(values))
-
-    def constant(self) -> str | int | bool | None:
-        word = self.words[self.at]
-        if word.startswith(_QUOTES):
-            return self.string()
-        if word in _CONSTANTS:
-            self.at += 1
-            return _CONSTANTS[word]
-        if word.removeprefix("-").isdecimal() and word.isascii():
-            self.at += 1
-            return int(word)
-        suggestion = f"put it in quotes: '{word}'" if word.isidentifier() else None
-        return self.fail("Literal takes strings in quotes, whole numbers, True, False or None", self.at, suggestion)
-
-    def another(self, closing: str = "]") -> bool:
-        """Whether a comma and one more argument follow; steps over the comma, a trailing one too."""
-        if self.words[self.at] != ",":
-            return False
-        self.at += 1
-        return self.words[self.at] != closing
-
-    def close(self, opened: int, closing: str = "]") -> None:
-        if self.words[self.at] != closing:
-            if not self.words[self.at]:
-                self.fail("this bracket is never closed", opened)
-            self.fail(f"expected ',' or {closing!r}, found {self.words[self.at]!r}", self.at)
-        self.at += 1
-
-    def string(self) -> str:
-        word = self.words[self.at]
-        if len(word) < 2:
-            self.fail("this quote is never closed", self.at, "write \\' for a quote inside a text in quotes")
-        try:
-            value = unquote(word)
-        except (ValueError, OverflowError) as error:
-            self.fail(f"this text cannot be read: {error}", self.at, "write \\\\ for a backslash")
-        self.at += 1
-        return value
-
-    # --- what is wrong ---------------------------------------------------------------------------
-
-    def fail(self, reason: str, at: int, suggestion: str | None = None) -> NoReturn:
-        position, length = locate(self.text, at)
-        raise SignatureError(reason, text=self.text, position=position, length=length, suggestion=suggestion)
-
-    def checked_name(self, side: str) -> str:
-        """The word as a field's name, normalised as Python does; fails when it cannot be one."""
-        word = self.words[self.at]
-        if word in ("->", "") and side == "input" and "->" not in self.words:
-            self.fail("a signature needs '->' between its inputs and its outputs", self.at, _EXAMPLE)
-        if word in ("->", "") and side != "struct":
-            self.fail(f"a signature needs at least one {side} field", self.at)
-        if word in ("*", "**", "/"):
-            self.fail(f"{word!r} has no meaning in a signature", self.at, "list each field by its name")
-        if word == ",":
-            self.fail("a field's name is missing before this comma", self.at)
-        name = unicodedata.normalize("NFKC", word)
-        if not word.isidentifier():
-            self.fail(
-                f"{word!r} cannot name a field", self.at, "use letters, digits and '_', not starting with a digit"
-            )
-        if name.startswith("_"):
-            self.fail("a field's name cannot start with '_'", self.at)
-        if keyword.iskeyword(name):
-            self.fail(f"{name!r} is a Python keyword and cannot name a field", self.at, f"for example {name}_text")
-        if name in RESERVED:
-            self.fail(f"{name!r} is reserved and cannot name a field", self.at, f"for example {name}_text")
-        return name
-
-    def fail_type(self, at: int) -> NoReturn:
-        word = self.words[at]
-        if word in ("", ",", "->", "]", "|", "[", "}", "="):
-            found = repr(word) if word else "the end"
-            self.fail(f"a type is missing here, found {found}", at)
-        if word[0] in "'\"":
-            self.fail(
-                "a type is a name, not a text in quotes", at, "a description comes after the type: name: str 'text'"
-            )
-        if word == "...":
-            self.fail("'...' can only follow the one type of a tuple", at, "for example tuple[int, ...]")
-        if not word.replace(".", "").isidentifier():
-            self.fail(f"{word!r} is not a type", at)
-        reason, suggestion = why_unknown(word, self.known)
-        self.fail(reason, at, suggestion)
-
-    def fail_brackets(self, at: int) -> NoReturn:
-        word = self.words[at]
-        if word in BARE or word in self.known:
-            self.fail(f"{word} takes no types in brackets", at + 1)
-        self.fail_type(at)
-
-    def fail_at_separator(self, side: str) -> NoReturn:
-        word = self.words[self.at]
-        if not word:
-            self.fail("a signature needs '->' between its inputs and its outputs", self.at, _EXAMPLE)
-        if word == "->":
-            self.fail("a signature has one '->'; this is a second one", self.at, "separate fields with commas")
-        if word == "]":
-            self.fail("this bracket was never opened", self.at)
-        missing = "a comma, a colon or '->'" if side == "input" else "a comma, a colon or the end"
-        self.fail(f"expected {missing}, found {word!r}", self.at)

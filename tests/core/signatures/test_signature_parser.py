@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from dspex_bus.errors import InvalidRequest
 from dspex_bus.signatures import Field, Signature, SignatureError, parse_signature
 from dspex_bus.signatures import types as t
-from dspex_bus.signatures.parser import MAX_DEPTH, MAX_LENGTH, RESERVED, parse_fields
+from dspex_bus.signatures.cursor import MAX_DEPTH
+from dspex_bus.signatures.faults import RESERVED
+from dspex_bus.signatures.parser import MAX_LENGTH, parse_fields
 from dspex_bus.wire import error_from, error_info
 
 ACCEPTED = [
