@@ -14,7 +14,7 @@ from .commands import (
 from .ending import finish, result_of
 from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue, Timer
 from .saved import Saved, restore, save
-from .session import decide, resume
+from .session import decide, is_over, resume
 from .state import Session
 from .view import view
 
@@ -38,6 +38,7 @@ __all__ = [
     "Timer",
     "decide",
     "finish",
+    "is_over",
     "restore",
     "result_of",
     "resume",

@@ -97,6 +97,12 @@ def resume(state: Session) -> list[Command]:
     return [*commands, TellCancelled() if state.phase == "closing" else _deadline(state)]
 
 
+def is_over(state: Session, node: str, attempt: int) -> bool:
+    """Whether an attempt that was sent has ended. It may be one of a run that is forgotten, as a map's items are."""
+    run = state.runs.get(node)
+    return not (isinstance(run, StepRun) and run.open and attempt >= run.attempt)
+
+
 def _is_new(state: Session, event: Event) -> bool:
     """Whether ``event`` is none that was folded before. Every control takes a slot, heard or not."""
     if isinstance(event, Recorded):

@@ -40,12 +40,16 @@ class _Step:
 
 class Gate:
     """``alive`` says whether a session is still ours. Steps wait in this router's memory, the urgent first; permits are
-    in the limits' books. After a take-over steps come again, and find the permits they have."""
+    in the limits' books. After a take-over steps come again, and find the permits they have; what holds one and
+    ``is_over``, as nobody but us can tell, has lost the router that was to give it back."""
 
-    def __init__(self, bus: Bus, limits: Limits, alive: Callable[[str], bool]) -> None:
+    def __init__(
+        self, bus: Bus, limits: Limits, alive: Callable[[str], bool], is_over: Callable[[str], Awaitable[bool]]
+    ) -> None:
         self._bus = bus
         self._limits = limits
         self._alive = alive
+        self._is_over = is_over
         self._steps: dict[str, _Step] = {}
         self._waiting: dict[str, list[tuple[int, int, _Step]]] = defaultdict(list)
         self._held: dict[str, set[str]] = defaultdict(set)
@@ -75,6 +79,11 @@ class Gate:
     def look_again(self) -> None:
         """Limits have changed: who waits may not have to."""
         for name in [name for name, queue in self._waiting.items() if queue]:
+            self._due(name, 0)
+
+    async def look_at_books(self) -> None:
+        """For permits that nobody gives back."""
+        for name in await self._limits.books():
             self._due(name, 0)
 
     @asynccontextmanager
@@ -131,15 +140,13 @@ class Gate:
     async def _turned(self, name: str, released: set[str]) -> None:
         for step in [self._steps[holder] for holder in self._held[name]]:
             if not self._alive(step.session):
-                # Its new owner has its permits, or they run out.
-                del self._steps[step.holder]
-                for held in step.names:
-                    self._held[held].discard(step.holder)
+                self._leave(step)
         queue = self._waiting[name]
         queue[:] = [entry for entry in queue if self._is_wanted(entry[2])]
         heapq.heapify(queue)
         steps = {entry[2].holder: entry[2] for entry in sorted(queue, key=lambda entry: entry[:2])}
         book, revision = await self._limits.book(name)
+        released |= {holder for holder in book.holders if holder not in self._steps and await self._is_over(holder)}
         turned = turn(
             book,
             self._limits.find(name),
@@ -159,21 +166,27 @@ class Gate:
             self._due(name, now_ms() + _RENEW_MS)
 
     def _is_wanted(self, step: _Step) -> bool:
-        if self._steps.get(step.holder) is step and self._alive(step.session):
-            return True
-        if self._steps.get(step.holder) is step:
-            del self._steps[step.holder]
-            self._give_back(step)
-        return False
+        if self._steps.get(step.holder) is not step:
+            return False
+        alive = self._alive(step.session)
+        if not alive:
+            self._leave(step)
+        return alive
+
+    def _leave(self, step: _Step) -> None:
+        """To the new owner of its session, with its permits; where there is none they run out."""
+        del self._steps[step.holder]
+        for name in step.names:
+            self._held[name].discard(step.holder)
 
     async def _granted(self, name: str, step: _Step) -> None:
         self._waiting[name] = [entry for entry in self._waiting[name] if entry[2] is not step]
         heapq.heapify(self._waiting[name])
+        if self._steps.get(step.holder) is not step:
+            return  # its outcome came while we asked, and gave all back, or it is another's
         self._held[name].add(step.holder)
         step.lacks.remove(name)
-        if self._steps.get(step.holder) is not step:
-            self._give_back(step)  # its outcome came while we asked
-        elif step.lacks:
+        if step.lacks:
             self._wait(step)
         else:
             await step.send()

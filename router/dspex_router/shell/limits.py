@@ -99,6 +99,12 @@ class Limits:
         found = await self._bucket.get(_book_key(name))
         return (Book(), 0) if found is None else (_book.decode(found.value), found.revision)
 
+    async def books(self) -> builtins.list[str]:
+        """The limits that have one."""
+        if not self._known:
+            return []
+        return [key.removeprefix(_book_key("")) for key in await self._bucket.keys(_book_key(">"))]
+
     async def replace(self, name: str, book: Book, revision: int) -> None:
         """Raises Conflict where another router was faster."""
         data = msgspec.json.encode(book)

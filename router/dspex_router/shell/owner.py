@@ -15,7 +15,7 @@ from dspex_bus.claim import claimed
 from dspex_bus.errors import DecodeError, DspexError, NewerJournal
 from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
-from ..core import Event, Recorded, Session, SetTimer, Timer, decide, finish, resume
+from ..core import Event, Recorded, Session, SetTimer, Timer, decide, finish, is_over, resume
 from .clock import now_ms
 from .config import RouterConfig
 from .controlling import Controls
@@ -61,7 +61,7 @@ class Owner:
         self._writer = Writer(bus, errands, self.timers, config.store_tries, self._set_aside)
         self.sessions: dict[str, Session] = {}
         self.controls = Controls(bus, journals, self.sessions)
-        self.gate = Gate(bus, limits, self._alive)
+        self.gate = Gate(bus, limits, self._alive, self._is_over)
         self.performer = Performer(
             bus, journals, self._writer, self.timers, errands, self.controls, limits, self.gate, self._on_timer, sure
         )
@@ -258,3 +258,13 @@ class Owner:
 
     def _alive(self, session: str) -> bool:
         return session in self.sessions or session in self.broken
+
+    async def _is_over(self, holder: str) -> bool:
+        """Whether an attempt has its outcome: False where that is not for us to say, or not yet."""
+        session, node, attempt = holder.rsplit(".", 2)
+        if self._recoveries or not self._sure() or self._journals.partition(session) not in self.owned:
+            return False
+        state = self.sessions.get(session)
+        if state is None:
+            return await self._journals.has_ended(session)
+        return is_over(state, node, int(attempt))

@@ -45,6 +45,7 @@ class Recovery:
         found: set[str] = set()
         with self._owner.recovering():
             await self._by_hands(receive, min(_HANDS, len(keys)), found)
+        await self._owner.gate.look_at_books()
         self._strays = found
         return len(keys)
 

@@ -16,6 +16,7 @@ from dspex_router.core import (
     SetTimer,
     StepDue,
     TellCancelled,
+    is_over,
     resume,
 )
 
@@ -395,3 +396,19 @@ def test_a_restart_in_a_pause_sends_again_only_what_was_sent() -> None:
     state = fold.again()
     assert [command.task.node for command in resume(state) if isinstance(command, Dispatch)] == ["0-0"]
     assert snapshot(state) == snapshot(fold.state)
+
+
+def test_which_attempts_are_over() -> None:
+    fold = Fold(task("0", retry=steady(2)), sleep("1"))
+
+    def over() -> list[bool]:
+        return [is_over(fold.state, "0", attempt) for attempt in (1, 2)]
+
+    assert over() == [False, False]
+    fold.fail("0", retryable=True)
+    assert over() == [True, False]
+    fold.retry_due("0")
+    assert over() == [True, False]
+    fold.succeed("0", attempt=2)
+    assert over() == [True, True]
+    assert is_over(fold.state, "nothing", 1)
