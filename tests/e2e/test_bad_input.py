@@ -215,3 +215,21 @@ async def test_no_server_at_all() -> None:
         async with dspex.connect("nats://127.0.0.1:1", connect_timeout_s=1):
             pass
     assert refusal.value.code in ("disconnected", "setup")
+
+
+async def test_what_would_keep_a_router_busy_for_ever(raw: Nats) -> None:
+    """Loops within loops with nothing to do, and pipelines of pipelines of pipelines."""
+    idle = {"branch": [{"when": "false", "do": [{"sleep_s": 1}]}]}
+    inner = {"loop": [idle], "until": "false", "at_most": 10_000}
+    result = await ended_badly(raw, inline({"loop": [inner], "until": "false", "at_most": 10_000}), "too_much_at_once")
+    assert "loops something to do" in result["error"]["message"]
+    for number in range(6):
+        steps = [{"pipeline": f"wide{number + 1}"}] * 30 if number < 5 else [{"sleep_s": 1}]
+        await ask(raw, "dspex.v1.pipeline.put", {"definition": {"name": f"wide{number}", "steps": steps}})
+    error = await refused(raw, "dspex.v1.run.wide0", {}, "invalid_pipeline", "400")
+    assert "more than 20,000 steps" in error["message"]
+
+
+async def test_a_quorum_of_more_items_than_there_are(raw: Nats) -> None:
+    step = {"map": "items", "do": [{"native": "rough.hang"}], "join": "quorum", "quorum": 3}
+    await ended_badly(raw, inline(step, items=[1, 2]), "join_failed")

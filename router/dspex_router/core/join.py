@@ -1,5 +1,6 @@
 """Branches side by side: a parallel step's, and a map's for the items of a list.
 
+running ──a quorum of more than the items> failed
 running ──branch ended, not settled──────> running
 running ──branch ended, settled──────────> the others are abandoned: all has a failure (unless failures are collected),
                                            any has a success, a quorum is reached or out of reach
@@ -37,6 +38,11 @@ def timed_out(run: ParallelRun | MapRun) -> ErrorInfo:
     """What to record when the time of an open join is over."""
     limit_s = run.node.join.timeout_ms / 1000
     return failure(run, "join_timed_out", f"{run.node.name!r} was not joined within {limit_s:g} s")
+
+
+def begin(run: MapRun) -> bool:
+    """Whether the number of its items settles a map before any is started."""
+    return settle(run, _settled(run))
 
 
 def child_ended(session: Session, run: ParallelRun | MapRun, child: Run) -> bool:

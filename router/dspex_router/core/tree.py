@@ -25,6 +25,13 @@ from .state import (
     StepRun,
 )
 
+MOST_AT_ONCE = 50_000
+"""What one event may begin. Loops and maps within each other, with nothing to do in them, could keep a router busy for
+ever, and wide ones give it more to send than it can hold."""
+
+_KEPT_AT_ONCE = 32
+"""What may begin besides for each step that is kept: the groups around it."""
+
 
 class Growth:
     """One event's doing in a session: what is to be commanded, and the runs that ended and whose parents are still to
@@ -34,6 +41,7 @@ class Growth:
         self._session = session
         self.commands: list[Command] = []
         self._ended: list[Run] = []
+        self._left = MOST_AT_ONCE + _KEPT_AT_ONCE * len(session.accepted.kept)
 
     def end(self, run: Run) -> None:
         """Take note of a run that has ended."""
@@ -48,7 +56,11 @@ class Growth:
         self._session.runs[id] = run
         if id != node.id:
             self._session.counts.setdefault(node.id, Counts()).started += 1
-        self._begin(run)
+        self._left -= 1
+        if self._left >= 0:
+            self._begin(run)
+        else:
+            self._refuse(run)
         if not run.open:
             self.end(run)
         return run
@@ -70,6 +82,12 @@ class Growth:
             case _:
                 assert_never(run)
 
+    def _refuse(self, run: Run) -> None:
+        message = f"step {run.node.name!r} is one too many: more than {MOST_AT_ONCE:,} would begin at once; give maps a"
+        message += " lower 'limit', and loops something to do"
+        run.status, run.ended_ms = "failed", self._session.now_ms
+        run.error = failure(run, "too_much_at_once", message)
+
     def _step(self, run: SequenceRun) -> None:
         if run.ready:
             fusing.pass_over(self._session, run)
@@ -90,11 +108,12 @@ class Growth:
             run.error = failure(run, "missing_field" if items is MISSING else "invalid_input", message)
             return
         run.items, run.results = items, [None] * len(items)
+        if not items or join.begin(run):
+            join.close(self._session, run)
+            return
         self.commands += join.deadline(run)
         for _ in range(min(run.node.limit, len(items))):
             self._item(run)
-        if not items:
-            join.close(self._session, run)
 
     def _item(self, run: MapRun) -> None:
         place = run.following
@@ -125,7 +144,7 @@ class Growth:
                 case BranchRun():
                     choice.body_ended(self._session, parent, run)
                 case LoopRun():
-                    _forget(self._session, run)
+                    _forget(self._session, run.id)
                     if choice.round_ended(self._session, parent, run):
                         self._round(parent)
                 case ParallelRun() | MapRun():
@@ -140,7 +159,7 @@ class Growth:
         if join.child_ended(self._session, run, child):
             self.abandon_branches(run)
         if isinstance(run, MapRun):
-            _forget(self._session, child)
+            _forget(self._session, child.id)
             if not (run.settled or run.abandoned) and run.following < len(run.items):
                 self._item(run)
         if join.is_over(run):
@@ -194,17 +213,18 @@ def made(node: Node, id: str, parent: GroupRun | None, context: Context, started
             return StepRun(id=id, node=node, parent=parent, context=context, started_ms=started_ms)
 
 
-def _forget(session: Session, run: Run) -> None:
-    """Drop a run that has ended and all that ran below it: an item's, or a round's."""
-    session.runs.pop(run.id, None)
+def _forget(session: Session, id: str) -> None:
+    """Drop a run that has ended and all that ran below it: an item's, or a round's. One that was refused has nothing
+    below it."""
+    run = session.runs.pop(id, None)
     match run:
         case SequenceRun():
-            below = [f"{run.id}-{place}" for place in range(run.position + 1)]
+            below = [f"{id}-{place}" for place in range(run.position + 1)]
         case ParallelRun():
-            below = [f"{run.id}-{place}" for place in range(len(run.results))]
+            below = [f"{id}-{place}" for place in range(len(run.results))]
         case BranchRun(child=child) if child is not None:
             below = [child.id]
         case _:  # a map's items and a loop's rounds are forgotten already
             below = []
-    for id in below:
-        _forget(session, session.runs[id])
+    for each in below:
+        _forget(session, each)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import count
 from typing import Literal
 
 from dspex_bus.errors import DspexError, InvalidPipeline, NoWorkers
@@ -42,7 +43,7 @@ from .fields import (
 from .fusing import fused
 from .operations import Choice, assign
 from .references import Reference
-from .structure import check_structure, digest_of, kind_of
+from .structure import check_structure, digest_of, kind_of, too_many_steps
 
 _TIMEOUT_MS = {"native": 60_000, "dspy": 300_000}
 _DEEPEST_PIPELINE = 8
@@ -62,22 +63,24 @@ def compile_pipeline(
     Raises InvalidPipeline, or NoWorkers where a pool has no ready worker: the first fault, with its path.
     """
     known: Fields = None if input_fields is None else frozenset(input_fields)
-    compiler = _Compiler(catalog, definition, definitions or {}, stored=durability == "stored", within=())
+    compiler = _Compiler(catalog, definition, definitions or {}, count(1), stored=durability == "stored", within=())
     return compiler.plan("", known)[0]
 
 
 class _Compiler:
-    """Of one definition. ``within`` names the pipelines it is a step of."""
+    """Of one definition. ``numbers`` are its steps', ``within`` names the pipelines it is a step of."""
 
     def __init__(
         self,
         catalog: Catalog,
         definition: PipelineDefinition,
         definitions: Mapping[Reference, PipelineDefinition],
+        numbers: Iterator[int],
         *,
         stored: bool,
         within: tuple[str, ...],
     ) -> None:
+        self._numbers = numbers
         self._catalog = catalog
         self._definition = definition
         self._definitions = definitions
@@ -135,6 +138,7 @@ class _Compiler:
 
     def _step(self, step: StepDefinition, path: str, id: str, known: Fields) -> tuple[Node, Fields]:
         """The node, and the fields it may write."""
+        too_many_steps(next(self._numbers), path)
         kind = kind_of(step, path)
         if kind in ("pipeline", "sleep_s", "wait") and not self._stored:
             raise _unstored(kind.removesuffix("_s"), path)
@@ -248,7 +252,7 @@ class _Compiler:
         within = (*self._within, self._definition.name)
         if len(within) > _DEEPEST_PIPELINE:
             raise InvalidPipeline(f"pipelines nested more than {_DEEPEST_PIPELINE} deep", path=f"{path}.pipeline")
-        compiler = _Compiler(self._catalog, definition, self._definitions, stored=True, within=within)
+        compiler = _Compiler(self._catalog, definition, self._definitions, self._numbers, stored=True, within=within)
         given = {*step.inputs, *step.with_}
         inside = frozenset(given) if step.inputs else None if known is None else (known - self._hidden) | given
         check_there(Reading(step.inputs, ()), known, step.name or step.pipeline, path)

@@ -25,12 +25,8 @@ class Reading(NamedTuple):
 
 
 def joined(*some: Fields) -> Fields:
-    found: frozenset[str] = frozenset()
-    for fields in some:
-        if fields is None:
-            return None
-        found |= fields
-    return found
+    known = [fields for fields in some if fields is not None]
+    return frozenset().union(*known) if len(known) == len(some) else None
 
 
 def signature_of(step: StepDefinition, info: HandlerInfo, path: str) -> Signature | None:

@@ -31,6 +31,9 @@ _CONTEXT_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _FIELD = re.compile(r"[A-Za-z_]\w*")
 _DEEPEST = 32
 
+MOST_STEPS = 20_000
+"""In a plan, those of the pipelines within it counted each time: it is in the journal of every run."""
+
 _TASK = {"with_", "inputs", "outputs", "save_as", "pool", "timeout_s", "retry", "cache_s"}
 _TASK |= {"stream", "remember", "affinity", "limits", "fuse"}
 _JOIN = {"save_as", "on_error", "join", "quorum", "timeout_s"}
@@ -61,12 +64,21 @@ def digest_of(definition: PipelineDefinition) -> str:
 
 def check_structure(definition: PipelineDefinition, at: str = "") -> None:
     """Raises InvalidPipeline with the path of the first fault; ``at`` is the path of the definition itself."""
-    for step, path, depth in _walk(definition.steps, f"{at}steps", 0):
+    for number, (step, path, depth) in enumerate(_walk(definition.steps, f"{at}steps", 0), 1):
+        too_many_steps(number, path)
         if depth > _DEEPEST:
             raise InvalidPipeline(f"nested more than {_DEEPEST} deep", path=path)
         _check(step, path)
     for place, name in enumerate(definition.output or ()):
         _check_field(name, f"{at}output[{place}]")
+
+
+def too_many_steps(number: int, path: str) -> None:
+    """Raises InvalidPipeline where it is."""
+    if number > MOST_STEPS:
+        raise InvalidPipeline(
+            f"more than {MOST_STEPS:,} steps, those of pipelines within counted; maps and loops repeat steps", path=path
+        )
 
 
 def kind_of(step: StepDefinition, path: str) -> str:

@@ -22,7 +22,7 @@ from dspex_bus.wire import (
     find,
     is_before,
 )
-from dspex_router.plan import Reference, compile_pipeline, references
+from dspex_router.plan import Reference, check_structure, compile_pipeline, references
 
 from .building import catalog, compiled, definition
 
@@ -196,6 +196,23 @@ def test_nesting_of_pipelines_has_an_end() -> None:
     definitions[Reference("last")] = definition(SPLIT, name="last")
     with pytest.raises(InvalidPipeline, match="nested more than 8 deep"):
         nested({"pipeline": "p0"}, definitions=definitions)
+
+
+def test_pipelines_of_pipelines_of_pipelines_have_an_end() -> None:
+    names = [f"p{number}" for number in range(6)]
+    definitions = {
+        Reference(name): definition(*[{"pipeline": following}] * 30, name=name)
+        for name, following in zip(names, [*names[1:], "last"], strict=True)
+    }
+    definitions[Reference("last")] = definition(SPLIT, name="last")
+    with pytest.raises(InvalidPipeline, match="more than 20,000 steps"):
+        nested({"pipeline": "p0"}, definitions=definitions)
+
+
+def test_a_definition_has_an_end() -> None:
+    with pytest.raises(InvalidPipeline, match="more than 20,000 steps") as caught:
+        check_structure(definition({"parallel": [SPLIT] * 20_000, "save_as": "x"}))
+    assert caught.value.path == "steps[0].parallel[19999]"
 
 
 @pytest.mark.parametrize("step", [{"sleep_s": 1}, {"wait": "go"}, {"pipeline": "sub"}])

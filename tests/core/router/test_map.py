@@ -166,6 +166,15 @@ def test_of_no_items_there_is_no_success_to_take() -> None:
     assert (end.status, end.error.code) == ("failed", "join_failed")
 
 
+def test_a_quorum_of_more_than_there_are_starts_none() -> None:
+    fold = items(2, kind="quorum", quorum=3, timeout_ms=500)
+    error = only_end(fold.opening[1:]).error
+    assert error is not None
+    assert error.code == "join_failed"
+    assert "0 of the 2 branches" in error.message
+    assert fold.state.runs.keys() == {"0"}
+
+
 def test_maps_within_a_map() -> None:
     inner = mapped("0-n-0", sequence("0-n-0-n-0", task("0-n-0-n-0-0", reads={"x": "x"})), over="item", item="x")
     way = branch("0-n-1", ("false", task("0-n-1-0-0")))
