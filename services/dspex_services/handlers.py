@@ -100,6 +100,7 @@ class Handlers:
         adds: tuple[str, ...] = (),
         resumes: bool = False,
         pure: bool = False,
+        carries: bool = False,
     ) -> Callable[[F], F]:
         """Register a function under ``name``.
 
@@ -107,13 +108,14 @@ class Handlers:
         ``step.inputs``; ``adds`` names outputs besides the signature's. ``resumes``: however many workers are lost over
         a task, it is delivered again; the function goes on from where it was, and gives up by itself where that leads
         nowhere. ``pure`` declares that it is cheap, has no side effects and calls no model: such steps, where they
-        follow each other, travel as one task, and may run again although they have succeeded."""
+        follow each other, travel as one task, and may run again although they have succeeded. ``carries``: it is not
+        pure, and those that follow it travel with it."""
 
         def register(function: F) -> F:
             described = describe(name, function, reads=reads, implementation=implementation, pure=pure)
             if reads == "signature":
                 described = msgspec.structs.replace(described, outputs=adds)
-            self.add(function, msgspec.structs.replace(described, resumes=resumes))
+            self.add(function, msgspec.structs.replace(described, resumes=resumes, carries=carries))
             return function
 
         return register

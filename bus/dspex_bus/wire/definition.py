@@ -67,8 +67,8 @@ class StepDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     the session in their process: with ``strict`` the step is run by the worker that ran the session's last step with
     an affinity in that pool, with ``hint`` only if that has a slot free; by any other where that worker is gone.
     ``limits`` names the limits that the step is under: it is sent once it has a permit of each.
-    Steps that follow each other in one pool travel as one task where their handlers are declared pure; not those with
-    ``fuse: false``.
+    Steps that follow each other in one pool travel as one task where their handlers are declared pure, or carry those
+    that are; not those with ``fuse: false``.
 
     ``pipeline`` runs a stored pipeline (its newest version, or ``version``) as a session of its own.
 

@@ -13,8 +13,9 @@ class HandlerInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``reads``: ``fields`` is the names in ``required`` and ``optional``; ``signature`` the input fields of the signature
     in the step's ``signature`` option; ``any`` the whole context. ``outputs`` is None where it is not known ahead; for
     ``signature`` it is what comes besides the signature's output fields. ``schema`` is the JSON Schema of its input.
-    ``pure``: it is cheap and has no side effects, so it may travel with its neighbours. ``resumes``: it goes on from
-    where a lost worker left it, and so is for stored runs alone.
+    ``pure``: it is cheap and has no side effects, so it may travel with its neighbours. ``carries``: pure ones that
+    follow it may travel with it, at the price of running it again should they kill its worker. ``resumes``: it goes
+    on from where a lost worker left it, and so is for stored runs alone.
     """
 
     name: str
@@ -25,6 +26,7 @@ class HandlerInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     outputs: tuple[str, ...] | None = None
     summary: str = ""
     pure: bool = False
+    carries: bool = False
     resumes: bool = False
     schema: dict[str, Any] = field(default_factory=dict)
 

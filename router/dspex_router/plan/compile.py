@@ -45,6 +45,9 @@ from .operations import Choice, assign
 from .references import Reference
 from .structure import check_structure, digest_of, kind_of, too_many_steps
 
+Travel = Literal["along", "first", "alone"]
+"""With steps before and after it, only with those after it, or by itself."""
+
 _TIMEOUT_MS = {"native": 60_000, "dspy": 300_000}
 _DEEPEST_PIPELINE = 8
 
@@ -109,25 +112,26 @@ class _Compiler:
         """The nodes, and what each of them writes."""
         nodes: list[Node] = []
         written: list[Fields] = []
-        able: list[str] = []
+        travelling: dict[Travel, list[str]] = {"along": [], "first": [], "alone": []}
         for place, step in enumerate(steps):
             node, more = self._step(step, f"{path}[{place}]", f"{prefix}{place}", known)
             nodes.append(node)
-            if isinstance(node, TaskNode) and self._may_travel(step, node):
-                able.append(node.id)
+            if isinstance(node, TaskNode):
+                travelling[self._travels(step, node)].append(node.id)
             written.append(more)
             known = joined(known, more)
-        return fused(nodes, able), written
+        return fused(nodes, travelling["along"], travelling["first"]), written
 
-    def _may_travel(self, step: StepDefinition, node: TaskNode) -> bool:
-        """With its neighbours, as one task. What is cached has a look-up of its own, and what is hidden from those that
-        take everything goes along with nobody."""
-        if not (step.fuse and self._definition.fuse) or node.implementation != "native":
-            return False
+    def _travels(self, step: StepDefinition, node: TaskNode) -> Travel:
+        """How it goes with its neighbours, as one task. What is cached has a look-up of its own, and what is hidden
+        from those that take everything goes along with nobody."""
+        if not (step.fuse and self._definition.fuse):
+            return "alone"
         names = {path.partition(".")[0] for path in node.reads.values()}
         if node.cache_ms or node.remember or node.affinity or node.limits or names & self._hidden:
-            return False
-        return self._catalog.pools[node.pool][node.handler].pure
+            return "alone"
+        handler = self._catalog.pools[node.pool][node.handler]
+        return "along" if handler.pure else "first" if handler.carries else "alone"
 
     def _body(
         self, steps: tuple[StepDefinition, ...], path: str, id: str, name: str, known: Fields

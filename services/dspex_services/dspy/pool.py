@@ -37,12 +37,14 @@ def predictors(programs: Programs) -> Handlers:
     """``dspy.Predict`` and ``dspy.ChainOfThought``, and programs made of either."""
     handlers = Handlers()
 
-    @handlers.handler("dspy.Predict", reads="signature", implementation="dspy")
+    @handlers.handler("dspy.Predict", reads="signature", implementation="dspy", carries=True)
     async def predict(options: PredictOptions, step: Step) -> dict[str, Any]:
         """Ask the model for the signature's outputs."""
         return await _predicted(programs, "Predict", options, step)
 
-    @handlers.handler("dspy.ChainOfThought", reads="signature", implementation="dspy", adds=("reasoning",))
+    @handlers.handler(
+        "dspy.ChainOfThought", reads="signature", implementation="dspy", adds=("reasoning",), carries=True
+    )
     async def chain_of_thought(options: PredictOptions, step: Step) -> dict[str, Any]:
         """Reason first, then answer; the outputs have a ``reasoning`` field besides the signature's."""
         return await _predicted(programs, "ChainOfThought", options, step)

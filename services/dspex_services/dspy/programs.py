@@ -22,6 +22,7 @@ from .loading import Loader, apply
 from .metering import Halted, Meter
 from .model import Models
 from .options import ModelOptions, ModuleOptions, UserOptions
+from .remembered import remember_type_adapters
 from .remembering import said, with_history
 from .sandbox import sandbox_factory
 from .signatures import dspy_signature
@@ -45,6 +46,7 @@ class Programs:
     twice keeps what it was given."""
 
     def __init__(self, models: Models) -> None:
+        remember_type_adapters()
         self.models = models
         self.directory = Directory()
         self.loader = Loader()

@@ -7,6 +7,7 @@ from typing import Any
 import dspy
 
 from ..evaluation.metrics import Scorer, metric_spec, scorer
+from ..evaluation.scored import Score, Scored, scored
 from ..handlers import Handlers, Step
 from .asking import BusAsk
 from .options import MetricOptions
@@ -22,6 +23,11 @@ def scoring(programs: Programs) -> Handlers:
         metric = scorer(metric_spec(options.metric), BusAsk(step), programs.functions)
         module = _Scoring(metric, tuple(options.example_inputs))
         return await programs.run(module, {"example": options.example, "prediction": options.prediction}, options, step)
+
+    @handlers.handler("dspy.Score", implementation="dspy", pure=True)
+    async def compare(request: Scored) -> Score:
+        """The handler ``score`` for what this pool has just predicted: it travels with it."""
+        return scored(request)
 
     return handlers
 

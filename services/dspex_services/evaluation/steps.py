@@ -14,6 +14,7 @@ from dspex_bus.wire import PipelineDefinition, StepDefinition
 from .builtin import COMPARISONS
 from .metrics import MetricSpec
 
+_CARRYING = ("dspy.Predict", "dspy.ChainOfThought")
 EXAMPLES = "examples"
 EXAMPLE = "example"
 PREDICTION = "prediction"
@@ -36,7 +37,7 @@ def evaluation(
     run = _replaced(target, inputs={**{field: f"{EXAMPLE}.{field}" for field in inputs}, **_moved(target)})
     scored = StepDefinition(
         map=EXAMPLES,
-        do=(run, scoring(metric, inputs)),
+        do=(run, scoring(metric, inputs, target)),
         item=EXAMPLE,
         limit=parallel,
         name="examples",
@@ -47,14 +48,16 @@ def evaluation(
     return PipelineDefinition(name=name, steps=(scored, total))
 
 
-def scoring(metric: MetricSpec, inputs: Sequence[str]) -> StepDefinition:
+def scoring(metric: MetricSpec, inputs: Sequence[str], target: StepDefinition) -> StepDefinition:
     """The step that writes an example's ``score`` and ``feedback``: natively where nothing but the fields is compared,
-    by a handler of the user's own, or in the DSPy pool."""
+    or along with the target where its pool can; by a handler of the user's own; or in the DSPy pool."""
     reads = {EXAMPLE: EXAMPLE, PREDICTION: PREDICTION}
     if metric.handler is not None:
         return StepDefinition(call=metric.handler, name="score", with_=metric.with_, inputs=reads)
     spec: dict[str, Any] = {"metric": _plain(metric), "example_inputs": list(inputs)}
     if metric.name in COMPARISONS:
+        if target.module in _CARRYING:
+            return StepDefinition(module="dspy.Score", pool=target.pool, name="score", with_=spec, inputs=reads)
         return StepDefinition(native="score", name="score", with_=spec, inputs=reads)
     return StepDefinition(module="dspy.Metric", name="score", with_=spec, inputs=reads)
 

@@ -9,7 +9,7 @@ import msgspec
 from dspex_bus.signatures import read_signature, to_data
 
 from ..cache import Made, key
-from ..evaluation.metrics import compared
+from ..evaluation.scored import Score, Scored, scored
 from ..evaluation.statistics import Summary, summary
 from ..handlers import Handlers, Step
 from ..lm import EmbeddingClients
@@ -88,22 +88,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     passages: list[Passage] = []
     citations: list[int] = []
     format: Literal["markdown", "text"] = "markdown"
-
-
-class Scored(msgspec.Struct, frozen=True, kw_only=True):
-    """``example_inputs`` are the fields of the example that were asked; the others are the right answers."""
-
-    example: dict[str, Any]
-    prediction: dict[str, Any]
-    metric: str | dict[str, Any] = "exact_match"
-    example_inputs: list[str] = []
-
-
-class Score(msgspec.Struct, frozen=True, kw_only=True):
-    """``score`` is from 0 to 1."""
-
-    score: float
-    feedback: str = ""
 
 
 class ScoredAll(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,8 +200,7 @@ def _scores(handlers: Handlers) -> None:
     @handlers.handler("score")
     def score(request: Scored) -> Score:
         """How good a prediction is by a metric that compares fields: exact_match, contains or f1."""
-        value, feedback = compared(request.metric, request.example, request.prediction, request.example_inputs)
-        return Score(score=value, feedback=feedback)
+        return scored(request)
 
     @handlers.handler("score_summary")
     def score_summary(request: ScoredAll) -> Summary:

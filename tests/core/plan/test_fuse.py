@@ -14,7 +14,10 @@ PURE = HandlerInfo(name="pure", reads="any", pure=True)
 OFFERED = catalog(
     native=(PURE, HandlerInfo(name="heavy", reads="any")),
     other=(HandlerInfo(name="elsewhere", reads="any", pure=True),),
-    dspy=(HandlerInfo(name="dspy.Module", reads="any", implementation="dspy", pure=True),),
+    dspy=(
+        HandlerInfo(name="dspy.Module", reads="any", implementation="dspy", pure=True),
+        HandlerInfo(name="dspy.Ask", reads="any", implementation="dspy", carries=True),
+    ),
 )
 STEP: dict[str, Any] = {"native": "pure"}
 
@@ -71,6 +74,13 @@ def test_one_that_names_the_list_of_its_map_travels_by_itself() -> None:
     assert isinstance(body, MapNode)
     assert fuses(*body.body.children) == [0, 0, 1, 0]
     assert fuses(*after) == [1, 0]
+
+
+def test_one_that_carries_is_the_first_of_those_that_travel() -> None:
+    ask, pure = {"module": "dspy.Ask"}, {"module": "dspy.Module"}
+    assert compiled_fuses(pure, ask, pure, pure, ask, ask, STEP) == [0, 2, 1, 0, 0, 0, 0]
+    assert compiled_fuses({**ask, "fuse": False}, pure) == [0, 0]
+    assert compiled_fuses({**ask, "cache_s": 60}, pure) == [0, 0]
 
 
 def test_bodies_and_branches() -> None:

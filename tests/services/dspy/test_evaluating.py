@@ -53,6 +53,9 @@ async def test_a_step_is_scored_example_by_example(whole: System) -> None:
     assert "should be 'Ada'" in found.rows[2].feedback
     assert (found.usage.calls, found.failed, found.done) == (3, 0, 3)
     assert seen[-1][0] == 3
+    async for event in whole.client.session(found.session).events():
+        if event.node.startswith("0-"):  # one task an example: its score came with its prediction
+            assert event.pool == "dspy"
     result = await whole.client.session(found.session).result()
     assert result.output is not None
     assert (result.output["score"], result.output["examples"]) == (66.67, 3)
