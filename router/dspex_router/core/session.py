@@ -92,6 +92,8 @@ def resume(state: Session) -> list[Command]:
     for run in state.runs.values():
         if isinstance(run, StepRun) and run.open:
             commands += step.opening(state, run)
+            if state.paused_ms:
+                commands += _told_child(state, run)
         elif isinstance(run, ParallelRun | MapRun) and run.open and not run.settled:
             commands += join.deadline(run)
     return [*commands, TellCancelled() if state.phase == "closing" else _deadline(state)]
@@ -212,11 +214,15 @@ def _control(state: Session, *, paused: bool) -> list[Command]:
     for run in state.runs.values():
         if not isinstance(run, StepRun) or not run.open:
             continue
-        if run.held:
-            commands += step.release(state, run)
-        elif isinstance(run.node, PipelineNode) and run.status == "running":
-            commands.append(TellChild(child.session_id(state, run), "pause" if paused else "resume"))
+        commands += step.release(state, run) if run.held else _told_child(state, run)
     return commands
+
+
+def _told_child(state: Session, run: StepRun) -> list[Command]:
+    """A child that runs is paused and resumed with its parent. It is told again by whoever takes the parent over."""
+    if not isinstance(run.node, PipelineNode) or run.status != "running" or run.held or run.abandoned:
+        return []
+    return [TellChild(child.session_id(state, run), "pause" if state.paused else "resume")]
 
 
 def _is_late(state: Session) -> bool:

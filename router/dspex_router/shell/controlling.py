@@ -64,6 +64,14 @@ class Controls:
     async def resume(self, session: str) -> None:
         await self._control(session, paused=False, event=SessionResumed())
 
+    async def follow(self, child: str, parent: str) -> None:
+        """Have a child paused or not, as its parent is when that is done: the parent may change its mind meanwhile, and
+        somebody else may be told so at the same time."""
+        told: bool | None = None
+        while (state := self._sessions.get(parent)) is not None and state.paused is not told:
+            told = state.paused
+            await (self.pause(child) if told else self.resume(child))
+
     async def signal(self, request: SignalRequest) -> SignalReply:
         """Conflict ``session_ended`` where it has ended, unless this very signal was stored before that."""
         session, id = request.session, request.id or secrets.token_hex(8)

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+import anyio
+
 from dspex_bus import Bus, subjects
 from dspex_bus.bus import Headers
 from dspex_bus.claim import Claims
@@ -53,6 +55,7 @@ from .writing import Write, Writer
 log = logging.getLogger(__name__)
 
 _RESENT = {RESENT: "1"}
+_ON_ITS_WAY_S = 0.5
 
 
 class Performer:
@@ -98,7 +101,7 @@ class Performer:
                 case StartChild():
                     await self._start_child(state, command.accepted)
                 case TellChild():
-                    self._errands.add(partial(self._tell_child, command))
+                    self._errands.add(partial(self._tell_child, state.id, command))
                 case TellCancelled():
                     await self.tell_cancelled(state.id, command.attempts)
                 case Finish():
@@ -156,17 +159,19 @@ class Performer:
             )
         )
 
-    async def _tell_child(self, command: TellChild) -> None:
+    async def _tell_child(self, parent: str, command: TellChild, tries: int = 2) -> None:
+        """One that is not there was never started, or is on its way."""
         try:
-            match command.verb:
-                case "cancel":
-                    await self._controls.cancel(command.session, "the run that started it does not want it any more")
-                case "pause":
-                    await self._controls.pause(command.session)
-                case "resume":
-                    await self._controls.resume(command.session)
-        except (Conflict, NotFound):
-            log.debug("session %s is over, or was never started: nothing to %s", command.session, command.verb)
+            if command.verb == "cancel":
+                await self._controls.cancel(command.session, "the run that started it does not want it any more")
+            else:
+                await self._controls.follow(command.session, parent)
+        except Conflict:
+            log.debug("session %s is over: nothing to %s", command.session, command.verb)
+        except NotFound:
+            if tries > 1:
+                await anyio.sleep(_ON_ITS_WAY_S)
+                await self._tell_child(parent, command, tries - 1)
 
     async def finish(self, session: str, partition: int, command: Finish) -> None:
         if command.reply:

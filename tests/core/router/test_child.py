@@ -103,6 +103,19 @@ def test_a_pause_is_passed_on_to_those_that_run() -> None:
     assert fold.go_on() == [TellChild(id, "resume")]
 
 
+def test_whoever_takes_over_passes_it_on_again() -> None:
+    """The one before may have died in between."""
+    fold = Fold(parallel("0", pipeline("0-0"), task("0-1")))
+    start = started(fold.opening)
+    assert [command for command in resume(fold.state) if isinstance(command, TellChild)] == []
+    fold.pause()
+    assert resume(fold.state)[:2] == [start, TellChild(start.accepted.session, "pause")]
+    fold.go_on()
+    assert resume(fold.state)[:2] == [start, TellChild(start.accepted.session, "resume")]
+    fold.fail("0-1")
+    assert TellChild(start.accepted.session, "resume") not in resume(fold.state)
+
+
 def test_one_that_would_start_in_a_pause_is_held() -> None:
     fold = Fold(task("0"), pipeline("1"))
     fold.pause()
