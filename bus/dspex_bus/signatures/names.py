@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from .errors import did_you_mean
@@ -46,6 +47,15 @@ DSPY_TYPES = (
     "ToolCallResults",
     "ToolCalls",
 )
+
+CODE = "dspy.Code"
+_LANGUAGE = re.compile(r"[\w+#.-]{1,40}", re.ASCII)
+
+
+def is_language(name: str) -> bool:
+    """Whether it may stand in the brackets of ``dspy.Code``."""
+    return _LANGUAGE.fullmatch(name) is not None
+
 
 BARE: dict[str, Type] = {
     **SCALARS,

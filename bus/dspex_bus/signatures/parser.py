@@ -24,7 +24,7 @@ from .cursor import MAX_DEPTH, QUOTES, Cursor
 from .errors import SignatureError
 from .faults import RESERVED, checked_name, fail_at_separator, fail_brackets, fail_type
 from .limits import why_not
-from .names import BARE, CONTAINERS
+from .names import BARE, CODE, CONTAINERS, is_language
 from .tokens import END
 from .types import (
     NONE,
@@ -33,6 +33,7 @@ from .types import (
     Constrained,
     Field,
     FixedTuple,
+    Foreign,
     Limit,
     Mapping,
     Record,
@@ -173,6 +174,8 @@ class _Parser(Cursor):
             self.grow(self.sizes.get(word, 1), at)
             found = BARE.get(word) or self.known.get(word)
             return found if found is not None else fail_type(self, at, self.known)
+        if word == CODE:
+            return self.code(at)
         name = CONTAINERS.get(word)
         if name is None:
             return fail_brackets(self, at, self.known)
@@ -181,6 +184,15 @@ class _Parser(Cursor):
         made = self.literal() if name == "Literal" else self.generic(name, at)
         self.depth -= 1
         return made
+
+    def code(self, at: int) -> Type:
+        """``dspy.Code["python"]``: the brackets hold a language, and no type."""
+        self.at = at + 2
+        language = self.string() if self.words[self.at].startswith(QUOTES) else ""
+        if not is_language(language):
+            self.fail(f"{CODE} takes the name of a language in quotes", at + 2, f'for example {CODE}["python"]')
+        self.close(at + 1)
+        return Foreign(f'{CODE}["{language}"]')
 
     def grow(self, parts: int, at: int) -> None:
         self.parts += parts

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dspex_bus.signatures import Field, Signature, SignatureError, annotation, made_of, parse_signature, type_of
-from dspex_bus.signatures.names import DSPY_TYPES
+from dspex_bus.signatures.names import CODE, DSPY_TYPES, is_language
 from dspex_bus.signatures.reading import limited, meta_of, plain_default
 from dspex_bus.signatures.types import Constrained, Foreign, Limit, Record, Type, literal
 
@@ -71,12 +71,18 @@ class _Annotations:
         return make(**said)
 
     def default(self, field: Field) -> Any:
-        return pydantic.TypeAdapter(self.of(field.type)).validate_python(field.default_value)
+        try:
+            return pydantic.TypeAdapter(self.of(field.type)).validate_python(field.default_value)
+        except pydantic.ValidationError as error:  # of a type of DSPy's, which nobody else can check
+            why = error.errors()[0]["msg"]
+            raise SignatureError(
+                f"the default of {field.name!r} does not fit its type: {why}", text=str(field.type)
+            ) from error
 
     def _special(self, kind: Foreign | Constrained | Record) -> Any:
         match kind:
             case Foreign(name=name):
-                return self._types[name] if name in self._types else getattr(dspy, name.removeprefix("dspy."))
+                return self._types[name] if name in self._types else _of_dspy(name)
             case Constrained(base=base, limits=limits):
                 return Annotated[(self.of(base), *map(_metadata, limits))]
             case Record():
@@ -102,6 +108,13 @@ class _Annotations:
         if field.default is not None:
             said["default"] = self.default(field)
         return self.of(kind), pydantic.Field(**said)
+
+
+def _of_dspy(name: str) -> Any:
+    """A type of DSPy's by its name; ``dspy.Code["python"]`` is code in one language."""
+    word, _, language = name.removeprefix("dspy.").partition("[")
+    found = getattr(dspy, word)
+    return found[language.strip('"]')] if language else found
 
 
 def _metadata(limit: Limit) -> Any:
@@ -158,6 +171,8 @@ class _Reader:
             return None
         if kind.__name__ in DSPY_TYPES and getattr(dspy, kind.__name__) is kind:
             return Foreign(f"dspy.{kind.__name__}")
+        if kind.__bases__ == (dspy.Code,) and is_language(language := str(getattr(kind, "language", ""))):
+            return Foreign(f'{CODE}["{language}"]')
         if issubclass(kind, pydantic.BaseModel) and _is_plain(kind):
             return self._record(kind)
         if issubclass(kind, pydantic.BaseModel | enum.Enum):

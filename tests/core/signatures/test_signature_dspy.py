@@ -124,3 +124,18 @@ def test_a_default_arrives_in_dspy_as_a_value_of_its_type() -> None:
     assert signature.input_fields["when"].default == dt.date(2024, 5, 31)
     assert signature.input_fields["who"].default.name == "Ada"
     assert t.literal({"a": [1, None, "it's"]}) == "{'a': [1, None, 'it\\'s']}"
+
+
+def test_code_in_a_language_is_known_by_its_name() -> None:
+    fields = {"code": (dspy.Code["python"], dspy.InputField()), "made": (list[dspy.Code["java"]], dspy.OutputField())}
+    found = from_dspy(dspy.Signature(fields, "Translate."))
+    assert found.signature.text == 'code: dspy.Code["python"] -> made: list[dspy.Code["java"]]'
+    assert found.types == {}
+    again = to_dspy(found.signature)
+    assert again.input_fields["code"].annotation.language == "python"
+    assert from_dspy(again).signature == found.signature
+
+
+def test_a_default_that_a_type_of_dspys_does_not_take_is_refused() -> None:
+    with pytest.raises(SignatureError, match="the default of 'image' does not fit its type"):
+        to_dspy(parse_signature("image: dspy.Image = 3 -> caption"))

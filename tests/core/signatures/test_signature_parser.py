@@ -40,6 +40,7 @@ ACCEPTED = [
     (r"q 'a\n\t\\ \' \x41\u00e9\U0001f600' -> a", r"q 'a\n\t\\ \' Aé😀' -> a"),
     ("q '' -> a", "q -> a"),
     ("image: dspy.Image, h: list[dspy.Tool] -> a: dspy.Code", None),
+    ("a: dspy.Code['python'] -> b: list[dspy.Code[\"c++\"]]", 'a: dspy.Code["python"] -> b: list[dspy.Code["c++"]]'),
     ("match, type, case -> a", "match, type, case -> a"),
 ]
 
@@ -53,6 +54,11 @@ def test_reads_and_prints_in_canonical_form(text: str, canonical: str | None) ->
 
 
 REFUSED = [
+    ("a: dspy.Code[python] -> b", 13, "the name of a language in quotes"),
+    ("a: dspy.Code[] -> b", 13, "the name of a language in quotes"),
+    ("a: dspy.Code['a b'] -> b", 13, "the name of a language in quotes"),
+    ("a: dspy.Code['python'", 12, "never closed"),
+    ("a: dspy.Image['png'] -> b", 13, "takes no types"),
     ("", 0, "needs '->'"),
     ("   ", 0, "needs '->'"),
     ("question", 8, "needs '->'"),
