@@ -201,7 +201,7 @@ class _Assembly:
         self._message: _Message | None = None
         self._arguments: dict[int, list[str]] = {}
         self._tools: dict[int, int] = {}
-        self._ended = False
+        self.over = False
 
     def feed(self, event: ServerEvent) -> Sequence[Delta]:
         try:
@@ -223,7 +223,7 @@ class _Assembly:
             case "message_delta":
                 self._end(said)
             case "message_stop":
-                self._ended = True
+                self.over = True
         return ()
 
     def _started(self, index: int, block: _Block) -> Sequence[Delta]:
@@ -261,7 +261,7 @@ class _Assembly:
                 setattr(self._message.usage, name, count)
 
     def reply(self) -> LMReply:
-        if self._message is None or not (self._ended or self._message.stop_reason):
+        if self._message is None or not (self.over or self._message.stop_reason):
             raise cut(self._config)
         reply = _reply(self._message)
         written = {place: "".join(self._arguments[index]) for index, place in self._tools.items()}

@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
@@ -22,7 +23,7 @@ from .media import excess
 from .retry import delay_before_retry
 from .sse import EventStream
 from .types import Delta, LMConfig, LMReply, LMRequest
-from .wire import Wire, WireCall, bad_reply, failure
+from .wire import Said, Wire, WireCall, bad_reply, failure
 
 if TYPE_CHECKING:
     import aiohttp
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _WIRES: dict[str, ModuleType] = {"openai": openai, "anthropic": anthropic}
 _CONNECT_TIMEOUT_S = 10.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_REST_S = 0.1
 _LARGEST_REPLY = 64 * 1024 * 1024
 
 OnDelta = Callable[[Delta], Awaitable[None]]
@@ -185,12 +187,19 @@ class _Exchange:
                         raise failure(client.config, client._key_variable, response.status, response.headers, body)
                     if on_delta is not None and response.content_type == "text/event-stream":
                         return await self._streamed(response, on_delta)
-                    reply = client._wire.decode(await _body(response))
+                    reply = self._read(response, await _body(response))
             except client._unanswered as error:
                 raise client._unreachable(error) from error
             if on_delta is not None and reply.text:  # a server that does not stream
                 await self._tell(Delta(text=reply.text), on_delta)
             return reply
+
+    def _read(self, response: aiohttp.ClientResponse, body: bytes) -> LMReply:
+        client = self._client
+        try:
+            return client._wire.decode(body)
+        except Said as said:
+            raise failure(client.config, client._key_variable, said.status, response.headers, body) from said
 
     async def _streamed(self, response: aiohttp.ClientResponse, on_delta: OnDelta) -> LMReply:
         events, assembly = EventStream(), self._client._wire.assembly(self._client.config)
@@ -202,11 +211,21 @@ class _Exchange:
             for event in whole:
                 for delta in assembly.feed(event):
                     await self._tell(delta, on_delta)
+                if assembly.over:  # whatever follows, and however long the server keeps the connection open
+                    await _rest(response)
+                    return assembly.reply()
         return assembly.reply()
 
     async def _tell(self, delta: Delta, on_delta: OnDelta) -> None:
         self.begun = True
         await on_delta(delta)
+
+
+async def _rest(response: aiohttp.ClientResponse) -> None:
+    """What a well-behaved server sends after the last event is the end, and the connection is used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REST_S):
+            await response.content.readany()
 
 
 def _body(response: aiohttp.ClientResponse) -> Awaitable[bytes]:

@@ -9,13 +9,22 @@ import msgspec
 
 from .sse import ServerEvent
 from .types import Delta, LMConfig, LMReply, LMRequest, Tool, ToolCall, Usage
-from .wire import Refusal, WireCall, bad_reply, cut, failure_in_stream
+from .wire import Refusal, Said, WireCall, bad_reply, cut, failure_in_stream
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 _encode = msgspec.json.Encoder().encode
-_FINISHED = {"function_call": "tool_calls"}
+_FINISHED = {
+    "function_call": "tool_calls",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+}
+"""Words of other servers."""
 
 
 class _Function(msgspec.Struct):
@@ -29,10 +38,17 @@ class _Call(msgspec.Struct):
     function: _Function = msgspec.field(default_factory=_Function)
 
 
+class _Block(msgspec.Struct):
+    """A part of a content in parts: ``text``, or the thinking that some servers show among them."""
+
+    type: str = ""
+    text: str | None = None
+
+
 class _Message(msgspec.Struct):
     """``reasoning_content`` is DeepSeek's and vLLM's name for shown thinking, ``reasoning`` that of some gateways."""
 
-    content: str | None = None
+    content: str | list[_Block] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -53,14 +69,15 @@ class _OutputDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
 
 
 class _Completion(msgspec.Struct):
-    choices: list[_Choice]
+    choices: list[_Choice] | None = None
+    error: Refusal | str | None = None
     id: str | None = None
     model: str = ""
     usage: _Usage | None = None
@@ -144,12 +161,14 @@ def decode(body: bytes) -> LMReply:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise bad_reply(str(error), body) from error
     if not completion.choices:
+        if completion.error:
+            raise Said(completion.error)
         raise bad_reply("no choices", body)
     choice = completion.choices[0]
     message = choice.message
     calls = tuple(_call(place, call) for place, call in enumerate(message.tool_calls or ()))
     return LMReply(
-        text=message.content or message.refusal or "",
+        text=_text(message) or message.refusal or "",
         model=completion.model,
         finish_reason=_finish(choice.finish_reason, bool(calls)),
         usage=_usage(completion.usage),
@@ -157,6 +176,13 @@ def decode(body: bytes) -> LMReply:
         reasoning=message.reasoning_content or message.reasoning or "",
         id=completion.id or "",
     )
+
+
+def _text(message: _Message) -> str:
+    said = message.content
+    if said is None or isinstance(said, str):
+        return said or ""
+    return "".join([block.text or "" for block in said if block.type == "text"])
 
 
 def _finish(said: str | None, called: bool) -> str:
@@ -179,8 +205,8 @@ def _usage(said: _Usage | None) -> Usage:
     cached = said.prompt_tokens_details.cached_tokens if said.prompt_tokens_details else 0
     reasoning = said.completion_tokens_details.reasoning_tokens if said.completion_tokens_details else 0
     return Usage(
-        input_tokens=said.prompt_tokens or 0,
-        output_tokens=said.completion_tokens or 0,
+        input_tokens=max(0, int(said.prompt_tokens or 0)),
+        output_tokens=max(0, int(said.completion_tokens or 0)),
         cached_tokens=cached or 0,
         reasoning_tokens=reasoning or 0,
     )
@@ -197,13 +223,13 @@ class _Assembly:
         self._reasoning: list[str] = []
         self._calls: dict[int, _Call] = {}
         self._finish: str | None = None
-        self._done = False
+        self.over = False
         self._usage: _Usage | None = None
         self._id = self._model = ""
 
     def feed(self, event: ServerEvent) -> Sequence[Delta]:
         if event.data == b"[DONE]":
-            self._done = True
+            self.over = True
             return ()
         try:
             chunk = _decode_chunk(event.data)
@@ -227,7 +253,7 @@ class _Assembly:
         if thought:
             self._reasoning.append(thought)
             found.append(Delta(reasoning=thought))
-        said = delta.content or delta.refusal
+        said = _text(delta) or delta.refusal
         if said:
             self._text.append(said)
             found.append(Delta(text=said))
@@ -245,7 +271,7 @@ class _Assembly:
         return Delta(tool=piece.index, id=piece.id or "", name=piece.function.name or "", arguments=text)
 
     def reply(self) -> LMReply:
-        if self._finish is None and not self._done:
+        if self._finish is None and not self.over:
             raise cut(self._config)
         calls = tuple(_call(place, call) for place, (_, call) in enumerate(sorted(self._calls.items())))
         return LMReply(

@@ -36,7 +36,9 @@ class WireCall(NamedTuple):
 
 
 class Assembly(Protocol):
-    """A reply in the making, from the events of its stream."""
+    """A reply in the making, from the events of its stream. Once it is ``over`` nothing more belongs to it."""
+
+    over: bool
 
     def feed(self, event: ServerEvent) -> Sequence[Delta]:
         """What the event adds. Raises LMError where it is an error, or nothing the protocol knows."""
@@ -69,6 +71,16 @@ class Refusal(msgspec.Struct):
 class _RefusalBody(msgspec.Struct):
     error: Refusal | str = ""
     message: str = ""
+
+
+class Said(Exception):
+    """An error in the body of an answer that says of itself that it went well, as gateways send it."""
+
+    def __init__(self, refusal: Refusal | str) -> None:
+        super().__init__(refusal)
+        code = "" if isinstance(refusal, str) else refusal.code
+        limited = "rate_limit" in str(code) or code == "insufficient_quota"
+        self.status = code if isinstance(code, int) and 400 <= code < 600 else 429 if limited else 502
 
 
 _refusal = msgspec.json.Decoder(_RefusalBody)

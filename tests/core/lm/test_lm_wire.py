@@ -120,6 +120,16 @@ def test_openai_reply_without_what_small_servers_leave_out() -> None:
     assert (reply.text, reply.model, reply.finish_reason, reply.usage.input_tokens) == ("", "", "stop", 0)
 
 
+def test_openai_reply_of_servers_that_say_it_in_other_shapes() -> None:
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "Hel"}]
+    message = {"content": [*parts, {"type": "text", "text": "lo"}]}
+    usage = {"prompt_tokens": 12.0, "completion_tokens": -1}
+    body = {"choices": [{"message": message, "finish_reason": "eos_token"}], "usage": usage}
+    reply = openai.decode(json.dumps(body).encode())
+    assert (reply.text, reply.finish_reason) == ("Hello", "stop")
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (12, 0)
+
+
 def test_anthropic_request_takes_the_system_text_apart() -> None:
     call = anthropic.encode(ANTHROPIC, LMRequest(messages=CHAT, stop=["END"]), "key")
     assert call.path == "/messages"

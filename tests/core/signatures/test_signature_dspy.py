@@ -127,7 +127,8 @@ def test_a_default_arrives_in_dspy_as_a_value_of_its_type() -> None:
 
 
 def test_code_in_a_language_is_known_by_its_name() -> None:
-    fields = {"code": (dspy.Code["python"], dspy.InputField()), "made": (list[dspy.Code["java"]], dspy.OutputField())}
+    python, java = dspy.Code["python"], dspy.Code["java"]
+    fields = {"code": (python, dspy.InputField()), "made": (list[java], dspy.OutputField())}
     found = from_dspy(dspy.Signature(fields, "Translate."))
     assert found.signature.text == 'code: dspy.Code["python"] -> made: list[dspy.Code["java"]]'
     assert found.types == {}

@@ -13,6 +13,7 @@ from dspex_services.lm import (
     Delta,
     Endpoints,
     LMBadReply,
+    LMBadRequest,
     LMCircuitOpen,
     LMClient,
     LMConfig,
@@ -160,6 +161,37 @@ async def test_refusals_that_no_retry_can_help(status: str, body: bytes, kind: t
             await lm.complete(ASK)
     assert len(server.seen) == 1
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "calls"),
+    [
+        ('{"message":"slow down","code":429}', LMRateLimited, 2),
+        ('{"message":"no","code":"rate_limit_exceeded"}', LMRateLimited, 2),
+        ('{"message":"no","code":"insufficient_quota"}', LMQuota, 1),
+        ('{"message":"unknown field","code":400}', LMBadRequest, 1),
+        ('"broken"', LMUnavailable, 2),
+    ],
+)
+async def test_an_error_that_comes_as_a_success_is_that_error(error: str, kind: type[LMError], calls: int) -> None:
+    answer = Answer([f'{{"error":{error}}}'.encode()])
+    async with playing([answer]) as server, LMClient(config(server.url, max_attempts=2), env={}) as lm:
+        with pytest.raises(kind):
+            await lm.complete(ASK)
+    assert len(server.seen) == calls
+
+
+@both
+async def test_a_stream_is_over_with_its_last_event_whatever_the_server_does_then(provider: str) -> None:
+    more = [30.0] if provider == "anthropic" else [_chunk('{"content":"more"}'), 30.0]
+    heard = Heard()
+    async with (
+        playing([Answer([*STREAMED[provider], *more], headers=EVENTS)]) as server,
+        LMClient(config(server.url, provider), env={}) as lm,
+        asyncio.timeout(5),
+    ):
+        assert (await lm.complete(ASK, on_delta=heard)).text == "Hello!"
+    assert heard.text == ["Hel", "lo!"]
 
 
 @both
