@@ -26,9 +26,12 @@ class Plans:
         self._chance = chance
         self._deadly = deadly
         self._names = 0
+        self._limited = True
 
     def child(self, name: str) -> PipelineDefinition:
-        """One that other pipelines run as a step; it runs none itself."""
+        """One that other pipelines run as a step; it runs none itself. So many of them may run that none is under a
+        limit: all others would wait for them to the end."""
+        self._limited = False
         return dspex.pipeline(self._steps(_DEEPEST - 1, children=False), name=name)
 
     def pipeline(self) -> PipelineDefinition:
@@ -65,7 +68,9 @@ class Plans:
             ("ok", "again", "fail", "refuse", "hang", "die"), (70, 12, 5, 5, 5, 1 if self._deadly else 0)
         )
         script = {"again": ("fail", "ok"), "die": ("die", "ok")}.get(kind[0], kind)
-        under: dict[str, object] = {"limits": (LIMIT,), "under": LIMIT} if chance.random() < 0.05 else {}
+        under: dict[str, object] = (
+            {"limits": (LIMIT,), "under": LIMIT} if self._limited and chance.random() < 0.04 else {}
+        )
         retry = RetryPolicy(attempts=chance.randint(1, 3), initial_s=chance.choice((0.0, 0.02, 0.3)))
         return dspex.native(
             chance.choice(("chaos.act", "chaos.act_along", "chaos.act_along")),

@@ -13,7 +13,7 @@ import dspex
 from dspex_bus.streams import LIVE
 from dspex_bus.wire import Priority
 
-from .clients import Client, persistently
+from .clients import PATIENCE_S, Client, persistently
 from .handlers import executions
 from .history import Observed, Violation, check
 from .journal import read_journal
@@ -33,6 +33,7 @@ class Runs:
     def __init__(self, connected: dspex.Client, seed: int, folder: Path, *, deadly: bool = True) -> None:
         self.observed = Observed()
         self.ends: Counter[str] = Counter()
+        self._lost: list[Violation] = []
         self._connected = connected
         self._client = Client(connected, self.observed)
         self._seed = seed
@@ -65,7 +66,8 @@ class Runs:
             while await persistently(live.keys):
                 await anyio.sleep(0.1)
         self.observed.executions = executions(self._folder / "executions")
-        return check(await persistently(lambda: read_journal(self._connected.bus), try_s=_READ_S), self.observed)
+        journal = await persistently(lambda: read_journal(self._connected.bus), try_s=_READ_S)
+        return self._lost + check(journal, self.observed)
 
     async def _session(self, number: int) -> None:
         chance = random.Random(f"{self._seed} session {number}")
@@ -82,7 +84,7 @@ class Runs:
             try:
                 self.ends[(await self._client.result(session)).status] += 1
             except TimeoutError:
-                self.ends["lost"] += 1  # the history will tell more
+                self._lost.append(Violation("lost", session.id, f"nobody was told its result in {PATIENCE_S:g} s"))
             group.cancel_scope.cancel()
 
     def _told(self, session: dspex.Session, chance: random.Random) -> list[Callable[[], Awaitable[None]]]:
