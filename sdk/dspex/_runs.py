@@ -91,8 +91,8 @@ class Runs(Asking):
     ) -> Session:
         """Start a run and come back at once. When this returns, the session is stored and will end, whatever is
         killed. With ``stream`` its steps say the model's tokens: see :meth:`stream`, and :meth:`Session.tokens`."""
-        name, request = _request(pipeline, input, timeout_s, session, "stored", options)
-        submitted = await self._ask(subjects.submit(name), request, Submitted)
+        name, request = _request(pipeline, input, timeout_s, session or secrets.token_hex(12), "stored", options)
+        submitted = await self._ask_again(subjects.submit(name), request, Submitted)
         return Session(self, submitted.session)
 
     async def stream(

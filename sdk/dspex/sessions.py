@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -94,7 +95,7 @@ class Session(Handle):
 
     async def cancel(self, reason: str = "") -> SessionView:
         """End it: queued steps never start, running ones are told. When this returns it has ended, and nothing of it is
-        accepted any more. Safe to repeat until then."""
+        accepted any more. Safe to repeat."""
         return await self._client.ask("session", "cancel", CancelRequest(session=self.id, reason=reason), SessionView)
 
     async def pause(self, reason: str = "") -> SessionView:
@@ -107,12 +108,12 @@ class Session(Handle):
     async def signal(self, name: str, payload: Mapping[str, Any] | None = None, *, id: str | None = None) -> bool:
         """Send a signal; a wait of that name takes it, now or later. ``id`` is your own: the same one twice is one
         signal, and False says that it was there before."""
-        request = SignalRequest(session=self.id, name=name, id=id, payload=dict(payload or {}))
-        return (await self._client.ask("session", "signal", request, SignalReply)).created
+        request = SignalRequest(session=self.id, name=name, id=id or _new_id(), payload=dict(payload or {}))
+        return (await self._client.ask("session", "signal", request, SignalReply)).created or id is None
 
     async def retry(self, *, timeout_s: float | None = None, id: str | None = None) -> Session:
         """A new session that goes on from what failed in this one, its results kept."""
-        return await self._fork("retry", ForkRequest(session=self.id, timeout_s=timeout_s, id=id))
+        return await self._fork("retry", ForkRequest(session=self.id, timeout_s=timeout_s, id=id or _new_id()))
 
     async def fork(
         self,
@@ -124,7 +125,8 @@ class Session(Handle):
     ) -> Session:
         """A new session that runs again from the step ``node`` (its place, as :meth:`view` tells it), with ``input``
         over this one's and what was done before it kept."""
-        request = ForkRequest(session=self.id, node=node, input=dict(input or {}), timeout_s=timeout_s, id=id)
+        given = dict(input or {})
+        request = ForkRequest(session=self.id, node=node, input=given, timeout_s=timeout_s, id=id or _new_id())
         return await self._fork("fork", request)
 
     async def _fork(self, verb: str, request: ForkRequest) -> Session:
@@ -234,3 +236,8 @@ async def _tokens_before(event: StoredEvent, feed: Feed) -> AsyncIterator[TokenE
         if left_s <= 0 or not (feed.speaking if ended else feed.speaks(*place)):
             return
         await feed.change(left_s)
+
+
+def _new_id() -> str:
+    """So that what is asked again is the same."""
+    return secrets.token_hex(12)

@@ -72,6 +72,20 @@ async def test_what_is_asked_of_a_session_that_has_ended_since() -> None:
             await controls.cancel("s", "")
 
 
+async def test_who_asks_again_for_a_cancel_has_missed_the_answer() -> None:
+    async with MemoryBus(MemoryServer()) as bus:
+        journals = Journals(bus, 1)
+        controls = Controls(bus, journals, {})
+        await begun(bus, journals)
+        await controls.cancel("s", "no need")
+        end = subjects.end(0, "s")
+        ended = SessionEnded(status="cancelled", error=ErrorInfo(code="cancelled", message="no need"))
+        await Claims(bus).store_once(end, *encode_event(ended, end))
+        await controls.cancel("s", "no need")
+        with pytest.raises(Conflict, match="has ended already: cancelled"):
+            await controls.pause("s")
+
+
 async def test_an_errand_that_comes_after_the_end_harms_nobody() -> None:
     errands = Errands()
     async with anyio.create_task_group() as group:

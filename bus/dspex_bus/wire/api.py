@@ -98,7 +98,7 @@ class ResultRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class CancelRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """For ``session.cancel``. The reply, the session as it ended, comes when nothing of it is accepted or started any
-    more. ``deadline_exceeded``: that is still to come; ask again."""
+    more, also to who asks again. ``deadline_exceeded``: that is still to come; ask again."""
 
     session: SessionId
     reason: str = ""

@@ -45,16 +45,20 @@ class Controls:
         return state
 
     async def cancel(self, session: str, reason: str) -> None:
-        """Once: what comes second changes nothing. Conflict ``session_ended`` where it has ended. A request is the same
+        """Once: what comes second changes nothing. Conflict ``session_ended`` where it has ended, unless by having been
+        cancelled: who asks again has missed the answer. A request is the same
         in every release: it is stored for a newer one too, for whoever can do it, and NewerJournal says so."""
         slot = subjects.cancel_request(self._journals.partition(session), session)
         try:
-            await self._open(session)
+            state = await self.state(session)
         except NewerJournal as error:
             if not await self._journals.has_ended(session):
                 await self._store(slot, CancelRequested(reason=reason))
                 raise NewerJournal(f"{error}. The request to cancel it is stored", details=error.details) from error
             raise
+        if state.ended is not None and state.ended.status == "cancelled" and state.cancel_requested:
+            return
+        _unended(state)
         if await self._store(slot, CancelRequested(reason=reason)):
             await self._in_time(session, slot)
 
