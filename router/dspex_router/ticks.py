@@ -23,6 +23,8 @@ def check(definition: ScheduleDefinition) -> None:
     if len(given) != 1:
         found = " and ".join(given) or "none of them"
         raise InvalidRequest(f"schedule {definition.name!r}: one of cron, every_s and at says when; there is {found}")
+    if definition.every_s is not None and definition.every_s < 0.001:
+        raise InvalidRequest(f"schedule {definition.name!r}: every {definition.every_s:g} s is less than a millisecond")
     if (definition.pipeline is None) == (definition.definition is None):
         raise InvalidRequest(f"schedule {definition.name!r}: either 'pipeline' or 'definition' says what to run")
     next(ticks(definition, 0), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -12,7 +13,8 @@ import pytest
 import dspex
 from dspex_bus import EmbeddedServer, NatsBus
 from dspex_bus.errors import DspexError
-from dspex_bus.wire import ScheduleDefinition, ScheduleView
+from dspex_bus.streams import LIMITS, PIPELINES, SCHEDULES
+from dspex_bus.wire import LimitDefinition, ScheduleDefinition, ScheduleView
 from dspex_router.shell import Router
 
 pytestmark = pytest.mark.anyio
@@ -110,10 +112,55 @@ async def test_what_a_tick_could_not_start_is_told(server: EmbeddedServer) -> No
         assert view.state.error.code == "unknown_pipeline"
 
 
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"cron": "0 25 * * *"}, "Bad hour"),
+    ({"cron": "30 2 30 2 *"}, "Bad day-of-month"),
+    ({"cron": "* * * * *", "timezone": "Mars/Base"}, "no timezone 'Mars/Base'"),
+    ({"every_s": 1e-6}, "less than a millisecond"),
+    ({"at": "tomorrow"}, "no ISO 8601 moment"),
+    ({"at": "2020-02-29T12:00:00Z"}, "2020-02-29T12:00:00Z will not come"),
+    ({"every_s": 1.0, "tenant": "a b"}, "malformed"),
+    ({"every_s": 1.0, "pipeline": "nowhere"}, "no pipeline 'nowhere'"),
+    ({}, "none of them"),
+]
+
+
 async def test_what_cannot_be_scheduled_is_refused(server: EmbeddedServer) -> None:
     async with dspex.connect(server.url) as client, router(server):
-        with pytest.raises(DspexError, match="no pipeline 'nap'"):
-            await client.put_schedule(ScheduleDefinition(name="quick", pipeline="nap", every_s=1.0))
         await client.put_pipeline(NAP)
-        with pytest.raises(DspexError, match="Bad hour"):
-            await client.put_schedule(ScheduleDefinition(name="quick", pipeline="nap", cron="0 25 * * *"))
+        for when, told in REFUSED:
+            with pytest.raises(DspexError, match=told):
+                await client.put_schedule(ScheduleDefinition(**{"name": "quick", "pipeline": "nap", **when}))
+        assert (await client.schedules()).schedules == ()
+
+
+async def test_what_has_passed_can_be_paused(server: EmbeddedServer) -> None:
+    async with dspex.connect(server.url) as client, router(server):
+        await client.put_pipeline(NAP)
+        soon = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
+        await client.put_schedule(ScheduleDefinition(name="once", pipeline="nap", at=soon))
+        await until(client, "once", lambda view: view.state.started == 1)
+        assert (await client.pause_schedule("once")).definition.paused
+        with pytest.raises(DspexError, match="will not come"):
+            await client.resume_schedule("once")
+
+
+async def test_what_cannot_be_read_is_in_nobody_s_way(server: EmbeddedServer) -> None:
+    """A newer release may have stored it."""
+    newer = b'{"definition": {"name": "newer", "phase_of_moon": "full"}, "stored_ms": 1}'
+    martian = b'{"definition": {"name": "martian", "pipeline": "nap", "cron": "* * * * *", "timezone": "Mars/Base"}'
+    async with dspex.connect(server.url) as client, NatsBus(server.url) as bus, router(server):
+        await client.put_pipeline(NAP)
+        schedules, limits = bus.key_value(SCHEDULES), bus.key_value(LIMITS)
+        await schedules.put("newer.definition", newer)
+        await schedules.put("martian.definition", martian + b', "stored_ms": 1}')
+        await limits.put("limit.newer", newer)
+        await limits.put("book.gpt", b"[]")
+        await bus.key_value(PIPELINES).put("newer.current", newer)
+        await client.put_limit(LimitDefinition(name="gpt", concurrency=1))
+        await client.put_schedule(ScheduleDefinition(name="quick", pipeline="nap", every_s=STEP_MS / 1000))
+        await until(client, "quick", lambda view: view.state.started >= 2)
+        assert [view.definition.name for view in (await client.limits()).limits] == ["gpt"]
+        assert [view.name for view in (await client.pipelines()).pipelines] == ["nap"]
+        with pytest.raises(DspexError, match="malformed"):
+            await client.run("newer")

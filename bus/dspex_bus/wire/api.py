@@ -9,13 +9,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .definition import TOKEN, Budget, Implementation, PipelineDefinition, Priority, Seconds
+from .definition import TOKEN, Budget, Implementation, PipelineDefinition, Priority, Seconds, Tenant
 from .journal import EndStatus, ErrorInfo, JournalEvent, Origin, Parent, Usage
 from .plan import Plan
 from .presence import PoolStatus
 
 Status = Literal["running", "succeeded", "failed", "cancelled", "timed_out"]
-Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$(?!\n)")]
 SessionId = Annotated[str, Meta(pattern=TOKEN)]
 
 

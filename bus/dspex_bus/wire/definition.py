@@ -13,6 +13,8 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 LimitName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(\.([A-Za-z0-9_-]{1,64}|\*))?$(?!\n)")]
 """A name, or two joined by a dot; ``tenant.*`` stands for each tenant that has no limit of its own."""
 
+Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$(?!\n)")]
+
 Implementation = Literal["auto", "native", "dspy"]
 Affinity = Literal["hint", "strict"]
 Priority = Literal["high", "normal", "low"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .definition import TOKEN, Budget, PipelineDefinition, Priority, Seconds
+from .definition import TOKEN, Budget, PipelineDefinition, Priority, Seconds, Tenant
 from .journal import ErrorInfo
 
 ScheduleName = Annotated[str, Meta(pattern=TOKEN, max_length=40)]
@@ -32,7 +32,7 @@ class ScheduleDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_field
     input: dict[str, Any] = field(default_factory=dict)
     timeout_s: Seconds | None = None
     budget: Budget | None = None
-    tenant: str = ""
+    tenant: Tenant = ""
     priority: Priority | None = None
     missed: Literal["latest", "all", "none"] = "latest"
     overlap: Literal["allow", "skip"] = "allow"

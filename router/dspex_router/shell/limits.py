@@ -11,19 +11,17 @@ import anyio
 import msgspec
 
 from dspex_bus import Bus, Message, subjects
-from dspex_bus.bus import Entry
 from dspex_bus.errors import DspexError, InvalidRequest, NotFound
 from dspex_bus.streams import LIMITS
 from dspex_bus.wire import LimitDefinition, LimitList, LimitPut, LimitRequest, LimitView
 
 from ..permits import Book, held
 from .clock import now_ms
+from .readable import readable
 
 log = logging.getLogger(__name__)
 
 _READ_AGAIN_S = 10.0
-_definition = msgspec.json.Decoder(LimitDefinition)
-_book = msgspec.json.Decoder(Book)
 
 
 class Limits:
@@ -96,8 +94,9 @@ class Limits:
 
     async def book(self, name: str) -> tuple[Book, int]:
         """The book and its revision, 0 where there is none yet."""
-        found = await self._bucket.get(_book_key(name))
-        return (Book(), 0) if found is None else (_book.decode(found.value), found.revision)
+        key = _book_key(name)
+        found = await self._bucket.get(key)
+        return readable(Book, key, found) or Book(), 0 if found is None else found.revision
 
     async def books(self) -> builtins.list[str]:
         """The limits that have one."""
@@ -118,11 +117,10 @@ class Limits:
         return LimitView(definition=definition, held=held(book, now_ms()))
 
     async def _read(self) -> None:
-        entries: builtins.list[Entry | None] = [
-            await self._bucket.get(key) for key in await self._bucket.keys("limit.>")
+        found: builtins.list[LimitDefinition | None] = [
+            readable(LimitDefinition, key, await self._bucket.get(key)) for key in await self._bucket.keys("limit.>")
         ]
-        found = [_definition.decode(entry.value) for entry in entries if entry is not None]
-        known = {definition.name: definition for definition in found}
+        known = {definition.name: definition for definition in found if definition is not None}
         if known != self._known:
             self._known = known
             for listener in self._listeners:

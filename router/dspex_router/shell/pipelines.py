@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from dspex_bus import Bus, subjects
 from dspex_bus.errors import InvalidRequest, NotFound
 from dspex_bus.streams import PIPELINES
-from dspex_bus.wire import PipelineDefinition, PipelineList, PipelinePut, PipelineRequest, PipelineView
+from dspex_bus.wire import PipelineDefinition, PipelineList, PipelinePut, PipelineRequest, PipelineView, decode
 
 from ..plan import Reference, check_structure, digest_of
 from .clock import now_ms
 from .definitions import Definitions
-
-_view = msgspec.json.Decoder(PipelineView)
+from .readable import readable
 
 
 class Pipelines:
@@ -48,7 +48,7 @@ class Pipelines:
             known = ", ".join(sorted({view.name for view in (await self.list()).pipelines})) or "none"
             what = f"{request.name!r}" + (f" version {request.version}" if request.version else "")
             raise NotFound(f"there is no pipeline {what}; stored: {known}", code="unknown_pipeline")
-        return _view.decode(entry.value)
+        return decode(PipelineView, entry.value, subject=key)
 
     async def definition(self, reference: Reference) -> PipelineDefinition:
         """What a run of that name starts with. It may be a moment old: see :class:`Definitions`."""
@@ -62,9 +62,9 @@ class Pipelines:
     async def list(self) -> PipelineList:
         found = []
         for key in await self._bucket.keys("*.current"):
-            entry = await self._bucket.get(key)
-            if entry is not None:
-                found.append(msgspec.structs.replace(_view.decode(entry.value), definition=None))
+            view = readable(PipelineView, key, await self._bucket.get(key))
+            if view is not None:
+                found.append(replace(view, definition=None))
         return PipelineList(pipelines=tuple(found))
 
     async def delete(self, request: PipelineRequest) -> PipelineView:

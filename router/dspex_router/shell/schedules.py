@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dspex_bus import Bus, subjects
-from dspex_bus.errors import NotFound
+from dspex_bus.errors import InvalidRequest, NotFound
 from dspex_bus.streams import SCHEDULES
 from dspex_bus.wire import (
     RunRequest,
@@ -23,6 +23,7 @@ from dspex_bus.wire import (
 
 from ..ticks import check, upcoming
 from .clock import now_ms
+from .readable import readable
 from .submitting import Submitting
 
 _SHOWN = 5
@@ -47,10 +48,6 @@ class Schedule:
         return max(self.stored_ms, self.state.last_ms)
 
 
-_kept = msgspec.json.Decoder(_Kept)
-_state = msgspec.json.Decoder(ScheduleState)
-
-
 class Schedules:
     """What clients ask. ``<name>.definition`` is theirs to change, ``<name>.state`` the owner's."""
 
@@ -60,9 +57,14 @@ class Schedules:
         self._submitting = submitting
 
     async def put(self, request: SchedulePut) -> ScheduleView:
-        """Raises NotFound where the pipeline is not stored yet, and what :func:`check` raises."""
+        """Raises NotFound where the pipeline is not stored yet, InvalidRequest where no tick will come, and what
+        :func:`check` raises."""
         definition = request.definition
         check(definition)
+        if not definition.paused and not upcoming(definition, now_ms(), 1):
+            raise InvalidRequest(
+                f"schedule {definition.name!r}: {definition.at or definition.cron} will not come again"
+            )
         name, run = as_run(definition, "check")
         await self._submitting.definition(name, run)
         kept = _Kept(definition=definition, stored_ms=now_ms())
@@ -100,14 +102,13 @@ class Schedules:
         return [key.partition(".")[0] for key in await self._bucket.keys("*.definition")]
 
     async def read(self, name: str) -> Schedule | None:
-        found = await self._bucket.get(f"{name}.definition")
-        if found is None:
+        """None where there is none that can be read."""
+        key, told = f"{name}.definition", f"{name}.state"
+        kept = readable(_Kept, key, await self._bucket.get(key))
+        if kept is None:
             return None
-        kept = _kept.decode(found.value)
-        state = await self._bucket.get(f"{name}.state")
-        return Schedule(
-            kept.definition, kept.stored_ms, ScheduleState() if state is None else _state.decode(state.value)
-        )
+        state = readable(ScheduleState, told, await self._bucket.get(told))
+        return Schedule(kept.definition, kept.stored_ms, state or ScheduleState())
 
     async def keep_state(self, name: str, state: ScheduleState) -> None:
         await self._bucket.put(f"{name}.state", msgspec.json.encode(state))

@@ -10,10 +10,10 @@ import anyio
 from msgspec.structs import replace
 
 from dspex_bus import Bus, Message, subjects
-from dspex_bus.errors import Conflict, DspexError
+from dspex_bus.errors import Conflict, DspexError, InvalidRequest
 from dspex_bus.wire import ScheduleState, error_info
 
-from ..ticks import due, session_id, upcoming
+from ..ticks import check, due, session_id, upcoming
 from .clock import now_ms
 from .journals import Journals
 from .owner import Owner
@@ -79,7 +79,7 @@ class Scheduler:
         for name in await self._schedules.names():
             if self._journals.partition(name) in self._owned:
                 schedule = await self._schedules.read(name)
-                if schedule is not None and not schedule.definition.paused:
+                if schedule is not None and not schedule.definition.paused and _is_told(schedule):
                     schedule.not_before = self._ours[name].not_before if name in self._ours else 0.0
                     found[name] = schedule
         self._ours = found
@@ -122,3 +122,13 @@ class Scheduler:
 
     async def _runs(self, session: str) -> bool:
         return await self._journals.exists(session) and not await self._journals.has_ended(session)
+
+
+def _is_told(schedule: Schedule) -> bool:
+    """Whether we can tell when it ticks: another machine may know more timezones than this one."""
+    try:
+        check(schedule.definition)
+    except InvalidRequest as error:
+        log.error("a schedule is passed over: %s", error)
+        return False
+    return True
