@@ -140,8 +140,8 @@ class KeyValue(ABC):
         """Like ``put``; Conflict unless the key is still at ``revision``."""
 
     @abstractmethod
-    async def delete(self, key: str) -> None:
-        """Erase the key, leaving nothing. Absent keys are fine."""
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
+        """Erase the key, leaving nothing; with ``revision`` only where it is still at that. Absent keys are fine."""
 
     @abstractmethod
     async def keys(self, pattern: str = ">") -> list[str]:

@@ -15,6 +15,8 @@ TASKS = "DSPEX_TASKS"
 DEAD_LETTERS = "DSPEX_DEAD"
 
 LIVE = "dspex_live"
+PARKED = "dspex_parked"
+CHECKPOINTS = "dspex_checkpoints"
 PIPELINES = "dspex_pipelines"
 CACHE = "dspex_cache"
 OBJECTS = "dspex_objects"
@@ -98,6 +100,8 @@ def streams(*, partitions: int = DEFAULT_PARTITIONS, tasks: Storage = "memory", 
 def buckets(*, largest: int = LARGEST_BYTES, replicas: int = 1) -> list[BucketSpec]:
     return [
         BucketSpec(name=LIVE, replicas=replicas),
+        BucketSpec(name=PARKED, replicas=replicas),
+        BucketSpec(name=CHECKPOINTS, replicas=replicas),
         BucketSpec(name=PIPELINES, replicas=replicas),
         BucketSpec(name=PROGRAMS, replicas=replicas),
         BucketSpec(name=TEMPLATES, replicas=replicas),

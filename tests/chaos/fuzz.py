@@ -28,17 +28,22 @@ from .proxy import Proxy
 from .runs import Runs
 
 ACK_WAIT_S = 1.0
+PARK_AFTER_S = 0.2
+"""Whatever waits is parked as soon as it does, and again."""
 
 
 class Fuzz:
     """One run. ``what`` says, when it is over, what happened."""
 
-    def __init__(self, seed: int, sessions: int, fault_every_s: float, folder: Path) -> None:
+    def __init__(
+        self, seed: int, sessions: int, fault_every_s: float, folder: Path, park_after_s: float = PARK_AFTER_S
+    ) -> None:
         self.seed = seed
         self.faults: Counter[str] = Counter()
         self._sessions = sessions
         self._fault_every_s = fault_every_s
         self._folder = folder
+        self._arguments = ("--park-after", str(park_after_s))
         self._server = EmbeddedServer(folder / "data")
         self._routers: list[Part] = []
         self._workers: list[Part] = []
@@ -48,7 +53,10 @@ class Fuzz:
     async def run(self) -> list[Violation]:
         async with self._server as server, Proxy(server.port) as self._way:
             urls = (server.url, self._way.url)
-            self._routers = [router(url, self._folder, name=f"router-{number}") for number, url in enumerate(urls)]
+            self._routers = [
+                router(url, self._folder, name=f"router-{number}", arguments=self._arguments)
+                for number, url in enumerate(urls)
+            ]
             await self._routers[0].started()
             self._workers = [
                 worker(server.url, self._folder, name=f"worker-{number}", ack_wait_s=ACK_WAIT_S) for number in range(2)
@@ -161,11 +169,11 @@ class Fuzz:
         )
 
 
-async def fuzz(seed: int, sessions: int, fault_every_s: float) -> list[Violation]:
+async def fuzz(seed: int, sessions: int, fault_every_s: float, park_after_s: float) -> list[Violation]:
     """Run, say what happened, and what was wrong. Where something was, the folder with the logs is kept."""
     folder = Path(tempfile.mkdtemp(prefix="dspex-fuzz-"))
     print(f"seed {seed}: {sessions} sessions, a fault every {fault_every_s:g} s", flush=True)
-    run = Fuzz(seed, sessions, fault_every_s, folder)
+    run = Fuzz(seed, sessions, fault_every_s, folder, park_after_s)
     wrong = await run.run()
     print(run.what())
     for violation in wrong:
@@ -182,8 +190,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--sessions", type=int, default=100)
     parser.add_argument("--fault-every", type=float, default=1.0, metavar="SECONDS")
+    parser.add_argument("--park-after", type=float, default=PARK_AFTER_S, metavar="SECONDS")
     told = parser.parse_args()
-    sys.exit(1 if anyio.run(fuzz, told.seed, told.sessions, told.fault_every) else 0)
+    sys.exit(1 if anyio.run(fuzz, told.seed, told.sessions, told.fault_every, told.park_after) else 0)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,18 @@ async def test_deleted_keys_leave_nothing(place: Place, bus: Bus) -> None:
     await bucket.create("k", b"2")
 
 
+async def test_a_key_is_deleted_at_its_revision_and_at_no_other(place: Place, bus: Bus) -> None:
+    bucket = bus.key_value(place.bucket)
+    first = await bucket.put("k", b"1")
+    second = await bucket.put("k", b"2")
+    await bucket.delete("k", revision=first)
+    assert await bucket.get("k") == Entry(b"2", second)
+    await bucket.delete("k", revision=second)
+    await bucket.delete("k", revision=second)
+    assert await bucket.get("k") is None
+    await bucket.create("k", b"3")
+
+
 async def test_keys_by_pattern(place: Place, bus: Bus) -> None:
     bucket = bus.key_value(place.bucket)
     for key in ("1.b", "1.a", "2.a", "x"):

@@ -60,9 +60,9 @@ async def routers(server: EmbeddedServer) -> AsyncIterator[Routers]:
 
 
 @contextmanager
-def router(server: EmbeddedServer) -> Iterator[subprocess.Popen[str]]:
+def router(server: EmbeddedServer, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A router process, ready."""
-    command = [sys.executable, "-m", "dspex", "router", "--server", server.url]
+    command = [sys.executable, "-m", "dspex", "router", "--server", server.url, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

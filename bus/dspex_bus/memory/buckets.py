@@ -60,8 +60,12 @@ class MemoryKeyValue(KeyValue):
             asyncio.get_running_loop().call_later(lifetime, stream.remove, sequence)
         return sequence
 
-    async def delete(self, key: str) -> None:
-        self._stream.purge(self._prefix + key)
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
+        subject = self._prefix + key
+        if revision is None:
+            self._stream.purge(subject)
+        elif self._stream.last_of(subject) == revision:
+            self._stream.remove(revision)
 
     async def keys(self, pattern: str = ">") -> list[str]:
         return [subject.removeprefix(self._prefix) for subject in self._stream.subjects(self._prefix + pattern)]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from .. import crashing
 from .._headers import EXPECTED_LAST, TTL
 from ..bus import Entry, KeyValue, Stored
-from ..errors import Conflict
+from ..errors import Conflict, StoreFailed
 from ..streams import lifetime_s
 from .history import History
 from .jetstream import JetStream
@@ -46,11 +46,23 @@ class NatsKeyValue(KeyValue):
             raise Conflict(f"the key {key} was changed by somebody else", details={"key": key})
         return stored.sequence
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
         subject = self._prefix + key
         crashing.before("purge", subject)
-        await self._jetstream.ask(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+        if revision is None:
+            await self._jetstream.ask(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+        else:
+            await self._delete_message(key, revision)
         crashing.after("purge", subject)
+
+    async def _delete_message(self, key: str, revision: int) -> None:
+        """A key that was put again is another message. The server tells no absent one from one it could not erase."""
+        try:
+            await self._jetstream.ask(f"STREAM.MSG.DELETE.{self._stream}", {"seq": revision, "no_erase": True})
+        except StoreFailed:
+            entry = await self.get(key)
+            if entry is not None and entry.revision == revision:
+                raise
 
     async def keys(self, pattern: str = ">") -> list[str]:
         found: list[str] = []

@@ -13,6 +13,7 @@ from .commands import (
 )
 from .ending import finish, result_of
 from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue, Timer
+from .idle import wakes_at
 from .saved import Saved, restore, save
 from .session import decide, is_over, resume
 from .state import Session
@@ -44,4 +45,5 @@ __all__ = [
     "resume",
     "save",
     "view",
+    "wakes_at",
 ]

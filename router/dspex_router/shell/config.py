@@ -15,6 +15,7 @@ class RouterConfig:
     that has no worker yet. ``requests`` may be in the router's hands at once; more are answered ``overloaded``, and so
     are runs while ``pool_queue`` steps wait for one of their pools, the tasks that wait have ``task_bytes``, or this
     router has ``sessions`` live.
+    ``park_after_s``: a session that only waits leaves this router's memory after so long; 0 for never.
     ``sweep_s``: how often the live index is searched for sessions nobody has in memory. ``store_tries``: how
     often a refused write is tried, with growing pauses, before the session is set aside. ``retention_s``: how long a
     journal is kept after its session's end; looked at every ``purge_s``. ``largest_bytes``: more than that no message's
@@ -32,6 +33,7 @@ class RouterConfig:
     task_bytes: int = 512 * 1024 * 1024
     sessions: int = 200_000
     sweep_s: float = 30.0
+    park_after_s: float = 60.0
     store_tries: int = 8
     retention_s: float = 7 * 86_400.0
     purge_s: float = 60.0

@@ -58,8 +58,12 @@ class Membership:
         return _own_ms() - self._came_back_ms < SURE_S * 1000
 
     def next_change(self) -> anyio.Event:
-        """Set when a router comes or goes. Take it before looking."""
+        """Set when a router comes or goes, or by :meth:`stir`. Take it before looking."""
         return self._changed
+
+    def stir(self) -> None:
+        """Have whoever waits for a change look again."""
+        self._tell()
 
     async def tell(self, owned: frozenset[int]) -> None:
         """Say which partitions are ours."""

@@ -40,7 +40,8 @@ class Owner:
     ``sessions`` are the live ones of the partitions that are ``owned``. A session that the core cannot fold is
     ``broken``: it alone ends, with an ``internal`` error. One whose journal takes a newer release is ``refused``: it is
     left to that. ``malformed`` counts journal messages that could not be read. ``sure`` says that nobody can have taken
-    us for dead.
+    us for dead. ``late`` is told of events of sessions that are not in memory, with their sequences: of parked ones, or
+    of such as have ended.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class Owner:
         self.broken: dict[str, SessionAccepted] = {}
         self.refused: dict[str, NewerJournal] = {}
         self.malformed = 0
+        self.late: Callable[[str, int], None] = _nobody
+        self._handled: dict[int, int] = {}
         self._early: dict[str, list[Recorded]] = {}
         self._fetching: dict[str, deque[StoredMessage]] = {}
         self._recoveries = 0
@@ -148,7 +151,8 @@ class Owner:
         waiting = self._fetching[session]
         try:
             while waiting:
-                await self._on_fetched(session, waiting.popleft())
+                await self._on_fetched(session, waiting[0])
+                waiting.popleft()
         finally:
             del self._fetching[session]
 
@@ -181,7 +185,25 @@ class Owner:
         else:
             await self._on_entry(message, entry)
 
+    def handled(self, partition: int) -> int:
+        """The sequence up to which the partition's events are folded, or ``late`` is told of them."""
+        being_fetched = [
+            waiting[0].sequence - 1
+            for session, waiting in self._fetching.items()
+            if waiting and self._journals.partition(session) == partition
+        ]
+        return min([self._handled.get(partition, 0), *being_fetched])
+
+    def has_whole(self, state: Session) -> bool:
+        """Whether this is the session as we have it, and nothing that has come for it is still being fetched."""
+        return self.sessions.get(state.id) is state and state.id not in self._fetching
+
     async def _on_entry(self, message: StoredMessage, entry: Entry) -> None:
+        await self._take_in(message, entry)
+        partition, sequence = entry.where.partition, entry.recorded.sequence
+        self._handled[partition] = max(sequence, self._handled.get(partition, 0))
+
+    async def _take_in(self, message: StoredMessage, entry: Entry) -> None:
         session = entry.where.session
         if entry.where.partition not in self.owned or session in self.refused:
             return
@@ -229,8 +251,10 @@ class Owner:
         if session in self.broken:
             if isinstance(event, SessionEnded):
                 await self._finish_broken(self.broken.pop(session), entry.where.partition, event)
-        elif self._recoveries:
+            return
+        if self._recoveries:
             self._early.setdefault(session, []).append(entry.recorded)
+        self.late(session, entry.recorded.sequence)
 
     async def _finish_broken(self, accepted: SessionAccepted, partition: int, ended: SessionEnded) -> None:
         await self.performer.finish(accepted.session, partition, finish(accepted, ended, 0, 0))
@@ -268,3 +292,7 @@ class Owner:
         if state is None:
             return await self._journals.has_ended(session)
         return is_over(state, node, int(attempt))
+
+
+def _nobody(_session: str, _sequence: int) -> None:
+    pass

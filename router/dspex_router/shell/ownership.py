@@ -14,6 +14,7 @@ from dspex_bus.streams import EVENTS
 
 from .membership import Membership
 from .owner import Owner
+from .parking import Parking
 from .recovery import Recovery
 from .shares import shares
 
@@ -26,12 +27,17 @@ class Ownership:
     """A reader for each set of partitions taken over together, opened before their journals are read: what is stored
     meanwhile is seen, whoever owned them before."""
 
-    def __init__(self, bus: Bus, owner: Owner, recovery: Recovery, membership: Membership, partitions: int) -> None:
+    def __init__(
+        self, bus: Bus, owner: Owner, recovery: Recovery, parking: Parking, membership: Membership, partitions: int
+    ) -> None:
         self._bus = bus
         self._owner = owner
         self._recovery = recovery
+        self._parking = parking
+        parking.on_doubt(self._doubt)
         self._membership = membership
         self._partitions = partitions
+        self._doubted: frozenset[int] = frozenset()
         self._readers: list[tuple[frozenset[int], Reader]] = []
 
     @asynccontextmanager
@@ -61,14 +67,31 @@ class Ownership:
 
     async def _rearrange(self) -> None:
         wanted = shares(self._partitions, self._membership.owning()).get(self._membership.id, frozenset())
-        await self._give_up(self._owner.owned - wanted)
+        doubted, self._doubted = self._doubted, frozenset()
+        await self._give_up(self._owner.owned & doubted | self._owner.owned - wanted)
         more = wanted - self._owner.owned
         if more:
             self._readers.append((more, await self._read(more, None)))
             self._owner.own(self._owner.owned | more)
-            taken = await self._recovery.take(more)
+            taken = await self._take(more)
             log.info("took over the partitions %s with %d sessions", sorted(more), taken)
         await self._membership.tell(self._owner.owned)
+
+    async def _take(self, more: frozenset[int]) -> int:
+        """How many sessions they have that are not parked. What cannot be read now is taken over again."""
+        try:
+            await self._parking.claim(more)
+            taken = await self._recovery.take(more)
+            await self._parking.catch_up(more)
+        except DspexError:
+            self._doubted |= more
+            raise
+        return taken
+
+    def _doubt(self, partition: int) -> None:
+        """Somebody else has had it meanwhile: take it over again."""
+        self._doubted |= {partition}
+        self._membership.stir()
 
     async def _give_up(self, partitions: frozenset[int]) -> None:
         """Sessions are dropped at once, their readers narrowed to what is left of them."""

@@ -25,7 +25,7 @@ _HANDS = 32
 
 class Recovery:
     """An index entry without a journal belongs to a submit that was never answered; one found in two sweeps is
-    dropped."""
+    dropped. While somebody holds ``steady``, nothing is taken up for being in the index."""
 
     def __init__(self, bus: Bus, config: RouterConfig, owner: Owner, journals: Journals) -> None:
         self._live = bus.key_value(LIVE)
@@ -34,9 +34,15 @@ class Recovery:
         self._journals = journals
         self._orphans = Orphans(bus, owner.controls)
         self._strays: set[str] = set()
+        self._in_hand: set[str] = set()
+        self.steady = anyio.Lock()
 
     async def take(self, partitions: frozenset[int]) -> int:
         """Every live session of these that is not in memory; how many there were."""
+        async with self.steady:
+            return await self._take(partitions)
+
+    async def _take(self, partitions: frozenset[int]) -> int:
         keys = [key for key in await self._live.keys() if self._is_missing(key, partitions)]
         send, receive = anyio.create_memory_object_stream[str](len(keys))
         for key in keys:
@@ -81,7 +87,23 @@ class Recovery:
                 except DspexError as error:
                     log.error("session %s is left for the next sweep: %s", key, error)
 
+    async def take_one(self, session: str) -> None:
+        """A live session that may be in the index for no longer than we know of it."""
+        with self._owner.recovering():
+            await self._one(live_key(self._journals.partition(session), session), set())
+
     async def _one(self, key: str, strays: set[str]) -> None:
+        """Each is in one hand at a time: what another had folded before could not be told from what is stored now."""
+        _, _, session = key.partition(".")
+        if session in self._owner.sessions or session in self._in_hand:
+            return
+        self._in_hand.add(session)
+        try:
+            await self._fold(key, strays)
+        finally:
+            self._in_hand.discard(session)
+
+    async def _fold(self, key: str, strays: set[str]) -> None:
         partition, _, session = key.partition(".")
         try:
             state = await self._journals.fold(session)

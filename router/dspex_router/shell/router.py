@@ -26,6 +26,8 @@ from .limits import Limits
 from .membership import Membership
 from .owner import Owner
 from .ownership import Ownership
+from .parked import Parked
+from .parking import Parking
 from .pipelines import Pipelines
 from .pools import Pools
 from .presence import Presence
@@ -66,7 +68,9 @@ class Router:
         membership = Membership(bus)
         owner = Owner(bus, config, errands, journals, limits, membership.sure)
         recovery = Recovery(bus, config, owner, journals)
-        ownership = Ownership(bus, owner, recovery, membership, journals.partitions)
+        parked = Parked(bus)
+        parking = Parking(bus, config, owner, recovery, journals, parked)
+        ownership = Ownership(bus, owner, recovery, parking, membership, journals.partitions)
         definitions = Definitions(bus)
         async with (
             presence.following(),
@@ -89,6 +93,7 @@ class Router:
             async with ownership.held(), asyncio.TaskGroup() as answering:
                 group.start_soon(ownership.follow)
                 group.start_soon(recovery.sweep)
+                group.start_soon(parking.run)
                 leftovers = Leftovers(bus, config, owner, journals)
                 group.start_soon(Retention(bus, config, owner, leftovers).keep)
                 group.start_soon(leftovers.sweep)
@@ -99,7 +104,7 @@ class Router:
                 submitting = Submitting(
                     bus, config, journals, compiling, pipelines, lambda plan: admission.check(plan, len(owner.sessions))
                 )
-                sessions = Sessions(bus, owner, journals)
+                sessions = Sessions(bus, owner, journals, parked)
                 forking = Forking(journals, submitting, owner.controls)
                 schedules = Schedules(bus, submitting)
                 scheduler = Scheduler(bus, owner, journals, submitting, schedules)

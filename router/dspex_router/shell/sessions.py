@@ -31,6 +31,7 @@ from dspex_bus.wire import (
 from ..core import result_of, view
 from .journals import Journals
 from .owner import Owner
+from .parked import Parked
 
 _LOOK_S = 5.0
 _CANCEL_S = 8.0
@@ -42,12 +43,13 @@ _HANDS = 16
 
 
 class Sessions:
-    def __init__(self, bus: Bus, owner: Owner, journals: Journals) -> None:
+    def __init__(self, bus: Bus, owner: Owner, journals: Journals, parked: Parked) -> None:
         self._bus = bus
         self._owner = owner
         self._journals = journals
         self._controls = owner.controls
         self._live = bus.key_value(LIVE)
+        self._parked = parked
 
     async def get(self, request: SessionRequest) -> SessionView:
         return view(await self._controls.state(request.session))
@@ -155,8 +157,12 @@ class Sessions:
     async def _running(self) -> list[SessionSummary]:
         """Those in memory, and of those elsewhere as many as are read in a moment."""
         found = [_summary(state.accepted, state.accepted_ms) for state in self._owner.sessions.values()]
-        elsewhere = [key.partition(".")[2] for key in await self._live.keys()]
-        elsewhere = [session for session in elsewhere if session not in self._owner.sessions][:_READ_AT_ONCE]
+        indexed = [key.partition(".")[2] for key in await self._live.keys()]
+        elsewhere = [
+            session
+            for session in dict.fromkeys([*indexed, *await self._parked.sessions()])
+            if session not in self._owner.sessions
+        ][:_READ_AT_ONCE]
 
         # What starts a session may be megabytes: few at a time.
         hands = anyio.CapacityLimiter(_HANDS)

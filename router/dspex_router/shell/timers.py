@@ -62,6 +62,10 @@ class Timers:
             return _LONGEST_SLEEP_S
         return min(max(self._heap[0][0] - now_ms(), 1) / 1000, _LONGEST_SLEEP_S)
 
+    def tidy(self) -> None:
+        """Sessions that may come back have gone: what is left of theirs would be kept until it is due."""
+        self._compact()
+
     def _compact(self) -> None:
         self._heap = [entry for entry in self._heap if self._alive(entry[2])]
         heapq.heapify(self._heap)

@@ -146,11 +146,26 @@ async def _pool(spec: PoolSpec, server: str | None, as_json: bool) -> None:
     show_default=True,
     help="Servers of a cluster that keep each message; 3 outlast one of them.",
 )
+@click.option(
+    "--park-after",
+    "park_after_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A session that only waits for so long is kept on disk alone; 0 for never.",
+)
 @server_option
 @json_option
 @asynchronous
 async def router(
-    retention_days: float, largest_mb: int, pool_queue: int, replicas: int, server: str | None, as_json: bool
+    retention_days: float,
+    largest_mb: int,
+    pool_queue: int,
+    replicas: int,
+    park_after_s: float,
+    server: str | None,
+    as_json: bool,
 ) -> None:
     """Run a router until told to stop: it keeps sessions going and answers clients. Any number may run."""
     from dspex_router import Router, RouterConfig
@@ -163,6 +178,7 @@ async def router(
             largest_bytes=largest_mb << 20,
             pool_queue=pool_queue,
             replicas=replicas,
+            park_after_s=park_after_s,
         )
         await group.start(Router(bus, config).run)
         settle()

@@ -1,0 +1,48 @@
+"""When a session may be forgotten for a while: nothing of it runs, and nothing is to be done before some time."""
+
+from __future__ import annotations
+
+from dspex_bus.wire import PipelineNode, TaskNode
+
+from . import join, step
+from .commands import Command, SetTimer
+from .state import MapRun, ParallelRun, Run, Session, StepRun
+
+
+def wakes_at(state: Session) -> int | None:
+    """When the next timer of an idle session is due (its deadline at the latest); None where it is not idle.
+
+    Idle is a session of which only waits, sleeps, delays before retries and what is held by a pause are open. A child
+    never is: whoever has it in memory looks whether it is wanted still.
+    """
+    if state.phase != "running" or state.accepted.parent is not None:
+        return None
+    earliest = state.accepted.deadline_ms
+    for run in state.runs.values():
+        if not run.open:
+            continue
+        if _is_sent(run):
+            return None
+        for command in _opening(state, run):
+            if not isinstance(command, SetTimer):
+                return None
+            earliest = min(earliest, command.at_ms)
+    return earliest
+
+
+def _is_sent(run: Run) -> bool:
+    """What a worker or a child session has in hand; told first, since to open it again would cost something."""
+    return (
+        isinstance(run, StepRun)
+        and isinstance(run.node, TaskNode | PipelineNode)
+        and run.status == "running"
+        and not run.held
+    )
+
+
+def _opening(state: Session, run: Run) -> list[Command]:
+    if isinstance(run, StepRun):
+        return step.opening(state, run)
+    if isinstance(run, ParallelRun | MapRun) and not run.settled:
+        return join.deadline(run)
+    return []
