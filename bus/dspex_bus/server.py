@@ -145,7 +145,11 @@ class EmbeddedServer:
                 self._lock = (store / "dspex.lock").open("a")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SetupError(f"the data directory {store} is in use by another server", code="data_in_use") from error
+            raise SetupError(
+                f"the data directory {store} is in use by another server: perhaps the system runs already; a second "
+                "one needs a directory and a port of its own",
+                code="data_in_use",
+            ) from error
         except OSError as error:
             raise SetupError(f"the data directory {store} cannot be used: {error}") from error
         return store.resolve()
@@ -215,7 +219,8 @@ class EmbeddedServer:
         if self._process is None or self._process.poll() is not None:
             if "address already in use" in self.log:
                 raise SetupError(
-                    f"the port {self.port} is in use already: choose another one, or 0 for any", code="port_in_use"
+                    f"the port {self.port} is in use already, perhaps by a system: choose another one, or 0 for any",
+                    code="port_in_use",
                 )
             raise SetupError(f"nats-server ended as it started; its log ends:\n{self.log}")
 

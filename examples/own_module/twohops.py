@@ -1,5 +1,6 @@
 # Scenario: a custom module made of two predictors, named by import path and served by a pool of its own.
-# On a running system (dspex up), here, with a model in the environment: dspex serve twohops:TwoHops --pool hops
+# On a running system (dspex up), in this folder: dspex serve twohops:TwoHops --pool hops --offline
+# It asks the model that the environment names; --offline is for one that names none.
 import dspy
 
 

@@ -17,7 +17,7 @@ from dspex_bus import EmbeddedServer, NatsBus
 from dspex_bus.errors import InvalidRequest
 from dspex_bus.streams import LARGEST_BYTES
 from dspex_router import Router, RouterConfig
-from dspex_services.lm import LMConfig
+from dspex_services.lm import Configured, LMConfig, lacks_key
 from dspex_services.supervisor import DSPY, NATIVE, OPTIMIZE, PoolSpec, Supervisor
 
 from ._connecting import server_url
@@ -115,6 +115,12 @@ def named_model() -> str | None:
     """The model that this process's environment names."""
     config = LMConfig.from_environment(os.environ)
     return None if config is None else config.model
+
+
+def model_note() -> str | None:
+    """What will fail, where this process's environment names no model, or one without its key."""
+    config = Configured().get()
+    return NO_MODEL_NOTE if config is None else lacks_key(config, os.environ)
 
 
 def in_environment(spec: PoolSpec, environment: Mapping[str, str]) -> PoolSpec:

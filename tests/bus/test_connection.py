@@ -540,6 +540,28 @@ async def test_something_else_that_listens_there() -> None:
             await NatsBus(f"nats://127.0.0.1:{port}", connect_timeout_s=0.5).__aenter__()
 
 
+async def test_who_is_not_patient_is_told_at_once_that_nothing_listens() -> None:
+    with anyio.fail_after(5), pytest.raises(Disconnected, match="nothing listens at nats"):
+        await NatsBus("nats://127.0.0.1:1", connect_timeout_s=30, patient=False).__aenter__()
+
+
+async def test_who_is_patient_waits_for_a_server_that_starts(server: EmbeddedServer) -> None:
+    await server.kill()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        bus = NatsBus(server.url)
+        opening = group.create_task(bus.__aenter__())
+        while not bus._connection._vacant:
+            await asyncio.sleep(0.01)
+        await server.restart()
+        await opening
+        await bus.__aexit__(None, None, None)
+
+
+async def test_one_of_several_servers_is_enough(server: EmbeddedServer) -> None:
+    async with NatsBus(f"nats://127.0.0.1:1,{server.url}", patient=False) as bus:
+        assert bus.connected
+
+
 async def test_a_server_without_jetstream() -> None:
     more = "accounts { A: { users: [ { user: a, password: b } ] } }"
     async with ConfiguredServer(more) as plain, NatsBus(plain.url, user="a", password="b") as bus:

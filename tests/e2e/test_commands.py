@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,26 @@ class TestRun:
     def test_input_from_a_file(self, ask: Ask, hello: str, tmp_path: Path) -> None:
         (tmp_path / "input.json").write_text('{"name": "Ada"}')
         assert ask.json("run", hello, "--input", f"@{tmp_path / 'input.json'}")["output"] == {"text": "Hello Ada"}
+
+    def test_a_field_is_what_a_file_holds(self, ask: Ask, tmp_path: Path) -> None:
+        (tmp_path / "note.txt").write_text("7 lines of it")
+        (tmp_path / "more.json").write_text('{"n": 7}')
+        (tmp_path / "broken.json").write_text('{"n": 7')
+        template = "template={{ note }}, {{ more.n + 1 }}, {{ handle }}"
+        asked = ("call", "template", "--with", template, f"note=@{tmp_path / 'note.txt'}", "handle=@@ada")
+        found = ask.json(*asked, f"more=@{tmp_path / 'more.json'}")
+        assert found["outputs"] == {"text": "7 lines of it, 8, @ada"}
+        lost = ask(*asked, "more=@nowhere")
+        assert lost.returncode == 2
+        assert "cannot read nowhere: No such file" in lost.stderr
+        assert "@@nowhere" in lost.stderr
+        broken = ask(*asked, f"more=@{tmp_path / 'broken.json'}")
+        assert (broken.returncode, "is not JSON" in broken.stderr) == (2, True)
+
+    def test_detached_it_prints_the_id_alone(self, ask: Ask, hello: str) -> None:
+        done = ask("run", hello, "name=Ada", "--session", "left-alone", "--detach")
+        assert (done.returncode, done.stdout) == (0, "left-alone\n")
+        assert "dspex watch left-alone" in done.stderr
 
     def test_a_file_is_an_input_by_reference(self, ask: Ask, tmp_path: Path) -> None:
         (tmp_path / "note.txt").write_text("The lease lasts 10 seconds.")
@@ -364,6 +385,11 @@ def test_pools_watched(running: RunningSystem) -> None:
         assert watching.wait(10) == 130
 
 
+def test_a_misspelt_command_is_told_the_nearest() -> None:
+    done = dspex_here("optimise", environment=offline_environment())
+    assert (done.returncode, "Did you mean 'optimize'?" in done.stderr) == (2, True)
+
+
 class TestDoctor:
     def test_says_what_is_here(self, ask: Ask) -> None:
         checks = {check["name"]: check["status"] for check in ask.json("doctor")}
@@ -375,7 +401,23 @@ class TestDoctor:
     def test_without_a_server_it_says_what_to_start(self) -> None:
         done = dspex_here("doctor", "--timeout", "1", "--server", NOBODY, environment=offline_environment())
         assert done.returncode == 0
-        assert "no NATS server answers" in done.stdout
+        assert "nothing listens" in done.stdout
+        assert "dspex up" in done.stdout
+
+    @pytest.mark.parametrize(
+        ("environment", "status", "said"),
+        [
+            ({"DSPEX_MODEL": "openai/some"}, "missing", "set OPENAI_API_KEY"),
+            ({"DSPEX_MODEL": "some"}, "failed", "names no known provider"),
+            ({"DSPEX_MODEL": "openai/some", "OPENAI_API_KEY": "k"}, "ok", "openai/some"),
+        ],
+    )
+    def test_a_model_without_its_key(self, environment: dict[str, str], status: str, said: str) -> None:
+        environment = {**offline_environment(), **environment}
+        done = dspex_here("doctor", "--json", "--server", NOBODY, environment=environment)
+        (model,) = (check for check in json.loads(done.stdout) if check["name"] == "model")
+        assert model["status"] == status
+        assert said in model["found"]
 
     @pytest.mark.parametrize(("part", "code"), [("pool:native", 0), ("pool:nowhere", 1)])
     def test_health_check(self, ask: Ask, part: str, code: int) -> None:
@@ -384,13 +426,16 @@ class TestDoctor:
         assert "python" not in done.stdout
 
 
-@pytest.mark.slow  # it is tried for five seconds
-def test_without_a_server_it_says_so() -> None:
-    done = dspex("pools", "--server", NOBODY, "--json")
+@pytest.mark.parametrize("server", [NOBODY, "nats://localhost:1", f"{NOBODY},nats://127.0.0.1:2"])
+def test_where_nothing_listens_it_says_so_at_once(server: str) -> None:
+    began = time.monotonic()
+    done = dspex_here("pools", "--server", server, "--json", environment=offline_environment())
     assert done.returncode == 1
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "disconnected"
-    assert NOBODY in error["message"]
+    assert server.split(",")[0] in error["message"]
+    assert "dspex up" in error["message"]
+    assert time.monotonic() - began < 3, "a server that might be starting is waited for longer"
 
 
 def test_a_budget_ends_a_run_and_a_tenant_s_use_is_told(ask: Ask, tmp_path: Path) -> None:

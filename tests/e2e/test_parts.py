@@ -12,6 +12,7 @@ import dspex
 from dspex_bus import EmbeddedServer
 
 from .conftest import RunningSystem, command, first_line, offline_environment
+from .processes import dspex as command_line
 
 pytestmark = pytest.mark.anyio
 
@@ -27,8 +28,12 @@ async def test_health_checks_follow_the_parts_and_a_pool_without_a_model_answers
     async with EmbeddedServer() as server:
         environment = {**offline_environment(), "DSPEX_SERVER": server.url}
         assert doctor(environment, "--require", "router") == (1, {"server": "ok", "router": "failed"})
+        none = command_line("programs", "list", environment=environment)
+        assert (none.returncode, "a router makes it" in none.stderr) == (1, True)
         with command("router", environment=environment) as router:
             assert "ready" in first_line(router)
+            cache = command_line("cache", "stats", environment=environment)
+            assert (cache.returncode, "no worker answered" in cache.stdout, cache.stderr) == (0, True, "")
             assert doctor(environment, "--require", "router") == (0, {"server": "ok", "router": "ok"})
             native = ("--require", "pool:native", "--here")
             assert doctor(environment, *native) == (1, {"server": "ok", "router": "ok", "pool native": "failed"})

@@ -55,7 +55,7 @@ _MEND_S = (0.1, 2.0)
 
 class NatsBus(Bus):
     """A connection that lasts. ``server`` is a URL, or several with commas; entering waits ``connect_timeout_s`` for
-    one.
+    one, or, without ``patient``, raises at once where nothing listens.
 
     Raises Disconnected when no server answers, SetupError when one answers that cannot be used.
     """
@@ -69,10 +69,17 @@ class NatsBus(Bus):
         password: str | None = None,
         credentials: str | None = None,
         connect_timeout_s: float = CONNECT_S,
+        patient: bool = True,
     ) -> None:
         self.name = name
         self._connection = Connection(
-            server, name, user=user, password=password, credentials=credentials, connect_timeout_s=connect_timeout_s
+            server,
+            name,
+            user=user,
+            password=password,
+            credentials=credentials,
+            connect_timeout_s=connect_timeout_s,
+            patient=patient,
         )
         self._replies = Replies(self._connection)
         self._jetstream = JetStream(self._replies)

@@ -6,8 +6,10 @@ nats-py gives the protocol; when to connect again, and what then, is decided her
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import random
+import socket
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -38,7 +40,8 @@ _REFUSALS = ("authorization", "authentication", "nkey", "user account")
 
 
 class Connection:
-    """``servers`` is one URL or several, separated by commas."""
+    """``servers`` is one URL or several, separated by commas. To who is not ``patient`` it is an answer that nothing
+    listens there; else that is waited out as well: the server may be starting."""
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Connection:
         password: str | None = None,
         credentials: str | None = None,
         connect_timeout_s: float = CONNECT_S,
+        patient: bool = True,
     ) -> None:
         self.servers = [url.strip() for url in servers.split(",")]
         self.tasks = Tasks()
@@ -56,6 +60,7 @@ class Connection:
         self.name = name
         self._auth = {"user": user, "password": password, "user_credentials": credentials}
         self._timeout_s = connect_timeout_s
+        self._patient = patient
         self._client: OneConnection | None = None
         self._routes: dict[Route, None] = {}
         self._subscriptions: dict[Route, LastingSubscription] = {}
@@ -65,6 +70,7 @@ class Connection:
         self._unsent: deque[tuple[str, bytes, str, bytes]] = deque()
         self._unsent_bytes = 0
         self._problem = "no attempt was made"
+        self._vacant: set[str] = set()
 
     @property
     def connected(self) -> bool:
@@ -91,14 +97,22 @@ class Connection:
         try:
             async with asyncio.timeout(self._timeout_s):
                 while self._client is None and not await self._connect():
+                    if not self._patient and self._vacant.issuperset(self.servers):
+                        raise self._nobody()
                     await asyncio.sleep(WAIT_S[0])
         except TimeoutError as error:
-            raise Disconnected(
-                f"no NATS server answers at {', '.join(self.servers)} ({self._problem}): is it running, and is the "
-                "address right?",
-                details={"servers": self.servers},
-            ) from error
+            raise self._nobody() from error
         self.tasks.start(self._keep_up(), f"{self.name}: connection")
+
+    def _nobody(self) -> Disconnected:
+        where = ", ".join(self.servers)
+        if self._vacant.issuperset(self.servers):
+            what = (
+                f"nothing listens at {where} ({self._problem}); start a system with: dspex up, or give another address"
+            )
+        else:
+            what = f"no NATS server answers at {where} ({self._problem}): is it running, and is the address right?"
+        return Disconnected(what, details={"servers": self.servers})
 
     async def drain(self) -> None:
         """Nothing new comes in any more; what has come is handed over. Answers to what we ask still come."""
@@ -226,6 +240,7 @@ class Connection:
         self.servers.append(self.servers.pop(0))
         server = self.servers[-1]
         client = OneConnection(self._refused)
+        self._vacant.discard(server)
         try:
             await client.connect(
                 [server],
@@ -272,7 +287,12 @@ class Connection:
         if any(refusal in str(error).lower() for refusal in _REFUSALS):
             raise SetupError(f"the NATS server at {server} refuses these credentials: {error}") from error
         if not isinstance(error, nats.errors.NoServersError):
-            self._problem = str(error) or type(error).__name__
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        self._problem = str(error) or type(error).__name__
+        if _nothing_there(error):
+            self._vacant.add(self.servers[-1])
 
     def _check_server(self, client: OneConnection) -> None:
         version = client.connected_server_version
@@ -293,6 +313,12 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         if self._client is None:
-            self._problem = str(error) or type(error).__name__
+            self._note(error)
         else:
             logger.info("%s: %s", self.name, error)
+
+
+def _nothing_there(error: Exception) -> bool:
+    """Its port is closed, or its name means nothing; asyncio tells of a name with several addresses in words only."""
+    several = isinstance(error, OSError) and error.errno is None and f"[Errno {errno.ECONNREFUSED}]" in str(error)
+    return several or isinstance(error, ConnectionRefusedError | socket.gaierror)

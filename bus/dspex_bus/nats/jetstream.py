@@ -15,7 +15,8 @@ API = "$JS.API"
 WRONG_LAST_SEQUENCE = 10071
 WRITE_UNDER_WAY = 10164
 """Another write to the same subject has been proposed to the replicas and not been decided yet."""
-_ABSENT = (10059, 10014)  # stream, consumer
+STREAM_NOT_FOUND = 10059
+_ABSENT = (STREAM_NOT_FOUND, 10014)  # stream, consumer
 _NO_JETSTREAM = (10076, 10039)  # on this server, for this account
 _NANOSECONDS = 1_000_000_000
 
@@ -82,7 +83,8 @@ class JetStream:
 def translated(error: ApiError, what: str) -> DspexError:
     details = {"err_code": error.err_code}
     if error.err_code in _ABSENT or error.code == 404:
-        return NotFound(f"{what}: {error.description}", details=details)
+        made = "; a router makes it when it first starts" if error.err_code == STREAM_NOT_FOUND else ""
+        return NotFound(f"{what}: {error.description}{made}", details=details)
     if error.err_code in _NO_JETSTREAM:
         return Unavailable(f"{what}: {error.description}", code="no_jetstream", details=details)
     # 400: what was asked cannot be done, now or later.

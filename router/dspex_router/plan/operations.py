@@ -216,10 +216,13 @@ def _unavailable(operation: str, implementation: str) -> InvalidRequest:
     )
 
 
+def how_to_start(pool: str) -> str:
+    """The command that starts a worker of the pool."""
+    if pool in (NATIVE_POOL, DSPY_POOL, OPTIMIZE_POOL):
+        return f"dspex pool {pool}"
+    return f"dspex serve MODULE:handlers --pool {pool}"
+
+
 def _no_workers(pool: str) -> NoWorkers:
-    start = (
-        f"dspex pool {pool}"
-        if pool in (NATIVE_POOL, DSPY_POOL, OPTIMIZE_POOL)
-        else "dspex serve MODULE:handlers --pool " + pool
-    )
-    return NoWorkers(f"the pool {pool!r} has no live worker; start one: {start}", details={"pool": pool})
+    message = f"the pool {pool!r} has no live worker; start one: {how_to_start(pool)}"
+    return NoWorkers(message, details={"pool": pool})

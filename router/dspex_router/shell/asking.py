@@ -17,6 +17,7 @@ from dspex_bus.wire import (
     error_info,
 )
 
+from ..plan.operations import how_to_start
 from .clock import now_ms
 
 _MARGIN_S = 2.0
@@ -36,7 +37,7 @@ async def ask(bus: Bus, pool: str, task: Task) -> StepOutcome:
     except Unavailable as error:
         if error.code != "no_responders":
             return StepFailed(error=error_info(error))
-        message = f"the pool {pool} has no live worker for {task.handler}; start one: dspex pool {pool}, or dspex serve"
+        message = f"the pool {pool} has no live worker for {task.handler}; start one: {how_to_start(pool)}"
         return StepFailed(error=ErrorInfo(code="no_workers", message=message, retryable=True))
     except (DecodeError, PayloadTooLarge) as error:
         if task.then and isinstance(error, PayloadTooLarge):

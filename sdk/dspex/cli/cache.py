@@ -10,7 +10,7 @@ from rich.table import Table
 from dspex_bus.streams import CACHE
 from dspex_services.cache.asking import clear, reports, stored
 
-from .._connecting import open_bus
+from .connecting import connect_bus
 from .shell import asynchronous, json_option, out, print_json, server_option
 
 _KINDS = {"lm": "replies of models", "step": "outputs of steps", "value": "kept by the cache handler"}
@@ -28,7 +28,7 @@ def cache() -> None:
 @asynchronous
 async def stats(wait_s: float, server: str | None, as_json: bool) -> None:
     """Entries on the bus by kind, and each worker's look-ups since it started."""
-    async with open_bus(server, name="dspex-cache") as bus:
+    async with connect_bus(server, name="dspex-cache") as bus:
         held = await stored(bus)
         size = (await bus.stream_info(f"KV_{CACHE}"))["bytes"]
         workers = await reports(bus, wait_s=wait_s)
@@ -58,7 +58,7 @@ async def stats(wait_s: float, server: str | None, as_json: bool) -> None:
 @asynchronous
 async def clear_(kind: Any, server: str | None, as_json: bool) -> None:
     """Forget what is kept, on the bus and in every worker's memory."""
-    async with open_bus(server, name="dspex-cache") as bus:
+    async with connect_bus(server, name="dspex-cache") as bus:
         count = await clear(bus, kind or "")
     if as_json:
         print_json({"cleared": count})

@@ -6,8 +6,8 @@ import click
 
 from dspex_bus.wire import SessionView
 
-from ..client import connect
 from ..sessions import Session
+from .connecting import connect
 from .shell import asynchronous, json_option, out, parse_inputs, print_json, server_option
 
 

@@ -10,8 +10,8 @@ import click
 
 from dspex_services.evaluation.datasets import load_dataset, write_jsonl
 
-from ..client import connect
 from ..harvesting import Harvest, harvest
+from .connecting import connect
 from .shell import asynchronous, count, json_option, out, print_json, server_option
 
 _STATUSES = ("succeeded", "failed", "cancelled", "timed_out")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,8 @@ def _show(result: RunResult, progression: Progression) -> None:
 def _suggest(question: str, folder: Path, *, own: bool) -> None:
     other = next(one for one in QUESTIONS if one != question)
     out.print("\n[bold]What to try next[/]")
+    if shutil.which("dspex") is None:
+        _try(f". {shlex.quote(sys.prefix)}/bin/activate", "first, so that the shell finds dspex")
     if not own:
         _try(f'dspex demo --question "{other}"', "another question")
     _try('dspex demo --docs DIR --question "…"', "documents of your own")

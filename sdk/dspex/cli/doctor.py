@@ -56,7 +56,8 @@ def machine() -> list[Check]:
 
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Check("python", "ok" if sys.version_info >= (3, 11) else "failed", f"{version}; dspex needs 3.11 or newer")
+    fits = (3, 11) <= sys.version_info < (3, 14)
+    return Check("python", "ok" if fits else "failed", f"{version}; dspex needs 3.11 to 3.13")
 
 
 def _nats_server() -> Check:
@@ -76,11 +77,16 @@ def _package(extra: str, module: str) -> Check:
 
 
 def _model() -> Check:
-    from dspex_services.lm import LMConfig
+    from dspex_services.lm import Configured, lacks_key
 
-    config = LMConfig.from_environment(os.environ)
+    try:
+        config = Configured().get()
+    except DspexError as error:
+        return Check("model", "failed", error.message)
     if config is None:
         return Check("model", "missing", "none configured: the offline LM is used; set DSPEX_MODEL and its key")
+    if lack := lacks_key(config, os.environ):
+        return Check("model", "missing", lack)
     return Check("model", "ok", config.model + (f" at {config.base_url}" if config.base_url else ""))
 
 
@@ -88,7 +94,7 @@ async def system(server: str | None, require: tuple[str, ...], timeout: float, *
     """What answers behind the server. Where nothing is required an absent server is no failure. ``host``: workers
     elsewhere do not count."""
     from .._connecting import server_url
-    from ..client import connect
+    from .connecting import connect
 
     absent: Literal["failed", "missing"] = "failed" if require else "missing"
     try:
@@ -106,6 +112,8 @@ async def _parts(client: Any, require: tuple[str, ...], host: str | None) -> lis
         pools = {pool.pool: pool for pool in (await client.pools()).pools}
     except DspexError as error:
         return [Check("router", "failed", error.message)]
+    from dspex_router.plan.operations import how_to_start
+
     checks = [Check("router", "ok", "answers")]
     for name in sorted(set(pools) | {part.removeprefix("pool:") for part in require if part.startswith("pool:")}):
         if require and f"pool:{name}" not in require:
@@ -113,9 +121,11 @@ async def _parts(client: Any, require: tuple[str, ...], host: str | None) -> lis
         live = pools[name].workers if name in pools else ()
         workers = [worker for worker in live if host in (None, worker.host)]
         where = f" on {host}" if host else ""
-        missing = f"no live worker{where}; start one: dspex pool {name}"
-        found = f"{count(len(workers), 'worker')}{where}" if workers else missing
-        checks.append(Check(f"pool {name}", "ok" if workers else "failed", found))
+        if workers:
+            checks.append(Check(f"pool {name}", "ok", f"{count(len(workers), 'worker')}{where}"))
+            continue
+        absent: Literal["failed", "missing"] = "failed" if require or pools[name].queued else "missing"
+        checks.append(Check(f"pool {name}", absent, f"no live worker{where}; start one: {how_to_start(name)}"))
     if not pools and not require:
         checks.append(Check("pools", "missing", "none; start some: dspex up, or dspex pool native"))
     return checks

@@ -15,9 +15,10 @@ from rich.text import Text
 from dspex_bus.wire import StepDefinition
 from dspex_services.evaluation.datasets import Dataset, load_dataset, write_jsonl
 
-from ..client import Client, connect
+from ..client import Client
 from ..evaluating import Evaluation, Row, Target, evaluate
 from ..loading import load_pipeline
+from .connecting import connect
 from .shell import SECONDS, asynchronous, json_option, live, out, parse_inputs, print_json, server_option
 
 _SHOWN = 60

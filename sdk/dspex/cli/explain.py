@@ -10,9 +10,10 @@ from rich.table import Table
 
 from dspex_router.plan import OPERATIONS, Explained
 
-from ..client import Client, connect
+from ..client import Client
 from ..explaining import Explanation
 from ..loading import load_pipeline
+from .connecting import connect
 from .shell import asynchronous, json_option, out, parse_inputs, print_json, server_option
 
 

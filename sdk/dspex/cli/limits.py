@@ -9,7 +9,7 @@ from rich.table import Table
 from dspex_bus.errors import InvalidRequest
 from dspex_bus.wire import LimitDefinition
 
-from ..client import connect
+from .connecting import connect
 from .shell import asynchronous, json_option, out, print_json, server_option
 
 

@@ -14,10 +14,10 @@ from rich.text import Text
 from dspex_bus.errors import RunFailed
 from dspex_services.optimizing import JobProgress, Trial
 
-from ..client import connect
 from ..jobs import load_job
 from ..optimizing import OptimizationJob, Optimized
-from .shell import asynchronous, json_option, live, out, print_json, server_option
+from .connecting import connect
+from .shell import asynchronous, detached, json_option, live, out, print_json, server_option
 
 _HEIGHT = 8
 _LABEL = 7
@@ -59,9 +59,7 @@ async def optimize(
             module, trainset, given = load_job(job_file)
             job = await client.start_optimizing(module, trainset, session=session, **given)
         if detach:
-            print_json({"session": job.session.id}) if as_json else out.print(
-                f"job {job.session.id} runs; follow it with: dspex optimize --follow {job.session.id}"
-            )
+            detached(job.session.id, f"it runs; follow it with: dspex optimize --follow {job.session.id}", as_json)
             return 0
         try:
             await _follow(job, quiet=as_json)

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from dspex_services.supervisor import PoolSpec
 
 
+offline_option = click.option(
+    "--offline", is_flag=True, help="Without a model, answer with the offline LM instead of an error."
+)
+
+
 @click.command(short_help="Serve your own handlers to a running system.")
 @click.argument("handlers", metavar="MODULE:NAME")
 @click.option("--pool", "name", metavar="NAME", help="The pool's name; default: the module's first part.")
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds of silence after which a worker's tasks go to another.",
 )
+@offline_option
 @sizing_options
 @server_option
 @json_option
@@ -50,6 +56,7 @@ async def serve(
     size: int,
     slots: int | None,
     ack_wait: float,
+    offline: bool,
     server: str | None,
     as_json: bool,
     **sizing: Any,
@@ -76,7 +83,7 @@ async def serve(
     from ..system import user_pool
 
     spec = user_pool(handlers, name=name, size=size, slots=slots, ack_wait_s=ack_wait, **given(sizing))
-    await _pool(spec, server, as_json)
+    await _pool(spec, server, offline, as_json)
 
 
 @click.command(short_help="Start one of the built-in pools.")
@@ -85,7 +92,7 @@ async def serve(
 @click.option("--slots", type=click.IntRange(1), help="Tasks a worker runs at once.")
 @click.option("--module", "modules", multiple=True, metavar="MODULE:CLASS", help="Your own DSPy modules, metrics.")
 @templates_option
-@click.option("--offline", is_flag=True, help="Without a model, answer with the offline LM instead of an error.")
+@offline_option
 @sizing_options
 @server_option
 @json_option
@@ -110,22 +117,28 @@ async def pool(
     The model is the environment's: DSPEX_MODEL (openai/NAME or anthropic/NAME), DSPEX_BASE_URL for any
     OpenAI-compatible server, and the key in OPENAI_API_KEY or ANTHROPIC_API_KEY.
     """
-    from ..system import NO_MODEL_NOTE, OFFLINE_NOTE, built_in_pool, in_environment, model_or_offline, named_model
+    from ..system import built_in_pool, in_environment, model_note
 
     spec = built_in_pool(name, size=size, slots=slots, modules=modules, **given(sizing))
     if templates:
         spec = in_environment(spec, {"DSPEX_TEMPLATES": str(templates)})
+    if not offline and (note := model_note()):
+        click.secho(note, fg="yellow", err=True)
+    await _pool(spec, server, offline, as_json)
+
+
+async def _pool(spec: PoolSpec, server: str | None, offline: bool, as_json: bool) -> None:
+    from ..system import OFFLINE_NOTE, in_environment, model_or_offline
+
     if not offline:
-        if named_model() is None:
-            click.secho(NO_MODEL_NOTE, fg="yellow", err=True)
-        return await _pool(spec, server, as_json)
+        return await _run(spec, server, as_json)
     async with model_or_offline() as model:
         if model.offline:
             click.secho(OFFLINE_NOTE, fg="yellow", err=as_json)
-        await _pool(in_environment(spec, model.environment), server, as_json)
+        await _run(in_environment(spec, model.environment), server, as_json)
 
 
-async def _pool(spec: PoolSpec, server: str | None, as_json: bool) -> None:
+async def _run(spec: PoolSpec, server: str | None, as_json: bool) -> None:
     from ..system import run_pool
 
     async with anyio.create_task_group() as group:

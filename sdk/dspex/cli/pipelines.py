@@ -8,8 +8,8 @@ import click
 import msgspec
 from rich.table import Table
 
-from ..client import connect
 from ..loading import load_pipeline
+from .connecting import connect
 from .shell import asynchronous, json_option, out, print_json, server_option
 
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from dspex_bus.errors import Unavailable
 from dspex_bus.wire import PoolList, PoolStatus, WorkerPresence
 
-from ..client import Client, connect
+from ..client import Client
+from .connecting import connect
 from .drawing import milliseconds
 from .shell import asynchronous, count, json_option, live, out, print_json, server_option
 

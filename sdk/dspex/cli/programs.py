@@ -13,7 +13,7 @@ from dspex_services.programs import Change, Origin, ProgramVersion, diff, from_f
 from dspex_services.programs.states import predictors
 from dspex_services.programs.store import PRODUCTION, find
 
-from ..client import connect
+from .connecting import connect
 from .shell import asynchronous, json_option, out, print_json, server_option
 
 _SHOWN = 240

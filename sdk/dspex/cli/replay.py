@@ -23,7 +23,7 @@ from dspex_router.core import (
     decide,
 )
 
-from ..client import connect
+from .connecting import connect
 from .shell import asynchronous, json_option, out, print_json, server_option
 
 

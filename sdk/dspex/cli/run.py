@@ -13,11 +13,11 @@ from rich.markup import escape
 
 from dspex_bus.wire import PipelineDefinition, Priority, Usage
 
-from ..client import connect
 from ..loading import load_pipeline
 from .attaching import attach_files, files_option
+from .connecting import connect
 from .explain import show
-from .shell import SECONDS, asynchronous, count, json_option, out, parse_inputs, print_json, server_option
+from .shell import SECONDS, asynchronous, count, detached, json_option, out, parse_inputs, print_json, server_option
 from .spending import budget_of, budget_options, tenant_option
 from .watching import follow
 
@@ -72,7 +72,8 @@ async def run(
       dspex run research.yaml question="What is a pool?"
       dspex run research --input @question.json --json
 
-    A value that is JSON is taken as JSON (k=5, tags='["a"]'), any other as text. The output is printed as JSON; with
+    A value that is JSON is taken as JSON (k=5, tags='["a"]'), any other as text; text=@article.txt is what the file
+    holds. The output is printed as JSON; with
     --json, the whole result: {"session", "status", "output", "error"}; with --stream besides, every event and token
     before it, each on a line of its own. The exit code is 1 when the run did not succeed. Ctrl-C leaves the session
     running.
@@ -98,9 +99,8 @@ async def run(
 
         if detach:
             await begin()
-            print_json({"session": handle.id}) if as_json else out.print(
-                f"session {handle.id} runs; watch it with: dspex watch {handle.id}{' --tokens' if stream else ''}"
-            )
+            watch = f"dspex watch {handle.id}{' --tokens' if stream else ''}"
+            detached(handle.id, f"it runs; watch it with: {watch}", as_json)
             return 0
         try:
             if as_json and stream:

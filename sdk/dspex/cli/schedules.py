@@ -13,7 +13,7 @@ from rich.table import Table
 from dspex_bus.errors import InvalidRequest
 from dspex_bus.wire import ScheduleDefinition, ScheduleView
 
-from ..client import connect
+from .connecting import connect
 from .shell import SECONDS, asynchronous, json_option, out, parse_inputs, print_json, server_option
 
 

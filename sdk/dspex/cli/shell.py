@@ -122,13 +122,23 @@ def say_ready(text: str, document: dict[str, Any], as_json: bool) -> None:
         out.print(text, soft_wrap=True)
 
 
+def detached(session: str, hint: str, as_json: bool) -> None:
+    """The id alone on standard output, where a script takes it from."""
+    if as_json:
+        print_json({"session": session})
+        return
+    click.echo(session)
+    click.echo(hint, err=True)
+
+
 def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def parse_inputs(pairs: tuple[str, ...], document: str | None) -> dict[str, Any]:
-    """``field=value`` pairs over a JSON object. A value that is JSON is taken as JSON, else as text; ``-`` reads
-    standard input and ``@file`` a file."""
+    """``field=value`` pairs over a JSON object. A value that is JSON is taken as JSON, else as text; ``@file`` is what
+    the file holds, and ``@@`` begins a text with an @. Of the object, ``-`` reads standard input and ``@file`` a
+    file."""
     values: dict[str, Any] = _object(document) if document else {}
     for pair in pairs:
         field, separator, text = pair.partition("=")
@@ -153,13 +163,29 @@ def _read(source: str) -> str:
     if source == "-":
         return sys.stdin.read()
     try:
-        with open(source[1:], encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
+        return Path(source[1:]).read_text("utf-8")
+    except OSError as error:
+        raise click.UsageError(f"cannot read {source[1:]}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise click.UsageError(f"cannot read {source[1:]}: {error}") from error
 
 
+def _content(source: str) -> Any:
+    """A file's text, or the value that a .json file holds."""
+    try:
+        text = _read(source)
+        return json.loads(text) if source.endswith(".json") else text
+    except json.JSONDecodeError as error:
+        raise click.UsageError(f"{source[1:]} is not JSON: {error}") from error
+    except click.UsageError as error:
+        raise click.UsageError(f"{error.message}; a text that begins with @ is written @{source}") from error
+
+
 def _value(text: str) -> Any:
+    if text.startswith("@@"):
+        return text[1:]
+    if text.startswith("@"):
+        return _content(text)
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 from rich.table import Table
 
-from ..client import connect
+from .connecting import connect
 from .drawing import milliseconds
 from .shell import asynchronous, json_option, out, print_json, server_option
 

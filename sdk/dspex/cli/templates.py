@@ -12,7 +12,7 @@ from rich.table import Table
 from dspex_bus.errors import InvalidRequest
 from dspex_services.templates import TemplateVersion
 
-from ..client import connect
+from .connecting import connect
 from .shell import asynchronous, count, json_option, out, print_json, server_option
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from dspex_bus.wire import Usage
 from dspex_services.tenants import Standing
 
-from ..client import connect
+from .connecting import connect
 from .shell import asynchronous, json_option, out, print_json, server_option
 from .spending import budget_of, budget_options
 
@@ -30,6 +30,9 @@ async def list_(server: str | None, as_json: bool) -> None:
         found = await client.tenants.list()
     if as_json:
         print_json({"tenants": [standing._asdict() for standing in found]})
+        return
+    if not found:
+        out.print("no tenants; a run names one with: dspex run --tenant NAME …")
         return
     table = Table("tenant", "calls", "tokens", "cost", "limit", box=None, pad_edge=False)
     for standing in found:

@@ -9,7 +9,7 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
-from ..client import connect
+from .connecting import connect
 from .shell import asynchronous, json_option, out, print_json, server_option
 
 _tenant = click.option("--tenant", default="", metavar="NAME", help="Whose thread it is.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import click
+from rich.markup import escape
 
 from dspex_bus.process import settle
 
@@ -65,7 +66,7 @@ async def up(
     anthropic/NAME), DSPEX_BASE_URL for any OpenAI-compatible server, and the key in OPENAI_API_KEY or
     ANTHROPIC_API_KEY; without any of these the offline LM answers.
     """
-    from ..system import OFFLINE_NOTE, SystemOptions, local_system, user_pools
+    from ..system import OFFLINE_NOTE, SystemOptions, local_system, model_note, user_pools
 
     options = SystemOptions(
         native=native,
@@ -89,8 +90,8 @@ async def up(
         say_ready(f"[green]ready[/] on [bold]{system.url}[/], model {system.model}", ready, as_json)
         if as_json:
             await anyio.sleep_forever()
-        if system.offline:
-            out.print(f"[yellow]{OFFLINE_NOTE}[/]")
+        if note := OFFLINE_NOTE if system.offline else model_note():
+            out.print(f"[yellow]{escape(note)}[/]")
         elsewhere = "" if system.url == DEFAULT_SERVER else f" --server {system.url}"
         out.print(
             f"try:  dspex call predict{elsewhere} --with signature='question -> answer' question='…'\n"

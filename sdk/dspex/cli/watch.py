@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..client import connect
+from .connecting import connect
 from .drawing import tree
 from .shell import asynchronous, json_option, live, out, print_json, server_option
 from .watching import follow

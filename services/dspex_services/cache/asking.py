@@ -16,7 +16,8 @@ async def reports(bus: Bus, *, wait_s: float = 1.0) -> list[CacheReport]:
     found: list[CacheReport] = []
 
     async def hear(message: Message) -> None:
-        found.append(decode(CacheReport, message.data, subject=message.subject))
+        if message.data:  # without a body it is the server's word that no worker is there
+            found.append(decode(CacheReport, message.data, subject=message.subject))
 
     inbox = f"{subjects.CACHE_REPORT}.{bus.name}"
     subscription = await bus.subscribe(inbox, hear)

@@ -1,7 +1,7 @@
 """Calling language models over HTTP: OpenAI's and Anthropic's wire protocols behind one small client."""
 
 from .caching import Caching, Purse, complete, ttl_of
-from .client import LMClient, OnDelta, SyncLMClient, key_variable
+from .client import LMClient, OnDelta, SyncLMClient, key_variable, lacks_key
 from .embedding import Embedded, EmbeddingClients
 from .endpoint import Endpoints
 from .errors import (
@@ -52,5 +52,6 @@ __all__ = [
     "complete",
     "json_replies",
     "key_variable",
+    "lacks_key",
     "ttl_of",
 ]

@@ -147,13 +147,9 @@ class LMClient:
         return url
 
     def _key(self) -> str | None:
-        key = self._env.get(self._key_variable)
-        if not key and self.config.base_url is None:
-            raise LMAuth(
-                f"{self.config.model} needs a key: set {self._key_variable}, or set DSPEX_BASE_URL to a server "
-                "that needs none (vLLM, Ollama, LM Studio, or dspex's own offline LM)"
-            )
-        return key
+        if (lack := lacks_key(self.config, self._env)) is not None:
+            raise LMAuth(lack)
+        return self._env.get(self._key_variable)
 
     def _unreachable(self, error: BaseException) -> LMUnavailable:
         return LMUnavailable(
@@ -270,6 +266,17 @@ class SyncLMClient:
         # Runner.run would also swap signal handlers around each call: a fifth of its cost. What an interrupt leaves
         # behind is cancelled when the runner closes.
         return self._runner.get_loop().run_until_complete(self._client.complete(request, timeout_s=timeout_s))
+
+
+def lacks_key(config: LMConfig, env: Mapping[str, str]) -> str | None:
+    """What to do where a provider's own address would be asked without a key."""
+    variable = key_variable(config)
+    if env.get(variable) or config.base_url is not None:
+        return None
+    return (
+        f"{config.model} needs a key: set {variable}, or set DSPEX_BASE_URL to a server "
+        "that needs none (vLLM, Ollama, LM Studio, or dspex's own offline LM)"
+    )
 
 
 def key_variable(config: LMConfig) -> str:
