@@ -26,7 +26,7 @@ from dspex_bus.wire import (
     StepTimedOut,
 )
 
-from .joins import joins
+from .joins import is_join_s, joins
 from .journal import History, Kept, histories
 
 DAMAGED = "damaged"
@@ -117,13 +117,8 @@ def begins_and_ends_once(history: History) -> Iterator[str]:
     if len(ends) != 1:
         yield f"it has {len(ends)} ends"
     for kept in history.events:
-        if ends and kept.kind == "step" and kept.sequence > ends[0].sequence and not _is_join_deadline(kept):
+        if ends and kept.kind == "step" and kept.sequence > ends[0].sequence and not is_join_s(kept):
             yield f"an outcome of {kept.node}.{kept.attempt} was accepted after its end"
-
-
-def _is_join_deadline(kept: Kept) -> bool:
-    """A join is no attempt: a router that hung may say late that its time is over, and it means nothing."""
-    return isinstance(kept.event, StepTimedOut) and kept.event.error.code == "join_timed_out"
 
 
 def slots_once(history: History) -> Iterator[str]:

@@ -166,10 +166,23 @@ class _Follower:
         status = self._judged(node, over, count, successes, failures)
         if status == "unknown":
             return Ran("unknown")
-        known = [ran.at for ran in branches if ran.at < NEVER]
+        known = [ran.at if ran.at < NEVER else self._last_of(_below(id, place)) for place, ran in enumerate(branches)]
         at = max([began, *known, settled if settled < NEVER else 0])
         clean = all(ran.status == "succeeded" and ran.clean for ran in branches)
         return Ran(status, at, all(ran.sure for ran in branches), clean)
+
+    def _last_of(self, id: str) -> float:
+        """Where the last of what had begun of a branch was over that the journal does not tell the end of: a join waits
+        for its branches, whatever has settled it."""
+        return max(
+            (
+                kept.sequence
+                for node, outcomes in self._outcomes.items()
+                for kept in outcomes
+                if (node == id or node.startswith(f"{id}-")) and kept.sequence < self._ended and not is_join_s(kept)
+            ),
+            default=0,
+        )
 
     def _judged(self, node: ParallelNode | MapNode, over: int, count: int, good: list[int], bad: list[int]) -> Status:
         join = node.join
@@ -257,6 +270,11 @@ class _Follower:
                 continue  # given up, before its last steps came back along with one that ran then
             if (entry["status"] == "succeeded") != (ran.status == "succeeded"):
                 yield f"{last.id} kept {entry['status']} of branch {place}, which had {ran.status}"
+
+
+def is_join_s(kept: Kept) -> bool:
+    """A join is no attempt: a router that hung may say late that its time is over, and it means nothing."""
+    return isinstance(kept.event, StepTimedOut) and kept.event.error.code == "join_timed_out"
 
 
 def _below(id: str, place: int) -> str:

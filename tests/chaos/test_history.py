@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from core.router.building import branch, loop, mapped, parallel, pipeline, plan, sequence, sleep, steady, task
+from core.router.building import branch, loop, mapped, parallel, pipeline, plan, sequence, sleep, steady, task, wait
 
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
@@ -302,6 +302,23 @@ def test_a_join_s_time_that_is_told_to_be_over_after_the_session_has_ended() -> 
     written.end()
     written.step("0-1-0", StepTimedOut(error=ErrorInfo(code="join_timed_out", message="late")), pool=ROUTER_POOL)
     assert written.wrong() == []
+
+
+def test_a_join_waits_for_branches_that_it_has_given_up() -> None:
+    """Its own is settled only then, and what began in the meantime was right."""
+    untold = parallel("0-1-0-1", wait("0-1-0-1-0"), task("0-1-0-1-1"), kind="any")
+    hopeless = parallel("0-1-0", task("0-1-0-0"), untold)
+    for late, right in ((False, True), (True, False)):
+        written = Written(parallel("0", sequence("0-0", task("0-0-0"), task("0-0-1")), sequence("0-1", hopeless)))
+        written.step("0-1-0-0", StepFailed(error=ErrorInfo(code="no", message="no")))
+        if not late:
+            written.step("0-0-0", done())
+        written.step("0-1-0-1-0", StepCancelled(reason="sibling_failed"), pool=ROUTER_POOL)
+        if late:
+            written.step("0-0-0", done())
+        written.step("0-0-1", StepCancelled(reason="sibling_failed"))
+        written.end("failed")
+        assert (written.wrong() == []) is right, written.wrong()
 
 
 def test_a_retry_that_would_be_due_past_the_deadline_is_none() -> None:
