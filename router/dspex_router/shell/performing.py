@@ -43,6 +43,7 @@ from ..core import (
     TellChild,
     Timer,
 )
+from .clock import now_ms
 from .controlling import Controls
 from .errands import Errands
 from .gate import Gate, holder_of
@@ -56,6 +57,7 @@ log = logging.getLogger(__name__)
 
 _RESENT = {RESENT: "1"}
 _ON_ITS_WAY_S = 0.5
+_AGAIN_MS = 250
 
 
 class Performer:
@@ -99,7 +101,7 @@ class Performer:
                 case SetTimer():
                     self._timers.set(command.at_ms, state.id, partial(self._on_timer, state.id, command.event))
                 case StartChild():
-                    await self._start_child(state, command.accepted)
+                    await self._start_child(state.id, command.accepted)
                 case TellChild():
                     self._errands.add(partial(self._tell_child, state.id, command))
                 case TellCancelled():
@@ -143,15 +145,25 @@ class Performer:
         if not attempts:
             self._errands.add(partial(self._bus.purge, TASKS, subjects.session_tasks(session)))
 
-    async def _start_child(self, state: Session, accepted: SessionAccepted) -> None:
+    async def _start_child(self, parent: str, accepted: SessionAccepted) -> None:
         """Its parent's journal is what makes sure of it: whoever owns the parent starts it again."""
+        self._errands.add(partial(self._begin_child, parent, accepted))
+
+    async def _begin_child(self, parent: str, accepted: SessionAccepted) -> None:
+        """In the index before it is anywhere: begun without that it would be nobody's when its owner dies, and its
+        parent may want it no longer then."""
         partition = self._journals.partition(accepted.session)
-        self._errands.add(partial(self._live.put, live_key(partition, accepted.session), b"1"))
+        try:
+            await self._live.put(live_key(partition, accepted.session), b"1")
+        except DspexError as error:
+            log.warning("session %s is begun in a moment: %s", accepted.session, error)
+            self._timers.set(now_ms() + _AGAIN_MS, parent, partial(self._start_child, parent, accepted))
+            return
         subject = subjects.accepted(partition, accepted.session)
         data, headers = encode_event(stamped(accepted), subject)
         await self._writer.write(
             Write(
-                session=state.id,
+                session=parent,
                 subject=subject,
                 data=data,
                 headers=headers,

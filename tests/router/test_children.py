@@ -1,0 +1,74 @@
+"""Sessions that another session starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from dspex_bus import MemoryBus, MemoryServer, subjects
+from dspex_bus.claim import Claims
+from dspex_bus.errors import Disconnected
+from dspex_bus.memory.buckets import MemoryKeyValue
+from dspex_bus.streams import EVENTS, LIVE, buckets, streams
+from dspex_bus.wire import PipelineNode, Plan, RetryPolicy, SequenceNode, SessionAccepted, WaitNode, encode_event
+from dspex_router.shell.config import RouterConfig
+from dspex_router.shell.errands import Errands
+from dspex_router.shell.journals import Journals
+from dspex_router.shell.limits import Limits
+from dspex_router.shell.owner import Owner
+
+pytestmark = pytest.mark.anyio
+
+
+def plan(*steps: Any) -> Plan:
+    return Plan(pipeline="p", digest="d", root=SequenceNode(id="root", name="p", children=steps))
+
+
+INNER = plan(WaitNode(id="0", name="wait", signal="go"))
+OUTER = plan(PipelineNode(id="0", name="inner", plan=INNER, retry=RetryPolicy(attempts=1)))
+
+
+async def test_a_child_is_begun_once_it_can_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were it begun before and its owner died, nobody would know of it."""
+    away, tried = True, 0
+    put = MemoryKeyValue.put
+
+    async def unreliable(bucket: MemoryKeyValue, key: str, value: bytes, **more: Any) -> int:
+        nonlocal tried
+        tried += 1
+        if away:
+            raise Disconnected("lost")
+        return await put(bucket, key, value, **more)
+
+    monkeypatch.setattr(MemoryKeyValue, "put", unreliable)
+    async with MemoryBus(MemoryServer()) as bus, anyio.create_task_group() as group:
+        await bus.prepare(streams(), buckets())
+        errands = Errands()
+        group.start_soon(errands.run)
+        await anyio.lowlevel.checkpoint()
+        owner = Owner(bus, RouterConfig(), errands, Journals(bus, 1), Limits(bus), lambda: True)
+        owner.own(frozenset({0}))
+        group.start_soon(owner.timers.run)
+
+        async def begun() -> list[str]:
+            return [message.subject async for message in bus.history(EVENTS, f"{subjects.JOURNAL}.0.*.accepted")]
+
+        slot = subjects.accepted(0, "s")
+        await Claims(bus).store_once(
+            slot, *encode_event(SessionAccepted(session="s", plan=OUTER, input={}, deadline_ms=2**50), slot)
+        )
+        stored = await bus.last(EVENTS, slot)
+        assert stored is not None
+        await owner.on_stored(stored)
+        with anyio.fail_after(5):
+            while tried < 2:
+                await anyio.sleep(0.01)
+            assert len(await begun()) == 1
+            away = False
+            while len(await begun()) < 2:
+                await anyio.sleep(0.01)
+        assert len(await bus.key_value(LIVE).keys()) == 1
+        group.cancel_scope.cancel()
