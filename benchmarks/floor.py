@@ -3,6 +3,9 @@
 *Core*: a request to a queue group and its reply. *Journal*: the protocol that durable steps follow, at its barest: a
 task stored in a create-once slot of a work queue, its outcome stored in a create-once slot of a journal, the task
 acknowledged after that; acknowledgements of stores are awaited off the critical path. No types, no errors, no recovery.
+Bare, it sends the first task and calls a run done without waiting for what is stored of the run itself. ``waits`` makes
+it keep what the protocol promises: nothing of a run is done before its start is stored, and nobody is told of its end
+before that is.
 
 The worker is a process of its own, as in the product: ``python benchmarks/floor.py URL``.
 """
@@ -142,37 +145,52 @@ class JournalFloor:
         await self._stores.start()
         await self._connection.subscribe("floor.event.>", cb=self._on_event)
 
-    async def run(self, steps: int) -> None:
-        await self._session(steps, [0])
+    async def run(self, steps: int, *, waits: bool = False) -> None:
+        await self._session(steps, 1, waits)
 
-    async def fan_out(self, width: int) -> None:
-        await self._session(width, range(width))
+    async def fan_out(self, width: int, *, waits: bool = False) -> None:
+        await self._session(width, width, waits)
 
-    async def _session(self, outcomes: int, first: Any) -> None:
+    async def _session(self, outcomes: int, first: int, waits: bool) -> None:
         self._count += 1
         session = f"s{self._count}"
         done = asyncio.get_running_loop().create_future()
         data = json.dumps(PAYLOAD).encode()
-        sequential = len(first) == 1
-        self._runs[session] = [outcomes, done, sequential]
+        self._runs[session] = [outcomes, done, first, waits]
         await self._stores.store(f"floor.journal.{session}.accepted", data)
-        for node in first:
-            await self._stores.store(f"floor.task.{session}.{node}", data)
+        if not waits:
+            await self._start(session, first, data)
         await asyncio.wait_for(done, 60)
-        await self._stores.store(f"floor.journal.{session}.end", data)
+
+    async def _start(self, session: str, first: int, data: bytes) -> None:
+        for node in range(first):
+            await self._stores.store(f"floor.task.{session}.{node}", data)
 
     async def _on_event(self, message: Any) -> None:
         _, _, session, node = message.subject.split(".")
         run = self._runs.get(session)
-        if run is None or not node.isdigit():
+        if run is None:
             return
+        if node.isdigit():
+            await self._on_outcome(session, run, int(node), message.data)
+        elif node == "accepted" and run[3]:
+            await self._start(session, run[2], message.data)
+        elif node == "end" and run[3]:
+            self._done(session, run)
+
+    async def _on_outcome(self, session: str, run: Any, node: int, data: bytes) -> None:
         run[0] -= 1
         if run[0] == 0:
-            del self._runs[session]
-            run[1].set_result(None)
-        elif run[2]:
-            value = json.loads(message.data)
-            await self._stores.store(f"floor.task.{session}.{int(node) + 1}", json.dumps(value).encode())
+            await self._stores.store(f"floor.journal.{session}.end", data)
+            if not run[3]:
+                self._done(session, run)
+        elif run[2] == 1:
+            value = json.loads(data)
+            await self._stores.store(f"floor.task.{session}.{node + 1}", json.dumps(value).encode())
+
+    def _done(self, session: str, run: Any) -> None:
+        del self._runs[session]
+        run[1].set_result(None)
 
 
 if __name__ == "__main__":

@@ -53,16 +53,21 @@ NOTES = {
     "core_floor_ms_per_step": "raw core request/reply, one in flight",
     "ephemeral_ms_per_step": "durability: none",
     "journal_floor_ms_per_step": "bare task and outcome in create-once slots, one in flight",
+    "waiting_floor_ms_per_step": "the same, that waits for a run's start and end to be stored, as every router must",
     "durable_ms_per_step": "a session, one in flight",
     "durable_over_journal_floor_p50": "target 1.25 or less",
+    "durable_over_waiting_floor_p50": "the same, over the floor that waits",
     "ephemeral_over_core_floor_p50": "target 2 or less",
     "durable_steps_per_s": f"{IN_FLIGHT} sessions in flight",
     "durable_throughput_over_floor": "the median of each turn's; target 0.65 or more",
+    "durable_throughput_over_waiting_floor": "the same, over the floor that waits",
     "journal_floor_cpu_us": "CPU of all processes together, a step; below, by process",
     "durable_cpu_us": "the same of dspex",
     "durable_cpu_over_floor": "steadier than times where other work shares the machine",
     "fanout64_over_floor": "64 branches and a join, time over the bare protocol's; target 1.4 or less",
     "fanout256_over_floor": "256 branches and a join; target 1.4 or less",
+    "fanout64_over_waiting_floor": "64 branches, over the floor that waits",
+    "fanout256_over_waiting_floor": "256 branches, over the floor that waits",
     "durable_1024_steps_per_s": f"{MANY_IN_FLIGHT} sessions in flight",
     "fanout4096_over_floor": "4,096 branches and a join",
     "fused10_run_ms": "a run of ten fused steps, one in flight, with all that a run costs besides",
@@ -180,6 +185,7 @@ async def _figures(core: CoreFloor, journal: JournalFloor, product: Product, qui
         "core_floor": lambda: core.run(STEPS),
         "ephemeral": lambda: product.run("none"),
         "journal_floor": lambda: journal.run(STEPS),
+        "waiting_floor": lambda: journal.run(STEPS, waits=True),
         "durable": lambda: product.run("stored"),
     }
     for work in sequential.values():
@@ -190,13 +196,15 @@ async def _figures(core: CoreFloor, journal: JournalFloor, product: Product, qui
     for name, times in (await _in_turns(sequential, rounds)).items():
         figures[f"{name}_ms_per_step"] = milliseconds(times) / STEPS
     figures["durable_over_journal_floor_p50"] = figures["durable_ms_per_step"] / figures["journal_floor_ms_per_step"]
+    figures["durable_over_waiting_floor_p50"] = figures["durable_ms_per_step"] / figures["waiting_floor_ms_per_step"]
     figures["ephemeral_over_core_floor_p50"] = figures["ephemeral_ms_per_step"] / figures["core_floor_ms_per_step"]
     figures |= await _throughput(sequential, blocks, runs)
     for width in (64, 256):
-        fan = await _in_turns({"floor": _fan(journal, width), "durable": _fan(product, width)}, fans)
-        figures[f"fanout{width}_floor_ms"] = milliseconds(fan["floor"])
-        figures[f"fanout{width}_ms"] = milliseconds(fan["durable"])
-        figures[f"fanout{width}_over_floor"] = figures[f"fanout{width}_ms"] / figures[f"fanout{width}_floor_ms"]
+        works = {"floor": _fan(journal, width), "waiting": _waiting(journal, width), "durable": _fan(product, width)}
+        floor, waiting, durable = map(milliseconds, (await _in_turns(works, fans)).values())
+        figures[f"fanout{width}_floor_ms"], figures[f"fanout{width}_ms"] = floor, durable
+        figures[f"fanout{width}_over_floor"] = durable / floor
+        figures[f"fanout{width}_over_waiting_floor"] = durable / waiting
     return figures | await _fused(journal, product, quick)
 
 
@@ -240,9 +248,13 @@ async def _throughput(works: dict[str, Work], blocks: int, runs: int) -> dict[st
         figures |= _microseconds(name, cpu[name], runs * STEPS)
     figures["durable_cpu_over_floor"] = figures["durable_cpu_us"] / figures["journal_floor_cpu_us"]
     for product, floor in (("durable", "journal_floor"), ("ephemeral", "core_floor")):
-        ratios = [ours / bare for ours, bare in zip(rates[product], rates[floor], strict=True)]
-        figures[f"{product}_throughput_over_floor"] = statistics.median(ratios)
+        figures[f"{product}_throughput_over_floor"] = _median_ratio(rates[product], rates[floor])
+    figures["durable_throughput_over_waiting_floor"] = _median_ratio(rates["durable"], rates["waiting_floor"])
     return figures
+
+
+def _median_ratio(ours: list[float], bare: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(ours, bare, strict=True))
 
 
 def _microseconds(name: str, blocks: list[Counter[str]], steps: int) -> dict[str, float]:
@@ -255,6 +267,10 @@ def _microseconds(name: str, blocks: list[Counter[str]], steps: int) -> dict[str
 
 def _fan(target: Product | JournalFloor, width: int) -> Work:
     return lambda: target.fan_out(width)
+
+
+def _waiting(floor: JournalFloor, width: int) -> Work:
+    return lambda: floor.fan_out(width, waits=True)
 
 
 async def _in_turns(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
