@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 Errand = Callable[[], Awaitable[object]]
 
 _HANDS = 16
+_LATER_S = 0.05
 
 
 class Errands:
@@ -23,9 +24,21 @@ class Errands:
 
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[Errand] = asyncio.Queue()
+        self._later: list[Errand] = []
 
     def add(self, errand: Errand) -> None:
         self._waiting.put_nowait(errand)
+
+    def add_later(self, errand: Errand) -> None:
+        """It may wait a moment: done together with others it wakes nobody up for itself."""
+        self._later.append(errand)
+        if len(self._later) == 1:
+            asyncio.get_running_loop().call_later(_LATER_S, self._add_those)
+
+    def _add_those(self) -> None:
+        errands, self._later = self._later, []
+        for errand in errands:
+            self.add(errand)
 
     async def run(self) -> None:
         async with anyio.create_task_group() as hands:

@@ -45,7 +45,7 @@ from ..core import (
 )
 from .clock import now_ms
 from .controlling import Controls
-from .errands import Errands
+from .errands import Errand, Errands
 from .gate import Gate, holder_of
 from .journals import Journals
 from .limits import Limits
@@ -188,16 +188,18 @@ class Performer:
     async def finish(self, session: str, partition: int, command: Finish) -> None:
         if command.reply:
             await self.reply(command.reply, command.result, command.reply_content)
-        self._errands.add(partial(self._forget, session, partition, command))
-
-    async def _forget(self, session: str, partition: int, command: Finish) -> None:
-        """Out of the index, once the parent's step has its outcome: until then a sweep finds the session and reports
-        again."""
+        forget = partial(self._live.delete, live_key(partition, session))
         if command.parent is not None and command.report is not None:
-            parent = command.parent
-            slot = subjects.outcome(parent.partition, parent.session, ROUTER_POOL, parent.node, parent.attempt)
-            await self._claims.store_once(slot, *encode_event(command.report, slot))
-        await self._live.delete(live_key(partition, session))
+            self._errands.add(partial(self._report, command.parent, command.report, forget))
+        else:
+            self._errands.add_later(forget)
+
+    async def _report(self, parent: Parent, report: StepOutcome, forget: Errand) -> None:
+        """The parent's step has its outcome before the session is out of the index: until then a sweep finds it and
+        reports again."""
+        slot = subjects.outcome(parent.partition, parent.session, ROUTER_POOL, parent.node, parent.attempt)
+        await self._claims.store_once(slot, *encode_event(report, slot))
+        await forget()
 
     async def reply(self, subject: str, result: Any, content: str) -> None:
         data, headers = encode(result, content), {CONTENT_TYPE: content}
