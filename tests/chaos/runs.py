@@ -75,7 +75,7 @@ class Runs:
         plan, input = plans.pipeline(), {**INPUT, "flag": chance.random() < 0.5}
         if chance.random() < _CARRYING:
             plan, input = plans.carrying()
-        timeout_s = 2.0 if chance.random() < 0.05 else 120.0
+        timeout_s = 2.5 if chance.random() < 0.05 else 120.0
         priority: Priority = chance.choice(("low", "normal", "normal", "high"))
         session = await self._client.submit(plan, input, id=f"s{number}", timeout_s=timeout_s, priority=priority)
         async with anyio.create_task_group() as group:

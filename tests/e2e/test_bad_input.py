@@ -167,6 +167,16 @@ async def test_run_that_takes_too_long(raw: Nats) -> None:
     await ended_badly(raw, body, "deadline_exceeded", status="timed_out")
 
 
+async def test_run_that_sleeps_longer_than_it_may_take(raw: Nats) -> None:
+    """An hour, unless it says so: it would be waited for in vain."""
+    weeks = {"sleep_s": 14 * 86_400}
+    error = await refused(raw, "dspex.v1.submit.inline", inline(weeks), "invalid_request", "400")
+    assert "sleeps 1209600 s and may take 3600 s" in error["message"]
+    _, submitted = await ask(raw, "dspex.v1.submit.inline", {**inline(weeks), "timeout_s": 15 * 86_400})
+    _, view = await ask(raw, "dspex.v1.session.cancel", {"session": submitted["session"]})
+    assert view["status"] == "cancelled"
+
+
 async def test_handler_that_kills_its_worker(raw: Nats) -> None:
     """Delivered three times, each to a worker that dies of it; then recorded as lost."""
     await ended_badly(raw, inline({"native": "rough.die", "retry": {"attempts": 1}}), "worker_lost")

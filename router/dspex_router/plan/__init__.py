@@ -3,6 +3,7 @@
 from .catalog import Catalog
 from .compile import compile_pipeline
 from .explain import Explained, explain, explain_step
+from .lasting import least_ms
 from .operations import OPERATIONS, Choice, choose
 from .references import Reference, references
 from .structure import check_structure, digest_of
@@ -19,5 +20,6 @@ __all__ = [
     "digest_of",
     "explain",
     "explain_step",
+    "least_ms",
     "references",
 ]

@@ -11,7 +11,7 @@ import msgspec
 from dspex_bus import subjects
 from dspex_bus.conditions import ConditionError, names
 from dspex_bus.errors import InvalidName, InvalidPipeline
-from dspex_bus.wire import PipelineDefinition, StepDefinition
+from dspex_bus.wire import PipelineDefinition, RetryPolicy, StepDefinition
 
 KINDS = (
     "native",
@@ -29,6 +29,7 @@ KINDS = (
 
 _CONTEXT_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _FIELD = re.compile(r"[A-Za-z_]\w*")
+_CODE = re.compile(r"[\w.:/-]+")
 _DEEPEST = 32
 
 MOST_STEPS = 20_000
@@ -69,6 +70,7 @@ def check_structure(definition: PipelineDefinition, at: str = "") -> None:
         if depth > _DEEPEST:
             raise InvalidPipeline(f"nested more than {_DEEPEST} deep", path=path)
         _check(step, path)
+    _check_retry(definition.retry, f"{at}retry")
     for place, name in enumerate(definition.output or ()):
         _check_field(name, f"{at}output[{place}]")
 
@@ -124,6 +126,7 @@ def _check(step: StepDefinition, path: str) -> None:
             raise InvalidPipeline(f"{name} has no steps", path=f"{path}.{name}")
     _CHECKS.get(kind, _check_nothing)(step, path)
     _check_fields(step, path)
+    _check_retry(step.retry, f"{path}.retry")
 
 
 def _check_nothing(step: StepDefinition, path: str) -> None:
@@ -238,6 +241,13 @@ def _check_fields(step: StepDefinition, path: str) -> None:
         raise InvalidPipeline(
             "'outputs' renames fields that 'save_as' keeps together; choose one", path=f"{path}.save_as"
         )
+
+
+def _check_retry(policy: RetryPolicy | None, path: str) -> None:
+    """A pattern, or a sentence, would match no error, and nobody would notice."""
+    for place, code in enumerate(policy.codes or () if policy else ()):
+        if not _CODE.fullmatch(code):
+            raise InvalidPipeline(f"{code!r} cannot be an error's code", path=f"{path}.codes[{place}]")
 
 
 def _check_field(name: str, path: str) -> None:

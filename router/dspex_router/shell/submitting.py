@@ -14,7 +14,7 @@ from dspex_bus.errors import Conflict, InvalidRequest
 from dspex_bus.streams import LIVE
 from dspex_bus.wire import JSON, PipelineDefinition, Plan, RunRequest, SessionAccepted, Submitted, encode_event
 
-from ..plan import Reference, references
+from ..plan import Reference, least_ms, references
 from .clock import now_ms
 from .compiling import Compiling
 from .config import RouterConfig
@@ -47,6 +47,7 @@ class Submitting:
         self._pipelines = pipelines
         self._check = check
         self._references = Remembered(references)
+        self._least_ms = Remembered(least_ms)
         self._live = bus.key_value(LIVE)
         self._claims = Claims(bus)
 
@@ -81,6 +82,10 @@ class Submitting:
         if request.durability == "stored":
             self._check(plan)
         timeout_s = request.timeout_s or definition.timeout_s or self._config.run_timeout_s
+        least_s = self._least_ms(plan.root) / 1000
+        if least_s >= timeout_s:
+            message = f"the run sleeps {least_s:.12g} s and may take {timeout_s:.12g} s: give it, or its pipeline, more"
+            raise InvalidRequest(f"{message} 'timeout_s'", details={"sleeps_s": least_s, "timeout_s": timeout_s})
         return SessionAccepted(
             session=request.session or secrets.token_hex(12),
             plan=plan,

@@ -37,6 +37,12 @@ FAULTS = {
         "invalid_pipeline",
         "'implementation'",
     ),
+    "a pattern for codes to retry": (
+        {**SPLIT, "retry": {"codes": ["odd", "lm_*"]}},
+        "steps[0].retry.codes[1]",
+        "invalid_pipeline",
+        "'lm_*' cannot be an error's code",
+    ),
     "a handler that is no subject": ({"native": "a b"}, "steps[0].native", "invalid_name", "'a b'"),
     "a handler with a wildcard": ({"call": "a.>"}, "steps[0].call", "invalid_name", "'a.>'"),
     "an empty handler": ({"module": ""}, "steps[0].module", "invalid_name", "''"),
@@ -220,3 +226,10 @@ def test_the_digest_is_the_content_s() -> None:
     assert digest_of(here) == digest_of(definition({"with": {"a": 2, "b": 1}, "native": "split"}, description="d"))
     assert digest_of(here) == "dabdbcba23186d1f"
     assert digest_of(here) != digest_of(definition({"native": "split", "with": {"b": 1, "a": 3}}, description="d"))
+
+
+def test_codes_of_the_pipeline_s_own_policy() -> None:
+    with pytest.raises(InvalidPipeline) as caught:
+        check_structure(definition(SPLIT, retry={"codes": ["no such code"]}))
+    assert caught.value.path == "retry.codes[0]"
+    check_structure(definition(SPLIT, retry={"codes": ["odd", "E-42", "Strange/Code:1.2"]}))
