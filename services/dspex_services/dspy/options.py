@@ -23,7 +23,7 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str | None = None
     temperature: float | None = None
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     lm: dict[str, Any] = {}
     adapter: str = "chat"
     extraction_model: str | None = None

@@ -32,6 +32,8 @@ class Expecting:
     def _now(self, config: LMConfig, request: LMRequest, size: int) -> Usage:
         most = request.max_tokens if request.max_tokens is not None else config.max_tokens
         output = self._output if self._output is not None else _OUTPUT if most is None else most
+        if request.reasoning_effort is not None:  # its thinking may come on top
+            most = None
         return Usage(
             input_tokens=int(size * (self._per_byte or _TOKENS_PER_BYTE)) + 1,
             output_tokens=round(output if most is None else min(most, output)),

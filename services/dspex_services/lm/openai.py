@@ -105,8 +105,8 @@ def encode(config: LMConfig, request: LMRequest, key: str | None, *, stream: boo
     temperature = config.temperature if request.temperature is None else request.temperature
     if temperature is not None:
         body["temperature"] = temperature
-    max_tokens = request.max_tokens or config.max_tokens
-    if max_tokens:
+    max_tokens = config.max_tokens if request.max_tokens is None else request.max_tokens
+    if max_tokens is not None:
         # OpenAI's newer models refuse max_tokens; other servers know only that name.
         body["max_tokens" if config.base_url else "max_completion_tokens"] = max_tokens
     if request.top_p is not None:

@@ -97,7 +97,14 @@ class LMConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise LMBadRequest(
                 "timeout_s must be above 0, max_attempts and max_connections at least 1, backoff_s at least 0"
             )
-        for name in ("max_concurrent", "requests_per_minute", "tokens_per_minute", "breaker_failures", "breaker_s"):
+        for name in (
+            "max_tokens",
+            "max_concurrent",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "breaker_failures",
+            "breaker_s",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise LMBadRequest(f"{name} must be above 0")

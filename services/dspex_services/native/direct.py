@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,7 +29,7 @@ class LMCall(msgspec.Struct, frozen=True, kw_only=True):
     system: str | None = None
     model: str | None = None
     temperature: float | None = None
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     top_p: float | None = None
     stop: list[str] = []
     tools: list[Tool] = []

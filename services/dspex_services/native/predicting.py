@@ -46,7 +46,7 @@ class PredictOptions(msgspec.Struct, frozen=True, kw_only=True):
     demos: list[dict[str, Any]] = []
     model: str | None = None
     temperature: float | None = None
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     cache: bool | float | None = None
     assert_: list[str | Assertion] = msgspec.field(name="assert", default_factory=list)
     tries: Annotated[int, msgspec.Meta(ge=1, le=10)] | None = None

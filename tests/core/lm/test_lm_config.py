@@ -44,7 +44,8 @@ def test_a_model_without_a_known_provider_is_refused(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"base_url": "localhost:1"}, {"timeout_s": 0}, {"max_attempts": 0}, {"max_connections": 0}]
+    "wrong",
+    [{"base_url": "localhost:1"}, {"timeout_s": 0}, {"max_attempts": 0}, {"max_connections": 0}, {"max_tokens": 0}],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(LMBadRequest):

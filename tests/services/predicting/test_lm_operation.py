@@ -82,6 +82,7 @@ async def test_tool_calls_come_back_as_they_were_meant(rig: Rig) -> None:
         ({"messages": [{"content": "no role"}]}, "invalid_input", "messages[0]"),
         ({"messages": [{"role": "narrator", "content": ""}]}, "invalid_input", "narrator"),
         ({"prompt": 1}, "invalid_input", "prompt"),
+        ({"prompt": "hello", "max_tokens": 0}, "invalid_input", "max_tokens"),
     ],
 )
 async def test_what_is_no_call_is_refused_without_one(rig: Rig, inputs: dict[str, Any], code: str, said: str) -> None:
