@@ -53,6 +53,7 @@ NOTES = {
     "predict_sync_cpu_speedup": "target 6 or more",
     "predict_async32_speedup": "target 12 or more",
     "predict_async32_over_bare_http": "time over bare aiohttp posting the same bytes; target 1.6 or less",
+    "predict_async32_over_bare_cpu": "the same by this process's CPU, which other work on the machine does not change",
     "predict_sync_cpu_us_dspy": "CPU of this process a call",
     "predict_sync_cpu_us_native": "",
     "predict_async32_dspy_calls_per_s": f"{IN_FLIGHT} in flight",
@@ -207,17 +208,22 @@ async def _async(base_url: str, quick: bool) -> dict[str, float]:
             check(await dspy_call())
             check(await native())
             rates: dict[str, list[float]] = {name: [] for name in works}
+            spent: dict[str, list[float]] = {name: [] for name in works}
             for work, _ in works.values():
                 await seconds_in_flight(2 * IN_FLIGHT, IN_FLIGHT, work)  # opens the connections
             for _ in range(rounds):
                 for name, (work, calls) in works.items():
+                    began = time.process_time()
                     rates[name].append(calls / await seconds_in_flight(calls, IN_FLIGHT, work))
+                    spent[name].append((time.process_time() - began) / calls)
     await models.close()
     over_bare = [bare / native for bare, native in zip(rates["bare"], rates["native"], strict=True)]
+    cpu = [native / bare for native, bare in zip(spent["native"], spent["bare"], strict=True)]
     medians = {name: statistics.median(rate) for name, rate in rates.items()}
     return {
         "predict_async32_speedup": medians["native"] / medians["dspy"],
         "predict_async32_over_bare_http": statistics.median(over_bare),
+        "predict_async32_over_bare_cpu": statistics.median(cpu),
         **{f"predict_async32_{name}_calls_per_s": rate for name, rate in medians.items()},
     }
 

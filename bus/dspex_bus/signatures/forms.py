@@ -22,7 +22,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from .errors import SignatureError
-from .json_types import type_from_schema
+from .json_types import described, required_of, type_from_schema, unreadable
 from .parser import parse_type
 from .reading import Metadata, Special, description_of, meta_of, no_special, own_doc, plain_default, type_of
 from .signature import Signature, made_of, parse_signature, parse_with
@@ -85,7 +85,10 @@ def read_signature(value: Any, instructions: str | None = None) -> Signature:
         wrong = f"has no {sorted(unknown)[0]!r}" if unknown else "needs 'inputs' and 'outputs'"
         raise SignatureError(f"a signature {wrong}", text=repr(dict(value)), suggestion=_EXAMPLE)
     inputs, outputs = _fields(value["inputs"], "inputs"), _fields(value["outputs"], "outputs")
-    return _checked(inputs, outputs, instructions or value.get("instructions"))
+    said = instructions or value.get("instructions")
+    if said is not None and not isinstance(said, str):
+        raise SignatureError("the instructions are a text", text=repr(said))
+    return _checked(inputs, outputs, said)
 
 
 _EXAMPLE = "for example: question -> answer"
@@ -107,7 +110,7 @@ def _field(name: str, said: Any) -> Field:
     written = said.get("type")
     kind = STR if written is None else parse_type(written) if isinstance(written, str) else type_from_schema(written)
     default = _default(kind, said["default"], name) if "default" in said else None
-    return Field(name, kind, said.get("description") or None, written is not None, default)
+    return Field(name, kind, described(said), written is not None, default)
 
 
 def to_data(signature: Signature) -> dict[str, Any]:
@@ -139,12 +142,15 @@ def from_json_schema(
 
 def _from_object_schema(schema: Mapping[str, Any]) -> list[Field]:
     definitions = schema.get("$defs", {})
-    required = schema.get("required", [])
+    if not isinstance(schema.get("properties"), Mapping):
+        raise unreadable("one side of a signature is an object with properties", schema)
+    required = required_of(schema)
     fields = []
     for name, said in schema["properties"].items():
         kind = type_from_schema(said, definitions, name)
-        default = _default(kind, said["default"], name) if "default" in said else None
-        field = Field(name, kind, said.get("description") or None, True, default)
+        given = isinstance(said, Mapping) and "default" in said
+        default = _default(kind, said["default"], name) if given else None
+        field = Field(name, kind, described(said), True, default)
         if name not in required and not field.optional:
             field = msgspec.structs.replace(field, type=union([kind, NONE]))
         fields.append(field)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_signature_parser import _fields
 
 from dspex_bus.signatures import (
@@ -330,8 +331,47 @@ def test_schemas_as_others_write_them(schema: Any, text: str) -> None:
         ),
         ([], "no JSON Schema"),
         ({"type": "string", "minLength": -1}, "whole number"),
+        ({"type": []}, "type is a list with something in it"),
+        ({"type": {}}, "no type {}"),
+        ({"anyOf": []}, "anyOf is a list with something in it"),
+        ({"enum": "ab"}, "enum is a list with something in it"),
+        ({"enum": [1.5]}, "a choice is of texts"),
+        ({"const": {}}, "a choice is of texts"),
+        ({"type": "array", "prefixItems": {}}, "prefixItems is a list"),
+        ({"type": "object", "properties": [1]}, "properties are an object"),
+        ({"type": "object", "properties": {"a": {}}, "required": None}, "required is a list"),
+        ({"type": "object", "properties": {"a": {"description": 5}}}, "a description is a text"),
+        ({"type": "object", "propertyNames": [1], "additionalProperties": {}}, "propertyNames is a schema"),
+        ({"$ref": "#/$defs/A", "$defs": [1]}, r"\$defs is an object"),
     ],
 )
 def test_schemas_that_have_no_type(schema: Any, reason: str) -> None:
     with pytest.raises(SignatureError, match=reason):
         type_from_schema(schema)
+
+
+_WORDS = ["type", "properties", "items", "required", "enum", "const", "anyOf", "prefixItems", "additionalProperties"]
+_WORDS += ["$ref", "$defs", "title", "description", "default", "format", "minimum", "pattern", "propertyNames"]
+_VALUES = ["string", "integer", "number", "object", "array", "null", "#/$defs/A", "date", "(", "A", "class", "", "a b"]
+_ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 5) | st.just(1.5) | st.sampled_from(_VALUES),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.sampled_from([*_WORDS, "A", "a"]), part, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(_ANY_JSON, _ANY_JSON)
+@settings(max_examples=400, deadline=None, database=None)
+def test_whatever_comes_as_a_schema_is_read_or_refused(one: Any, other: Any) -> None:
+    for form in ({"inputs": {"a": one}, "outputs": {"b": other}}, {"inputs": one, "outputs": other}):
+        try:
+            found = read_signature(form)
+        except SignatureError:
+            continue
+        assert read_signature(to_data(found)) == found
+        found.input_schema()
+
+
+def test_instructions_are_a_text() -> None:
+    with pytest.raises(SignatureError, match="instructions are a text"):
+        read_signature({"inputs": {"a": "str"}, "outputs": {"b": "str"}, "instructions": 5})
