@@ -1,5 +1,5 @@
-"""Write the parts of the docs that are made from the code: the messages in protocol.md, the pipeline's JSON Schema,
-what of DSPy is supported, and what the execution router chooses.
+"""Write the parts of the docs that are made from the code: requests, error codes and messages in protocol.md, the
+pipeline's JSON Schema, what of DSPy is supported, and what the execution router chooses.
 
 python docs/generate.py            write them
 python docs/generate.py --check    fail, naming the file, if one is not what the code says
@@ -12,11 +12,15 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import codes
 import msgspec
 
-from dspex_bus import wire
+from dspex_bus import subjects, wire
 from dspex_router.plan import OPERATIONS
+from dspex_router.plan.structure import KINDS
+from dspex_router.shell.endpoints import add_all
 
 DOCS = Path(__file__).parent
 DSPY_MARKER = "<!-- generated from the pool's own handlers by docs/generate.py: edit those, then run `make docs` -->\n"
@@ -168,7 +172,7 @@ def pipeline_schema() -> str:
     schema = msgspec.json.schema(wire.PipelineDefinition)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "dspex pipeline", **schema}
     step = schema["$defs"]["StepDefinition"]
-    step["oneOf"] = [{"required": [kind]} for kind in ("native", "module", "call", "parallel", "sequence")]
+    step["oneOf"] = [{"required": [kind]} for kind in KINDS]
     return json.dumps(schema, indent=2) + "\n"
 
 
@@ -192,11 +196,46 @@ def choices() -> str:
     return "\n".join(lines) + "\n"
 
 
+class Asked:
+    """Stands where the router's endpoints do, and remembers the table's rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[str] = []
+
+    def add(self, _name: str, subject: str, kind: Any, reply: Any, _answer: Any) -> None:
+        body = f"[{kind.__name__}](#{kind.__name__.lower()})" if kind else "empty"
+        self.rows.append(f"| `{subject}` | {body} | [{reply.__name__}](#{reply.__name__.lower()}) |")
+
+
+def requests() -> str:
+    asked = Asked()
+    add_all(asked, mock.Mock())  # type: ignore[arg-type]
+    told = [row for row in asked.rows if not row.startswith(tuple(f"| `{subjects.ROOT}.{verb}." for verb in _TOLD))]
+    return "\n".join(["| subject | body | reply |", "|---|---|---|", *told])
+
+
+_TOLD = ("run", "submit", "call")  # in sections of their own
+
+
+def filled(prose: str, name: str, made: str) -> str:
+    """``prose`` with what was made between the two marks of that name."""
+    begin, end = f"<!-- {name}: written by docs/generate.py -->\n", f"<!-- end of {name} -->"
+    before, _, rest = prose.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"protocol.md has no place for its {name}")
+    return f"{before}{begin}\n{made}\n\n{end}{after}"
+
+
+def protocol_page() -> str:
+    prose = (DOCS / "protocol.md").read_text("utf-8").partition(MARKER)[0]
+    prose = filled(filled(prose, "requests", requests()), "error codes", codes.table())
+    return f"{prose}{MARKER}\n{messages()}"
+
+
 def generated() -> dict[Path, str]:
-    protocol = DOCS / "protocol.md"
-    prose = protocol.read_text("utf-8").partition(MARKER)[0]
     return {
-        protocol: f"{prose}{MARKER}\n{messages()}",
+        DOCS / "protocol.md": protocol_page(),
         DOCS / "pipeline.schema.json": pipeline_schema(),
         DOCS / "dspy.md": dspy_page(),
         DOCS / "choosing.md": choosing_page(),
