@@ -18,6 +18,7 @@ from dspex_bus.wire import WorkerClaims, WorkerPresence, encode
 from ..worker.__main__ import CANNOT
 from ..worker.deaths import record
 from ..worker.spec import PoolSpec
+from .answering import answer
 from .guard import Guard
 from .leftovers import kill_marked
 from .output import Output
@@ -108,6 +109,7 @@ class Member:
 
     async def _give_back(self, process: WorkerProcess) -> None:
         """Have what it held delivered to others at once. After an orderly end it holds nothing."""
+        await answer(self._bus, self.name, process.claims.calls())
         receipts = process.claims.read()
         if not receipts:
             return

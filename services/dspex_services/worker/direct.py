@@ -23,6 +23,8 @@ from dspex_bus.wire import (
 )
 
 from .attempt import Attempt
+from .claims import Claims as Held
+from .streams import token_subject
 from .unrunnable import smaller
 
 if TYPE_CHECKING:
@@ -37,8 +39,9 @@ class DirectCalls:
 
     leaving = "unavailable"
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, held: Held | None = None) -> None:
         self._worker = worker
+        self._held = held or Held.nowhere()
         self._slots = asyncio.Semaphore(worker.config.slots)
         self._inside = 0
         self._running = 0
@@ -116,7 +119,12 @@ class DirectCalls:
             return StepFailed(error=error_info(error), worker=self._worker.config.name), None
         if not message.data:
             await self._claims.drop(message.subject, message.headers)
-        return await self._run(task)
+        # Should we die, our supervisor answers.
+        claim = self._held.answer(message.reply, token_subject(task) if task.stream else "")
+        try:
+            return await self._run(task)
+        finally:
+            self._held.remove(claim)
 
     async def _run(self, task: Task) -> tuple[StepOutcome, Attempt | None]:
         outcome, attempt = await self._worker.execute(task)

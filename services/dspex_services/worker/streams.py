@@ -28,7 +28,7 @@ class Streams:
 
     def open(self, task: Task) -> None:
         if task.stream:
-            self._open[_place(task)] = Tokens(self._bus, _subject(task), self._worker, self._spawn)
+            self._open[_place(task)] = Tokens(self._bus, token_subject(task), self._worker, self._spawn)
 
     async def end(self, task: Task, outcome: StepOutcome | None) -> None:
         """None: it was cancelled."""
@@ -52,7 +52,7 @@ def _place(task: Task) -> Place:
     return task.session, task.node, task.attempt
 
 
-def _subject(task: Task) -> str:
+def token_subject(task: Task) -> str:
     if task.watched is None:
         return subjects.token_stream(task.session, task.node, task.attempt)
     return subjects.token_stream(task.watched.session, f"{task.watched.node}-{task.node}", task.attempt)

@@ -83,8 +83,9 @@ class Worker:
         # A slot's thread each for stored tasks, for direct calls, and for what belongs to this worker.
         self._threads = Threads(3 * config.slots)
         self.hearing = Hearing(bus)
-        self.stored = StoredTasks(self, claims or Claims.nowhere())
-        self.direct = DirectCalls(self)
+        held = claims or Claims.nowhere()
+        self.stored = StoredTasks(self, held)
+        self.direct = DirectCalls(self, held)
         self._home = Home(self)
         self._homes = Homes(self)
         self._drain_s = config.drain_s

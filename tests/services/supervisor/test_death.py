@@ -11,8 +11,21 @@ from pathlib import Path
 import anyio
 import pytest
 
-from dspex_bus import NatsBus, subjects
-from dspex_bus.wire import StepLost, StepSucceeded, StepTimedOut, WorkerClaims, decode_outcome
+from dspex_bus import Message, NatsBus, subjects
+from dspex_bus.wire import (
+    StepFailed,
+    StepLost,
+    StepOutcome,
+    StepSucceeded,
+    StepTimedOut,
+    TokenMessage,
+    TokensEnded,
+    TokensStarted,
+    WorkerClaims,
+    decode_outcome,
+    decode_tokens,
+    encode,
+)
 from dspex_services.supervisor import neighbours
 from dspex_services.supervisor.neighbours import Neighbours
 
@@ -43,6 +56,36 @@ async def test_a_killed_workers_task_is_begun_elsewhere_at_once(rig: Rig) -> Non
         await rig.bus.publish(subjects.ROLL_CALL)
         await rig.until(lambda: any(said.redelivered == 1 for said in rig.presences))
         assert any((said.state, said.pid) == ("leaving", 0) for said in rig.presences)
+
+
+async def test_direct_calls_of_a_killed_worker_are_answered_and_their_tokens_ended(rig: Rig) -> None:
+    """Nothing of them is stored, and whoever asked would wait until his patience ends."""
+    async with supervised(rig), Holds(rig).watching() as holds:
+        task = rig.task("hold", {"tell": holds.subject}, stream=True, timeout_ms=60_000)
+        said: list[TokenMessage] = []
+
+        async def hear(message: Message) -> None:
+            said.append(decode_tokens(message.data, subject=message.subject))
+
+        tokens = subjects.token_stream(task.session, task.node, task.attempt)
+        listening = await rig.bus.subscribe(tokens, hear)
+        answers: list[StepOutcome] = []
+
+        async def ask() -> None:
+            answer = await rig.bus.request(subjects.now(rig.pool, "hold"), encode(task), timeout_s=30)
+            answers.append(decode_outcome(answer.data, subject=answer.subject))
+
+        began = time.monotonic()
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            (pid,) = await holds.until(1)
+            os.kill(pid, signal.SIGKILL)
+        assert since(began) < 10
+        (answer,) = answers
+        assert isinstance(answer, StepFailed)
+        assert (answer.error.code, answer.error.retryable) == ("unavailable", True)
+        assert [type(one) for one in said] == [TokensStarted, TokensStarted, TokensEnded]
+        await listening.close()
 
 
 async def test_what_was_on_its_way_to_a_killed_worker_comes_at_once_too(rig: Rig) -> None:

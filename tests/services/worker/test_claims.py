@@ -27,6 +27,22 @@ def shared(slots: int = 1) -> tuple[Claims, Claims]:
         os.close(file)
 
 
+def test_direct_calls_are_told_apart() -> None:
+    worker, supervisor = shared()
+    worker.add("receipt")
+    worker.run("receipt")
+    claims = [worker.answer("_INBOX.a.1", "dspex.v1.token.s.0.1"), worker.answer("_INBOX.a.2", "")]
+    assert worker.answer("_INBOX.a.2", "") == claims[1]
+    assert (supervisor.read(), supervisor.running()) == (["receipt"], ["receipt"])
+    assert sorted(supervisor.calls()) == [("_INBOX.a.1", "dspex.v1.token.s.0.1"), ("_INBOX.a.2", "")]
+    for claim in claims:
+        worker.remove(claim)
+    assert supervisor.calls() == []
+    for number in range(1000):
+        worker.remove(worker.answer(f"_INBOX.a.{number}", ""))
+    assert supervisor.calls() == []
+
+
 def test_the_other_side_reads_what_is_held() -> None:
     worker, supervisor = shared()
     assert supervisor.read() == []
