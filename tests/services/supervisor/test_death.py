@@ -84,7 +84,7 @@ async def test_direct_calls_of_a_killed_worker_are_answered_and_their_tokens_end
         (answer,) = answers
         assert isinstance(answer, StepFailed)
         assert (answer.error.code, answer.error.retryable) == ("unavailable", True)
-        assert [type(one) for one in said] == [TokensStarted, TokensStarted, TokensEnded]
+        assert [type(one) for one in said][-2:] == [TokensStarted, TokensEnded]
         await listening.close()
 
 

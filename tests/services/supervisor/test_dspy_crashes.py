@@ -35,7 +35,8 @@ async def test_a_crash_costs_one_redelivery_and_the_stream_has_its_end(rig: Rig,
         outcome = await rig.outcome(task, within_s=30)
         assert isinstance(outcome, StepSucceeded)
         await rig.until(lambda: isinstance(said[-1], TokensEnded))
-        assert [type(one) for one in said] == [TokensStarted, TokensStarted, TokensEnded]
+        # What a worker says as it dies may not have left it.
+        assert [type(one) for one in said][-2:] == [TokensStarted, TokensEnded]
         await rig.seen(lambda: rig.presences[-1].redelivered == 1)
         assert supervisor.restarts == 1
         await listening.close()
