@@ -317,6 +317,11 @@ class Bus(ABC):
         """What the stream holds now on a subject or pattern, with a sequence above ``after``, oldest first."""
 
     @abstractmethod
+    def slots(self, stream: str, pattern: str) -> AsyncIterator[StoredMessage]:
+        """Of every subject that matches the newest message, oldest first: what :meth:`history` gives of create-once
+        slots, but found by their subjects and not by a search through the stream."""
+
+    @abstractmethod
     async def read(
         self, stream: str, subjects: Sequence[str], callback: OnStoredMessage, *, after: int | None = None
     ) -> Reader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -217,7 +218,12 @@ async def test_reading_a_stream_that_is_not_there(place: Place, bus: Bus, gather
         async for _ in bus.history("S_nowhere", place.subject("log.>")):
             pass
 
+    async def slots() -> None:
+        async for _ in bus.slots("S_nowhere", place.subject("log.>")):
+            pass
+
     for attempt in (
+        slots(),
         bus.last("S_nowhere", place.subject("log.a")),
         history(),
         bus.read("S_nowhere", [place.subject("log.>")], gathered.put),
@@ -247,6 +253,27 @@ async def test_much_history(place: Place, bus: Bus) -> None:
     for number in range(30):
         await bus.store_and_wait(place.subject(f"log.{number}"), bytes([number]) * 400_000)
     assert [data[:1] for data in await held(bus, place)] == [bytes([number]) for number in range(30)]
+
+
+@pytest.mark.parametrize("count", [0, 3, 600, 1500])
+async def test_slots_are_found_by_their_subjects(place: Place, bus: Bus, count: int) -> None:
+    """More than a batch holds, and more than a server looks up at once."""
+    await bus.store_and_wait(place.subject("log.other"), b"")
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            subject = place.subject(f"log.slots.{number}")
+            group.start_soon(partial(bus.store_and_wait, subject, str(number).encode(), once=True))
+    found = [message async for message in bus.slots(place.stream, place.subject("log.slots.>"))]
+    assert [message.sequence for message in found] == sorted(message.sequence for message in found)
+    assert {message.data for message in found} == {str(number).encode() for number in range(count)}
+    assert len(found) == count
+
+
+async def test_the_newest_of_a_subject_is_in_its_slot(place: Place, bus: Bus) -> None:
+    for subject, data in (("log.a.1", b"old"), ("log.a.2", b"2"), ("log.a.1", b"new")):
+        await bus.store_and_wait(place.subject(subject), data)
+    found = bus.slots(place.stream, place.subject("log.a.*"))
+    assert [message.data async for message in found] == [b"2", b"new"]
 
 
 async def test_a_message_published_to_a_stream_is_acknowledged(place: Place, bus: Bus) -> None:

@@ -168,6 +168,12 @@ class MemoryBus(Bus):
         for message in list(self._stream(stream).select(subject, after)):
             yield message
 
+    async def slots(self, stream: str, pattern: str) -> AsyncIterator[StoredMessage]:
+        held = self._stream(stream)
+        for message in list(held.select(pattern)):
+            if message.sequence == held.last_of(message.subject):
+                yield message
+
     async def read(
         self, stream: str, subjects: Sequence[str], callback: OnStoredMessage, *, after: int | None = None
     ) -> Reader:

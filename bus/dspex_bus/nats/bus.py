@@ -244,6 +244,9 @@ class NatsBus(Bus):
     def history(self, stream: str, subject: str, *, after: int = 0) -> AsyncIterator[StoredMessage]:
         return self._history.read(stream, subject, after)
 
+    def slots(self, stream: str, pattern: str) -> AsyncIterator[StoredMessage]:
+        return self._history.slots(stream, pattern)
+
     async def read(
         self, stream: str, subjects: Sequence[str], callback: OnStoredMessage, *, after: int | None = None
     ) -> Reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Container
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,10 @@ BATCH = 256
 BATCH_BYTES = 4 * 1024 * 1024
 """A batch ends behind the message that goes over this."""
 _TIMEOUT_S = 5.0
+
+
+class _TooMany(Exception):
+    """More subjects match than the server looks up at once."""
 
 
 class History:
@@ -53,7 +58,25 @@ class History:
                 after = message.sequence
                 yield message
 
+    async def slots(self, stream: str, pattern: str) -> AsyncIterator[StoredMessage]:
+        """The server looks up a thousand subjects or so at once: where there are more, they are searched for."""
+        after, more = 0, True
+        while more:
+            ask = {"multi_last": [pattern], "seq": after + 1} if after else {"multi_last": [pattern]}
+            try:
+                batch, more = await self._asked(stream, ask)
+            except _TooMany:
+                async for message in self.read(stream, pattern, after):
+                    yield message
+                return
+            for message in batch:
+                after = message.sequence
+                yield message
+
     async def _batch(self, stream: str, subject: str, after: int) -> tuple[list[StoredMessage], bool]:
+        return await self._asked(stream, {"seq": after + 1, "next_by_subj": subject})
+
+    async def _asked(self, stream: str, ask: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
         """The next messages, and whether there are more behind them."""
         found: list[StoredMessage] = []
 
@@ -63,14 +86,14 @@ class History:
             found.append(direct_message(message))
             return False
 
-        body = msgspec.json.encode(
-            {"seq": after + 1, "batch": BATCH, "max_bytes": BATCH_BYTES, "next_by_subj": subject}
-        )
+        body = msgspec.json.encode({**ask, "batch": BATCH, "max_bytes": BATCH_BYTES})
         try:
             end = await self._replies.collect(f"{API}.DIRECT.GET.{stream}", body, None, _TIMEOUT_S, last)
         except Unavailable as error:
             raise await self._unread(stream, error) from error
         status = status_of(end)
+        if status == "413":
+            raise _TooMany
         if status not in ("204", "404"):
             raise StoreFailed(f"{stream} could not be read: status {status}")
         return found, bool(found) and int((end.headers or {}).get("Nats-Num-Pending", 0)) > 0

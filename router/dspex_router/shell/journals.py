@@ -144,7 +144,8 @@ class Journals:
 
     async def entries(self, session: str, *, after: int = 0) -> AsyncIterator[Entry]:
         pattern = subjects.session_journal(self.partition(session), session)
-        async for message in self._bus.history(EVENTS, pattern, after=after):
+        stored = self._bus.history(EVENTS, pattern, after=after) if after else self._bus.slots(EVENTS, pattern)
+        async for message in stored:
             try:
                 entry = await self.read(message)
             except DecodeError as error:
