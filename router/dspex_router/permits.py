@@ -6,7 +6,7 @@ permit is a lease: where a router dies, whoever takes over its sessions finds th
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from msgspec import Struct, field
@@ -40,27 +40,30 @@ def turn(
     *,
     ours: Iterable[str],
     released: Collection[str],
-    wanted: Sequence[str],
+    wanted: Collection[str],
     now_ms: int,
 ) -> Turned:
     """Take back what is released or has run out, renew ``ours``, and give to ``wanted``, in that order, what there is.
-    Whoever holds a permit is granted it again, and first. Without a limit everybody is."""
+    Whoever holds a permit is granted it again, and first. Without a limit everybody is. It costs what is held and what
+    is granted, however many want one."""
     holders = {holder: until for holder, until in book.holders.items() if until > now_ms and holder not in released}
     holders.update({holder: now_ms + LEASE_MS for holder in ours if holder in holders})
     if limit is None:
         return Turned(Book(holders=holders), list(wanted), None)
     tokens = _tokens(book, limit, now_ms)
-    granted = [holder for holder in wanted if holder in holders]
+    granted = [holder for holder in holders if holder in wanted]
+    more = False
     for holder in wanted:
         if holder not in holders:
             if len(holders) >= (limit.concurrency or math.inf) or tokens < 1:
+                more = True
                 break
             tokens -= 1
             holders[holder] = now_ms + LEASE_MS
             granted.append(holder)
     holders.update({holder: now_ms + LEASE_MS for holder in granted})
     turned = Book(holders=holders, tokens=None if tokens == math.inf else tokens, at_ms=now_ms)
-    return Turned(turned, granted, _again_ms(turned, limit) if len(granted) < len(wanted) else None)
+    return Turned(turned, granted, _again_ms(turned, limit) if more else None)
 
 
 def held(book: Book, now_ms: int) -> int:

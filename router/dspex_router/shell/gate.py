@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
@@ -19,23 +17,12 @@ from dspex_bus.errors import Conflict, DspexError
 from ..permits import LEASE_MS, turn
 from .clock import now_ms
 from .limits import Limits
+from .waiting import Step, Waiting
 
 log = logging.getLogger(__name__)
 
 _AGAIN_MS = 500
 _RENEW_MS = LEASE_MS // 3
-
-
-@dataclass(slots=True, eq=False)
-class _Step:
-    """``lacks`` are the limits it has no permit of yet; it waits for the first."""
-
-    holder: str
-    session: str
-    rank: int
-    names: tuple[str, ...]
-    lacks: list[str]
-    send: Callable[[], Awaitable[None]]
 
 
 class Gate:
@@ -50,12 +37,11 @@ class Gate:
         self._limits = limits
         self._alive = alive
         self._is_over = is_over
-        self._steps: dict[str, _Step] = {}
-        self._waiting: dict[str, list[tuple[int, int, _Step]]] = defaultdict(list)
+        self._steps: dict[str, Step] = {}
+        self._waiting: dict[str, Waiting] = defaultdict(partial(Waiting, alive))
         self._held: dict[str, set[str]] = defaultdict(set)
         self._released: dict[str, set[str]] = defaultdict(set)
         self._due_ms: dict[str, int] = {}
-        self._order = itertools.count()
         self._woken = anyio.Event()
 
     async def send(
@@ -67,13 +53,14 @@ class Gate:
             if not step.lacks:
                 await send()
             return
-        self._steps[holder] = step = _Step(holder, session, rank, names, list(names), send)
+        self._steps[holder] = step = Step(holder, session, rank, names, list(names), send)
         self._wait(step)
 
     def done(self, session: str, node: str, attempt: int) -> None:
         """The attempt has its outcome: its permits are free, and it waits no more."""
         step = self._steps.pop(holder_of(session, node, attempt), None) if self._steps else None
         if step is not None:
+            self._forget(step)
             self._give_back(step)
 
     def look_again(self) -> None:
@@ -106,14 +93,13 @@ class Gate:
             with anyio.move_on_after(max(0.0, min(self._due_ms.values(), default=math.inf) - now_ms()) / 1000):
                 await self._woken.wait()
 
-    def _wait(self, step: _Step) -> None:
-        heapq.heappush(self._waiting[step.lacks[0]], (step.rank, next(self._order), step))
+    def _wait(self, step: Step) -> None:
+        self._waiting[step.lacks[0]].add(step)
         self._due(step.lacks[0], 0)
 
-    def _give_back(self, step: _Step) -> None:
+    def _give_back(self, step: Step) -> None:
         """All, whether we know that it holds them or not: it may have got them from the router before us."""
         for name in step.names:
-            self._held[name].discard(step.holder)
             self._released[name].add(step.holder)
             self._due(name, 0)
 
@@ -142,9 +128,6 @@ class Gate:
             if not self._alive(step.session):
                 self._leave(step)
         queue = self._waiting[name]
-        queue[:] = [entry for entry in queue if self._is_wanted(entry[2])]
-        heapq.heapify(queue)
-        steps = {entry[2].holder: entry[2] for entry in sorted(queue, key=lambda entry: entry[:2])}
         book, revision = await self._limits.book(name)
         released |= {holder for holder in book.holders if holder not in self._steps and await self._is_over(holder)}
         turned = turn(
@@ -152,38 +135,36 @@ class Gate:
             self._limits.find(name),
             ours=self._held[name],
             released=released,
-            wanted=list(steps),
+            wanted=queue,
             now_ms=now_ms(),
         )
         await self._limits.replace(name, turned.book, revision)
         if released:
             await self._bus.publish(f"{subjects.PERMITS[:-1]}{name}")
-        for holder in turned.granted:
-            await self._granted(name, steps[holder])
+        for step in queue.lost():
+            self._leave(step)
+        for step in filter(None, map(queue.get, turned.granted)):
+            await self._granted(name, step)
         if turned.again_ms is not None:
             self._due(name, turned.again_ms)
         if self._held[name]:
             self._due(name, now_ms() + _RENEW_MS)
 
-    def _is_wanted(self, step: _Step) -> bool:
-        if self._steps.get(step.holder) is not step:
-            return False
-        alive = self._alive(step.session)
-        if not alive:
-            self._leave(step)
-        return alive
-
-    def _leave(self, step: _Step) -> None:
+    def _leave(self, step: Step) -> None:
         """To the new owner of its session, with its permits; where there is none they run out."""
-        del self._steps[step.holder]
+        if self._steps.get(step.holder) is step:
+            del self._steps[step.holder]
+        self._forget(step)
+
+    def _forget(self, step: Step) -> None:
+        """It waits no more, and what it holds is not ours to renew."""
+        if step.lacks:
+            self._waiting[step.lacks[0]].remove(step)
         for name in step.names:
             self._held[name].discard(step.holder)
 
-    async def _granted(self, name: str, step: _Step) -> None:
-        self._waiting[name] = [entry for entry in self._waiting[name] if entry[2] is not step]
-        heapq.heapify(self._waiting[name])
-        if self._steps.get(step.holder) is not step:
-            return  # its outcome came while we asked, and gave all back, or it is another's
+    async def _granted(self, name: str, step: Step) -> None:
+        self._waiting[name].remove(step)
         self._held[name].add(step.holder)
         step.lacks.remove(name)
         if step.lacks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +30,25 @@ def test_so_many_at_once_in_the_order_asked() -> None:
     assert second.granted == ["c"]
     assert set(second.book.holders) == {"b", "c"}
     assert second.again_ms is None
+
+
+class Crowd(list[str]):
+    """Counts how many of it are looked at."""
+
+    looked_at = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for holder in super().__iter__():
+            self.looked_at += 1
+            yield holder
+
+
+def test_however_many_want_one_it_costs_those_that_get_one() -> None:
+    crowd = Crowd(str(number) for number in range(10_000))
+    given = turn(Book(), limit(concurrency=3), ours=(), released=(), wanted=crowd, now_ms=NOW)
+    assert given.granted == ["0", "1", "2"]
+    assert crowd.looked_at == 4
+    assert given.again_ms is not None
 
 
 def test_who_holds_one_is_granted_it_again() -> None:
