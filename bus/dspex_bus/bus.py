@@ -294,11 +294,22 @@ class Bus(ABC):
         connection, not when stored."""
 
     async def store_and_wait(
-        self, subject: str, data: bytes, *, headers: Headers | None = None, once: bool = False, timeout_s: float = 5.0
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        headers: Headers | None = None,
+        once: bool = False,
+        expect: int | None = None,
+        timeout_s: float = 5.0,
     ) -> Stored:
-        """Like :meth:`store`, but waits for the result; raises what went wrong."""
+        """Like :meth:`store`, but waits for the result; raises what went wrong. With ``expect`` it is stored where the
+        newest message on the subject has that sequence, 0 for none."""
+        from ._headers import EXPECTED_LAST
         from ._waiting import store_and_wait
 
+        if expect is not None:
+            headers = {**(headers or {}), EXPECTED_LAST: str(expect)}
         return await store_and_wait(self, subject, data, headers=headers, once=once, timeout_s=timeout_s)
 
     @abstractmethod
@@ -353,8 +364,8 @@ class Bus(ABC):
         given: deliveries of which nobody knows."""
 
     @abstractmethod
-    async def purge(self, stream: str, subject: str) -> int:
-        """Remove every message on a subject or pattern; how many."""
+    async def purge(self, stream: str, subject: str, *, before: int | None = None) -> int:
+        """Remove every message on a subject or pattern, or those with a sequence below ``before``; how many."""
 
     @abstractmethod
     async def stream_info(self, stream: str) -> dict[str, Any]:

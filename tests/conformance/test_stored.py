@@ -108,6 +108,29 @@ async def test_purge_takes_what_matches_and_no_more(place: Place, bus: Bus) -> N
     assert (await bus.store_and_wait(place.subject("log.a.1"), b"again", once=True)).created
 
 
+async def test_purge_below_a_sequence(place: Place, bus: Bus) -> None:
+    names = ("a.1", "b.1", "a.2", "a.1", "a.3")
+    stored = [await bus.store_and_wait(place.subject(f"log.{name}"), name.encode()) for name in names]
+    first, *_, last = [at.sequence for at in stored]
+    assert await bus.purge(place.stream, place.subject("log.a.*"), before=first) == 0
+    assert await bus.purge(place.stream, place.subject("log.a.*"), before=last) == 3
+    assert await held(bus, place) == [b"b.1", b"a.3"]
+    assert await bus.purge(place.stream, place.subject("log.a.3"), before=last + 1) == 1
+
+
+async def test_what_is_stored_on_the_expected_and_nothing_else(place: Place, bus: Bus) -> None:
+    slot = place.subject("log.sum")
+    first = await bus.store_and_wait(slot, b"1", expect=0, headers={"Kind": "k"})
+    assert first.created
+    assert not (await bus.store_and_wait(slot, b"other", expect=0)).created
+    second = await bus.store_and_wait(slot, b"2", expect=first.sequence)
+    assert second.created
+    assert not (await bus.store_and_wait(slot, b"late", expect=first.sequence)).created
+    assert await held(bus, place) == [b"1", b"2"]
+    await bus.purge(place.stream, slot, before=second.sequence)
+    assert (await bus.store_and_wait(slot, b"3", expect=second.sequence)).created
+
+
 async def test_what_is_stored_is_said_with_its_sequence(place: Place, bus: Bus, gathered: Gathered) -> None:
     await bus.subscribe(place.subject("said.>"), gathered.put)
     stored = await bus.store_and_wait(place.subject("log.a"), b"1", headers={"Kind": "k"}, once=True)

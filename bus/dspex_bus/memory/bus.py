@@ -228,8 +228,8 @@ class MemoryBus(Bus):
         receipts = {sequence: f"{stream}.{sequence}" for sequence in shared.outstanding}
         return {sequence: receipt for sequence, receipt in receipts.items() if receipt not in claimed}
 
-    async def purge(self, stream: str, subject: str) -> int:
-        return self._stream(stream).purge(subject)
+    async def purge(self, stream: str, subject: str, *, before: int | None = None) -> int:
+        return self._stream(stream).purge(subject, before)
 
     async def stream_info(self, stream: str) -> dict[str, Any]:
         held = self._stream(stream)

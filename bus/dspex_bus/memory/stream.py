@@ -72,8 +72,8 @@ class Stream:
             if not sequences:
                 del self._by_subject[message.subject]
 
-    def purge(self, pattern: str) -> int:
-        gone = [message.sequence for message in self.select(pattern)]
+    def purge(self, pattern: str, before: int | None = None) -> int:
+        gone = [message.sequence for message in self.select(pattern) if before is None or message.sequence < before]
         for sequence in gone:
             self.remove(sequence)
         return len(gone)

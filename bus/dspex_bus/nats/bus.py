@@ -283,9 +283,10 @@ class NatsBus(Bus):
                 found[message.sequence] = receipt_of(stream, durable, message.sequence, delivered["consumer_seq"])
         return found
 
-    async def purge(self, stream: str, subject: str) -> int:
+    async def purge(self, stream: str, subject: str, *, before: int | None = None) -> int:
         crashing.before("purge", subject)
-        answer = await self._jetstream.ask(f"STREAM.PURGE.{stream}", {"filter": subject})
+        asked = {"filter": subject} if before is None else {"filter": subject, "seq": before}
+        answer = await self._jetstream.ask(f"STREAM.PURGE.{stream}", asked)
         crashing.after("purge", subject)
         return int(answer.get("purged", 0))
 
