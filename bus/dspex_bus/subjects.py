@@ -102,6 +102,16 @@ def end(partition: int, session: str) -> str:
     return f"{JOURNAL}.{partition}.{_ids(session)}.end"
 
 
+def snapshot(partition: int, session: str) -> str:
+    """What sums a session's journal up: each by compare-and-swap on the one before it."""
+    return f"{JOURNAL}.{partition}.{_ids(session)}.snapshot"
+
+
+def session_outcomes(partition: int, session: str) -> str:
+    """The outcomes of a session's attempts, which its snapshots sum up."""
+    return f"{JOURNAL}.{partition}.{_ids(session)}.step.>"
+
+
 def session_journal(partition: int, session: str) -> str:
     """Everything stored about one session."""
     return f"{JOURNAL}.{partition}.{_ids(session)}.>"
@@ -128,8 +138,8 @@ def session_events(session: str, partition: int | str = "*") -> str:
 
 
 class JournalSubject(NamedTuple):
-    """``kind`` is ``accepted``, ``step``, ``control``, ``signal``, ``cancel`` or ``end``; the last three fields are for
-    ``step``."""
+    """``kind`` is ``accepted``, ``step``, ``control``, ``signal``, ``cancel``, ``snapshot`` or ``end``; the last three
+    fields are for ``step``."""
 
     partition: int
     session: str

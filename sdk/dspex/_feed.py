@@ -43,6 +43,8 @@ class Feed:
         self._wake = anyio.Event()
 
     async def on_message(self, message: Message) -> None:
+        if message.subject.endswith(".snapshot"):
+            return  # nothing has happened
         if len(self._events) >= _CAPACITY:
             self._events.clear()
             self.behind = True

@@ -18,6 +18,7 @@ from dspex_bus.wire import (
     SessionEnded,
     SessionPaused,
     SessionResumed,
+    SessionSnapshot,
     SignalReceived,
     StepCancelled,
     StepFailed,
@@ -115,6 +116,8 @@ class Progression:
                     _record(step, stored, event)
                     self._settle()
                 return step
+            case SessionSnapshot():
+                pass
             case _:
                 assert_never(event)
         return None

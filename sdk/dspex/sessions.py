@@ -132,9 +132,9 @@ class Session(Handle):
     async def _fork(self, verb: str, request: ForkRequest) -> Session:
         return Session(self._client, (await self._client.ask("session", verb, request, Submitted)).session)
 
-    async def page(self, after: int = 0, limit: int = 256) -> EventPage:
-        """Stored events with a sequence above ``after``."""
-        request = EventsRequest(session=self.id, after=after, limit=limit)
+    async def page(self, after: int = 0, limit: int = 256, *, snapshots: bool = False) -> EventPage:
+        """Stored events with a sequence above ``after``, and with ``snapshots`` what stands for those that are gone."""
+        request = EventsRequest(session=self.id, after=after, limit=limit, snapshots=snapshots)
         return await self._client.ask("session", "events", request, EventPage)
 
     async def events(self, *, after: int = 0) -> AsyncIterator[StoredEvent]:

@@ -22,6 +22,7 @@ from dspex_bus.wire import (
     SessionEnded,
     SessionPaused,
     SessionResumed,
+    SessionSnapshot,
     SignalReceived,
     SleepNode,
     StepCancelled,
@@ -61,6 +62,7 @@ EVENTS: list[JournalEvent] = [
     CancelRequested(reason="r"),
     SessionPaused(reason="r"),
     SessionResumed(),
+    SessionSnapshot(through=7, length=3, due=9, objects=("s.step.0",), state={"a": [None, {}]}),
     SignalReceived(name="n", id="i", payload={"a": 0}),
     SessionEnded(status="succeeded", output={}),
 ]

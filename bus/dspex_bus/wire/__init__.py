@@ -58,6 +58,7 @@ from .definition import (
 from .formats import refuse_newer, refuse_newer_unread
 from .fused import joined, spread, succeeded
 from .journal import (
+    FORMAT_OF_SNAPSHOTS,
     JOURNAL_FORMAT,
     CancelRequested,
     EndStatus,
@@ -66,10 +67,12 @@ from .journal import (
     JournalEvent,
     Origin,
     Parent,
+    Rounds,
     SessionAccepted,
     SessionEnded,
     SessionPaused,
     SessionResumed,
+    SessionSnapshot,
     SignalReceived,
     StepCancelled,
     StepFailed,
@@ -116,6 +119,7 @@ from .tokens import TokenMessage, TokenPiece, TokensEnded, TokensStarted, TokenS
 
 __all__ = [
     "CONTENT_TYPE",
+    "FORMAT_OF_SNAPSHOTS",
     "JOURNAL_FORMAT",
     "JSON",
     "MSGPACK",
@@ -173,6 +177,7 @@ __all__ = [
     "Progress",
     "ResultRequest",
     "RetryPolicy",
+    "Rounds",
     "RouterPresence",
     "RunRequest",
     "RunResult",
@@ -190,6 +195,7 @@ __all__ = [
     "SessionPaused",
     "SessionRequest",
     "SessionResumed",
+    "SessionSnapshot",
     "SessionSummary",
     "SessionView",
     "SignalReceived",

@@ -143,11 +143,13 @@ class ForkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 class EventsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """For ``session.events``: events with a sequence greater than ``after``, oldest first."""
+    """For ``session.events``: events with a sequence greater than ``after``, oldest first. With ``snapshots``, the one
+    that stands for what is gone is among them, and nothing that it sums up but the beginning."""
 
     session: SessionId
     after: Annotated[int, Meta(ge=0)] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 256
+    snapshots: bool = False
 
 
 class StoredEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -162,12 +164,14 @@ class StoredEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EventPage(Struct, frozen=True, kw_only=True):
-    """``ended``: the last event of the session is in this page or before it."""
+    """``ended``: the last event of the session is in this page or before it. ``compacted``: outcomes up to that
+    sequence are gone, summed up in a snapshot; 0 where there are all."""
 
     session: str
     events: tuple[StoredEvent, ...]
     next_after: int
     ended: bool
+    compacted: int = 0
 
 
 class StepReport(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -13,8 +13,11 @@ from msgspec import Struct, field
 from .definition import Budget, Priority
 from .plan import Plan
 
-JOURNAL_FORMAT = 1
-"""What a session needs of those who fold its journal. It is raised where an older router would misread one."""
+JOURNAL_FORMAT = 2
+"""What a session needs of those who fold its journal. It is raised where an older router would misread one: 2 may have
+snapshots, and kept groups and rounds."""
+
+FORMAT_OF_SNAPSHOTS = 2
 
 EndStatus = Literal["succeeded", "failed", "cancelled", "timed_out"]
 
@@ -81,9 +84,17 @@ class Watched(Struct, frozen=True, kw_only=True):
     node: str
 
 
+class Rounds(Struct, frozen=True, kw_only=True):
+    """Where a loop goes on: after so many rounds, which wrote ``fields``."""
+
+    done: int
+    fields: dict[str, Any]
+
+
 class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.accepted"):
     """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit. ``kept``
-    holds the outputs of steps that need not run again, by their place. ``tenant`` is who it runs for. With
+    holds the outputs of steps that need not run again, or what all the steps below wrote, by their place; ``rounds``
+    where loops go on. ``tenant`` is who it runs for. With
     ``stream`` its steps say tokens as they come. ``thread`` is the conversation it belongs to, '' for its own.
     ``priority`` is the lane of its tasks. ``format`` is the journal's, ``release`` the one that accepted it: who knows
     only older formats leaves the session alone."""
@@ -97,6 +108,7 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     parent: Parent | None = None
     origin: Origin | None = None
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rounds: dict[str, Rounds] = field(default_factory=dict)
     budget: Budget | None = None
     tenant: str = ""
     stream: bool = False
@@ -185,6 +197,18 @@ class SignalReceived(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     payload: dict[str, Any] = field(default_factory=dict)
 
 
+class SessionSnapshot(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.snapshot"):
+    """What a long session's events come to, up to the sequence ``through``: outcomes before it may be gone. ``length``
+    counts the events, ``due`` is the length from which the next one is worth its size. ``objects`` are the bodies of
+    outcomes that are summed up since the one before. ``state`` is the routers' own; pass it over."""
+
+    through: int
+    length: int
+    due: int
+    objects: tuple[str, ...] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+
+
 class SessionEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.ended"):
     """``output`` is there when ``status`` is ``succeeded``, else ``error``. ``usage`` is that of all its steps."""
 
@@ -196,4 +220,6 @@ class SessionEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 
 StepOutcome = StepSucceeded | StepFailed | StepTimedOut | StepCancelled | StepLost
 Control = SessionPaused | SessionResumed
-JournalEvent = SessionAccepted | StepOutcome | CancelRequested | Control | SignalReceived | SessionEnded
+JournalEvent = (
+    SessionAccepted | StepOutcome | CancelRequested | Control | SignalReceived | SessionSnapshot | SessionEnded
+)

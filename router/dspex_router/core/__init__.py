@@ -14,6 +14,7 @@ from .commands import (
 from .ending import finish, result_of
 from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue, Timer
 from .idle import wakes_at
+from .keeping import keeping
 from .saved import Saved, restore, save
 from .session import decide, is_over, resume
 from .state import Session
@@ -40,6 +41,7 @@ __all__ = [
     "decide",
     "finish",
     "is_over",
+    "keeping",
     "restore",
     "result_of",
     "resume",

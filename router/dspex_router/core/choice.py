@@ -49,7 +49,7 @@ def round_ended(session: Session, run: LoopRun, child: Run) -> bool:
         return False
     run.context.fields.update(child.written)
     try:
-        over = _holds(run, run.node.until) or run.round + 1 == run.node.at_most
+        over = _holds(run, run.node.until) or run.round + 1 >= run.node.at_most
     except ConditionError as error:
         _fail(session, run, error)
         return False

@@ -189,6 +189,9 @@ def _fill(state: Session, run: Run, kept: SavedRun) -> None:
     """What has become of a run, when all that is below it has been filled."""
     for name in _OF_A_RUN:
         setattr(run, name, getattr(kept, name))
+    if run.id in state.accepted.kept and not isinstance(run, StepRun):
+        run.written = state.accepted.kept[run.id]
+        return
     match run:
         case StepRun():
             for name in _OF_A_STEP:

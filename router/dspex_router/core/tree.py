@@ -57,7 +57,10 @@ class Growth:
         if id != node.id:
             self._session.counts.setdefault(node.id, Counts()).started += 1
         self._left -= 1
-        if self._left >= 0:
+        kept = self._session.accepted.kept
+        if kept and id in kept and not isinstance(run, StepRun):
+            run.status, run.ended_ms, run.written = "succeeded", self._session.now_ms, kept[id]
+        elif self._left >= 0:
             self._begin(run)
         else:
             self._refuse(run)
@@ -76,7 +79,7 @@ class Growth:
             case BranchRun():
                 self._way(run)
             case LoopRun():
-                self._round(run)
+                self._go_on(run)
             case StepRun():
                 self.commands += step.begin(self._session, run)
             case _:
@@ -126,6 +129,14 @@ class Growth:
         if chosen is not None:
             place, body = chosen
             run.child = self.start(body, f"{run.id}-{place}", run, run.context)
+
+    def _go_on(self, run: LoopRun) -> None:
+        """With the first round, or after those that another session made."""
+        made = self._session.accepted.rounds.get(run.id)
+        if made is not None:
+            run.round = made.done
+            run.context.fields.update(made.fields)
+        self._round(run)
 
     def _round(self, run: LoopRun) -> None:
         run.child = self.start(run.node.body, f"{run.id}-{run.round}", run, run.context)

@@ -20,6 +20,8 @@ class RouterConfig:
     often a refused write is tried, with growing pauses, before the session is set aside. ``retention_s``: how long a
     journal is kept after its session's end; looked at every ``purge_s``. ``largest_bytes``: more than that no message's
     body may have. ``stray_s``: objects that belong to no session are kept that long.
+    ``compact_events``: after so many, 256 at least, a session's journal is summed up in a snapshot; outcomes before one
+    that is ``compact_grace_s`` old are purged once there is another.
     """
 
     tasks: Storage = "memory"
@@ -39,3 +41,5 @@ class RouterConfig:
     purge_s: float = 60.0
     largest_bytes: int = LARGEST_BYTES
     stray_s: float = 86_400.0
+    compact_events: int = 10_000
+    compact_grace_s: float = 60.0

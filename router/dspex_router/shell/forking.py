@@ -13,6 +13,7 @@ from dspex_bus.wire import (
     ForkRequest,
     JournalEvent,
     Origin,
+    Rounds,
     SessionAccepted,
     SignalReceived,
     SignalRequest,
@@ -21,11 +22,15 @@ from dspex_bus.wire import (
     is_before,
 )
 
-from ..core import Session, decide
+from ..core import Session, decide, keeping
 from .clock import now_ms
 from .controlling import Controls
 from .journals import Journals
+from .snapshots import Snapshot
 from .submitting import Submitting
+
+Kept = tuple[dict[str, dict[str, Any]], dict[str, Rounds]]
+"""What of a session another need not do again: outputs, and rounds of loops."""
 
 
 class Forking:
@@ -55,14 +60,23 @@ class Forking:
         state, kept = await self._folded(request.session, until=request.node)
         return await self._submit(request, state, Origin(session=state.id, node=request.node), kept)
 
-    async def _folded(self, session: str, *, until: str | None) -> tuple[Session, dict[str, dict[str, Any]]]:
-        """The session as it was when the step ``until`` started, or as it is, and the outputs it had by then."""
-        state: Session | None = None
-        kept: dict[str, dict[str, Any]] = {}
-        async for entry in self._journals.entries(session):
+    async def _folded(self, session: str, *, until: str | None) -> tuple[Session, Kept]:
+        """The session as it was when the step ``until`` started, or as it is, and what it need not do again by then."""
+        while True:
+            base = await self._journals.snapshots.oldest(session)
+            found = await self._read(session, until, base)
+            if not await self._journals.snapshots.have_gone(session, 0 if base is None else base.event.through):
+                return found
+
+    async def _read(self, session: str, until: str | None, base: Snapshot | None) -> tuple[Session, Kept]:
+        state = None if base is None else await self._journals.snapshots.restored(base)
+        kept, rounds = ({}, {}) if state is None else _earlier(state.accepted, *keeping(state), until)
+        if state is not None and until in state.runs:
+            raise _unreachable(session, until)
+        async for entry in self._journals.entries(session, after=0 if base is None else base.event.through):
             event = entry.recorded.event
             if isinstance(event, SessionAccepted):
-                kept = _kept_before(event, until)
+                kept, rounds = _earlier(event, event.kept, event.rounds, until)
             elif state is None:
                 continue
             together = _outputs(entry.recorded.node, event)
@@ -70,21 +84,20 @@ class Forking:
                 kept[node] = together[node]
             state, _ = decide(state, entry.recorded)
             if until is not None and (until in state.runs or until in together or until in state.accepted.kept):
-                return state, kept
+                return state, (kept, rounds)
         if state is None:
             raise NotFound(f"there is no session {session!r}; it may have been purged", code="unknown_session")
         if until is not None:
             known = ", ".join(state.runs) or "none"
+            before = "" if base is None else ", or that is told of no more"
             raise NotFound(
-                f"session {session} has not come to a step {until!r}; it has come to: {known}",
+                f"session {session} has not come to a step {until!r}{before}; it has come to: {known}",
                 code="unknown_step",
                 details={"node": until},
             )
-        return state, kept
+        return state, (kept, rounds)
 
-    async def _submit(
-        self, request: ForkRequest, state: Session, origin: Origin, kept: dict[str, dict[str, Any]]
-    ) -> Submitted:
+    async def _submit(self, request: ForkRequest, state: Session, origin: Origin, kept: Kept) -> Submitted:
         old = state.accepted
         allowed_ms = int(request.timeout_s * 1000) if request.timeout_s else old.deadline_ms - state.accepted_ms
         accepted = SessionAccepted(
@@ -93,7 +106,8 @@ class Forking:
             input={**old.input, **request.input},
             deadline_ms=now_ms() + allowed_ms,
             origin=origin,
-            kept=kept,
+            kept=kept[0],
+            rounds=kept[1],
             budget=old.budget,
             tenant=old.tenant,
             stream=old.stream,
@@ -113,10 +127,26 @@ class Forking:
                     await self._controls.signal(request)
 
 
-def _kept_before(accepted: SessionAccepted, until: str | None) -> dict[str, dict[str, Any]]:
-    """What the session itself has from another, less what comes after ``until``: that is to run again."""
-    kept, plan = accepted.kept, accepted.plan
-    return {node: kept[node] for node in kept if until is None or is_before(plan, node, until)}
+def _earlier(
+    accepted: SessionAccepted, kept: dict[str, dict[str, Any]], rounds: dict[str, Rounds], until: str | None
+) -> Kept:
+    """Less what the session itself has from another and comes after ``until``: that is to run again."""
+    if until is None:
+        return dict(kept), rounds
+    plan, theirs = accepted.plan, accepted.kept
+    return (
+        {node: kept[node] for node in kept if node not in theirs or is_before(plan, node, until)},
+        {loop: rounds[loop] for loop in rounds if is_before(plan, loop, until) or until.startswith(f"{loop}-")},
+    )
+
+
+def _unreachable(session: str, node: str | None) -> NotFound:
+    return NotFound(
+        f"what session {session} was before its step {node!r} is told no more: its journal has been compacted since;"
+        " fork it from a later step",
+        code="unknown_step",
+        details={"node": node},
+    )
 
 
 def _outputs(node: str, event: JournalEvent) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from dspex_bus.wire import (
     SessionEnded,
     SessionPaused,
     SessionResumed,
+    SessionSnapshot,
     SignalReceived,
     StepFailed,
     decode_event,
@@ -29,7 +30,8 @@ from dspex_bus.wire import (
     refuse_newer_unread,
 )
 
-from ..core import Recorded, Session, decide
+from ..core import Recorded, Session
+from .snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ _BELONGS: dict[str, tuple[type, ...]] = {
     "cancel": (CancelRequested,),
     "control": (SessionPaused, SessionResumed),
     "signal": (SignalReceived,),
+    "snapshot": (SessionSnapshot,),
     "end": (SessionEnded,),
 }
 
@@ -44,12 +47,13 @@ _BELONGS: dict[str, tuple[type, ...]] = {
 class Entry(Struct):
     """A journal message as read. ``fault`` is there where the bytes were not what belongs in that slot: the slot is
     filled all the same, so it counts as the failure it is, for this router and every later one. ``size`` is that of the
-    event, wherever it is kept."""
+    event, wherever it is kept; ``object`` is where, '' for its message."""
 
     where: JournalSubject
     recorded: Recorded
     size: int
     fault: DecodeError | None = None
+    object: str = ""
 
 
 def read(message: StoredMessage, fault: DecodeError | None = None) -> Entry:
@@ -125,27 +129,34 @@ class Journals:
     """One session's journal at a time, read from the server."""
 
     def __init__(self, bus: Bus, partitions: int) -> None:
-        self._bus = bus
+        self.bus = bus
         self._claims = Claims(bus)
         self.partitions = partitions
+        self.snapshots = Snapshots(self)
 
     def partition(self, session: str) -> int:
         return subjects.partition_of(session, self.partitions)
 
     async def read(self, message: StoredMessage) -> Entry:
         """Like :func:`read`, wherever the event is kept."""
-        if claimed(message.data, message.headers) is None:
+        name = claimed(message.data, message.headers)
+        if name is None:
             return read(message)
         try:
             data = await self._claims.unpack(message.subject, message.data, message.headers)
         except DecodeError as fault:
             return read(message, fault)
-        return read(replace(message, data=data))
+        entry = read(replace(message, data=data))
+        entry.object = name
+        return entry
 
     async def entries(self, session: str, *, after: int = 0) -> AsyncIterator[Entry]:
+        """What has happened: all but snapshots."""
         pattern = subjects.session_journal(self.partition(session), session)
-        stored = self._bus.history(EVENTS, pattern, after=after) if after else self._bus.slots(EVENTS, pattern)
+        stored = self.bus.history(EVENTS, pattern, after=after) if after else self.bus.slots(EVENTS, pattern)
         async for message in stored:
+            if message.subject.endswith(".snapshot"):
+                continue
             try:
                 entry = await self.read(message)
             except DecodeError as error:
@@ -158,15 +169,11 @@ class Journals:
     async def fold(self, session: str) -> Session | None:
         """The session as it stands; None where none was accepted. Raises what the core raises, DecodeError where
         ``accepted`` cannot be read, and NewerJournal where it takes a newer release."""
-        state: Session | None = None
-        async for entry in self.entries(session):
-            if state is not None or isinstance(entry.recorded.event, SessionAccepted):
-                state, _ = decide(state, entry.recorded)
-        return state
+        return await self.snapshots.fold(session)
 
     async def accepted(self, session: str) -> tuple[SessionAccepted, StoredMessage] | None:
         """The event, and the message it came in."""
-        found = await self._bus.last(EVENTS, subjects.accepted(self.partition(session), session))
+        found = await self.bus.last(EVENTS, subjects.accepted(self.partition(session), session))
         if found is None:
             return None
         event = (await self.read(found)).recorded.event
@@ -174,15 +181,15 @@ class Journals:
         return event, found
 
     async def exists(self, session: str) -> bool:
-        return await self._bus.last(EVENTS, subjects.accepted(self.partition(session), session)) is not None
+        return await self.bus.last(EVENTS, subjects.accepted(self.partition(session), session)) is not None
 
     async def has_ended(self, session: str) -> bool:
-        return await self._bus.last(EVENTS, subjects.end(self.partition(session), session)) is not None
+        return await self.bus.last(EVENTS, subjects.end(self.partition(session), session)) is not None
 
     async def ended(self, session: str) -> tuple[SessionEnded, int] | None:
         """The event and when it was stored, milliseconds since the epoch. Raises NewerJournal where it says what is not
         known here."""
-        found = await self._bus.last(EVENTS, subjects.end(self.partition(session), session))
+        found = await self.bus.last(EVENTS, subjects.end(self.partition(session), session))
         if found is None:
             return None
         entry = await self.read(found)

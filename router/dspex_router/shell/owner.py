@@ -17,6 +17,7 @@ from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
 from ..core import Event, Recorded, Session, SetTimer, Timer, decide, finish, is_over, resume
 from .clock import now_ms
+from .compaction import Compaction
 from .config import RouterConfig
 from .controlling import Controls
 from .errands import Errands
@@ -30,6 +31,9 @@ from .writing import Writer
 log = logging.getLogger(__name__)
 
 _FETCH_PAUSE_S = 0.25
+_GROWN = 64
+"""Events after which a session is looked at for its length."""
+
 _UNSURE_MS, _UNSURE_TRIES = 250, 8
 """A timer that is due while we may have been taken for dead waits, so often, for what others stored meanwhile."""
 
@@ -62,6 +66,7 @@ class Owner:
         self._writer = Writer(bus, errands, self.timers, config.store_tries, self._set_aside)
         self.sessions: dict[str, Session] = {}
         self.controls = Controls(bus, journals, self.sessions)
+        self.compaction = Compaction(bus, config, journals, self.sessions)
         self.gate = Gate(bus, limits, self._alive, self._is_over)
         self.performer = Performer(
             bus, journals, self._writer, self.timers, errands, self.controls, limits, self.gate, self._on_timer, sure
@@ -133,6 +138,8 @@ class Owner:
         await self._writer.write(end_write(session, partition, SessionEnded(status="failed", error=error_info(error))))
 
     async def on_stored(self, message: StoredMessage) -> None:
+        if message.subject.endswith(".snapshot"):
+            return  # nothing has happened: somebody has written down how things stand
         if message.data and not self._fetching:
             await self._on_whole(message)
             return
@@ -233,6 +240,8 @@ class Owner:
             state, commands = decide(state, event)
             if state.ended is None:
                 self.sessions[state.id] = state
+                if not state.length % _GROWN:
+                    self.compaction.look(state)
             else:
                 self.sessions.pop(state.id, None)
             await self.performer.perform(state, commands)

@@ -88,6 +88,7 @@ class Router:
                 admission.watch,
                 limits.keep,
                 owner.gate.run,
+                owner.compaction.run,
             ):
                 group.start_soon(keep)
             async with ownership.held(), asyncio.TaskGroup() as answering:

@@ -28,7 +28,7 @@ from dspex_bus.wire import (
     spread,
 )
 
-from ..core import result_of, view
+from ..core import Recorded, result_of, view
 from .journals import Journals
 from .owner import Owner
 from .parked import Parked
@@ -89,19 +89,17 @@ class Sessions:
                 await subscription.close()
 
     async def events(self, request: EventsRequest) -> EventPage:
+        oldest = await self._journals.snapshots.oldest(request.session)
+        compacted = 0 if oldest is None else oldest.event.through
         found: list[StoredEvent] = []
-        size = 0
-        async for entry in self._journals.entries(request.session, after=request.after):
-            event = entry.recorded
-            stored = StoredEvent(
-                sequence=event.sequence,
-                time_ms=event.time_ms,
-                event=event.event,
-                pool=event.pool,
-                node=event.node,
-                attempt=event.attempt,
-            )
-            found += spread(stored)
+        after, size = request.after, 0
+        if request.snapshots and oldest is not None and after < compacted:
+            first = _stored(await self._journals.snapshots.first(request.session))
+            found += [first] if after < first.sequence else []
+            found.append(StoredEvent(sequence=compacted, time_ms=oldest.message.time_ms, event=oldest.event))
+            after = compacted
+        async for entry in self._journals.entries(request.session, after=after):
+            found += spread(_stored(entry.recorded))
             size += entry.size
             if len(found) >= request.limit or size > _PAGE_BYTES:
                 break
@@ -112,6 +110,7 @@ class Sessions:
             events=tuple(found),
             next_after=found[-1].sequence if found else request.after,
             ended=await self._is_over(request.session, found),
+            compacted=compacted,
         )
 
     async def _is_over(self, session: str, page: list[StoredEvent]) -> bool:
@@ -208,6 +207,17 @@ class Sessions:
             accepted_ms=state.accepted_ms,
             ended_ms=state.ended_ms,
         )
+
+
+def _stored(event: Recorded) -> StoredEvent:
+    return StoredEvent(
+        sequence=event.sequence,
+        time_ms=event.time_ms,
+        event=event.event,
+        pool=event.pool,
+        node=event.node,
+        attempt=event.attempt,
+    )
 
 
 def _unread(session: str) -> SessionSummary:

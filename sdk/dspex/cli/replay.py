@@ -7,7 +7,15 @@ from typing import Any
 import click
 import msgspec
 
-from dspex_bus.wire import SessionAccepted, StepSucceeded, StoredEvent, event_type, joined, refuse_newer
+from dspex_bus.wire import (
+    SessionAccepted,
+    SessionSnapshot,
+    StepSucceeded,
+    StoredEvent,
+    event_type,
+    joined,
+    refuse_newer,
+)
 from dspex_router.core import (
     Command,
     Dispatch,
@@ -15,12 +23,14 @@ from dspex_router.core import (
     Recorded,
     RecordEnd,
     RecordOutcome,
+    Saved,
     Session,
     SetTimer,
     StartChild,
     TellCancelled,
     TellChild,
     decide,
+    restore,
 )
 
 from .connecting import connect
@@ -34,13 +44,21 @@ from .shell import asynchronous, json_option, out, print_json, server_option
 @asynchronous
 async def replay(session: str, server: str | None, as_json: bool) -> None:
     """Fold the journal of SESSION once more, event by event, and print what was decided at each: which steps were sent,
-    abandoned or awaited. Nothing is sent or stored. The steps' places are what `dspex fork` takes."""
+    abandoned or awaited. Nothing is sent or stored. The steps' places are what `dspex fork` takes. Of a very long
+    session the decisions are shown from where its journal was last compacted."""
     state: Session | None = None
+    first: Recorded | None = None
     async with connect(server, name="dspex-replay") as client:
         async for stored in _journal(client.session(session)):
-            if isinstance(stored.event, SessionAccepted):
-                refuse_newer(stored.event)
-            state, commands = decide(state, _recorded(stored))
+            recorded = _recorded(stored)
+            if isinstance(stored.event, SessionSnapshot):
+                assert first is not None  # the beginning comes before what sums up
+                state, commands = restore(first, msgspec.convert(stored.event.state, Saved)), list[Command]()
+            else:
+                if isinstance(stored.event, SessionAccepted):
+                    refuse_newer(stored.event)
+                    first = recorded
+                state, commands = decide(state, recorded)
             _show(stored, commands, state, as_json)
 
 
@@ -48,7 +66,7 @@ async def _journal(session: Any) -> Any:
     """What is stored now, to its end, without waiting for more."""
     after, ended = 0, False
     while not ended:
-        page = await session.page(after)
+        page = await session.page(after, snapshots=True)
         for event in joined(page.events):
             yield event
         after, ended = page.next_after, page.ended or not page.events
@@ -74,6 +92,8 @@ def _show(stored: StoredEvent, commands: list[Command], state: Session, as_json:
         event = {"sequence": stored.sequence, "time_ms": stored.time_ms, "event": about, "node": stored.node}
         print_json({**event, "with": along, "phase": state.phase, "commands": decisions})
         return
+    if isinstance(stored.event, SessionSnapshot):
+        place = f"{stored.event.length} events, this one among them, are summed up: what was decided is told no more"
     place += f", with {', '.join(along)}" if along else ""
     out.print(f"[bold]{stored.sequence}[/]  {about}  {place}", soft_wrap=True)
     for command in commands:
