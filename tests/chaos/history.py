@@ -288,10 +288,10 @@ def limits_hold(found: dict[str, History], observed: Observed) -> Iterator[Viola
 
 
 def ticks_once(found: dict[str, History], observed: Observed) -> Iterator[Violation]:
-    """No tick is left out or started twice, from the first to the last."""
+    """No tick is left out between the first and the last. A router may have died before it counted the last ones."""
     for name, (every_s, started) in observed.schedules.items():
         sessions = sorted(session for session in found if session.startswith(f"{name}-"))
-        if len(sessions) != started:
+        if len(sessions) < started:
             yield Violation(
                 "schedules", name, f"it has started {started} sessions, and the journal has {len(sessions)}"
             )
