@@ -111,6 +111,9 @@ def test_ends() -> None:
     late = two_steps()
     late.step("1", done(), attempt=2)
     finds(late, "accepted after its end")
+    given_up = two_steps()
+    given_up.step("2", StepCancelled(reason="cancel_requested"))
+    assert not [what for what in given_up.wrong() if "after its end" in what]
 
 
 def test_a_beginning() -> None:
