@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import anyio
 from msgspec.structs import replace
 
-from dspex_bus import Bus, Message, subjects
-from dspex_bus.errors import DeadlineExceeded, NewerJournal
+from dspex_bus import Bus, Message, StoredMessage, subjects
+from dspex_bus.errors import DeadlineExceeded, DecodeError, NewerJournal
 from dspex_bus.streams import EVENTS, LIVE
 from dspex_bus.wire import (
     CancelRequest,
@@ -168,14 +170,8 @@ class Sessions:
 
         async def look(session: str) -> None:
             async with hands:
-                if await self._journals.has_ended(session):
-                    return
-                try:
-                    accepted = await self._journals.accepted(session)
-                except NewerJournal:
-                    found.append(_unread(session))
-                else:
-                    found.extend([] if accepted is None else [_summary(accepted[0], accepted[1].time_ms)])
+                if not await self._journals.has_ended(session) and (begun := await self._begun(session)) is not None:
+                    found.append(begun)
 
         async with anyio.create_task_group() as group:
             for session in elsewhere:
@@ -183,30 +179,40 @@ class Sessions:
         return found
 
     async def _over(self, limit: int) -> list[SessionSummary]:
-        ends = [message async for message in self._bus.history(EVENTS, f"{subjects.JOURNAL}.*.*.end")]
-        found = []
-        for message in reversed(ends[-limit:]):
-            summary = await self._ended(subjects.split_journal(message.subject).session)
-            if summary is not None:
-                found.append(summary)
-        return found
+        found = [await self._ended(message) for message in await self._last_ends(limit)]
+        return [summary for summary in found if summary is not None]
 
-    async def _ended(self, session: str) -> SessionSummary | None:
+    async def _last_ends(self, limit: int) -> list[StoredMessage]:
+        """The newest first, looked for from the journal's end backwards: there may be very many, with all they say."""
+        until = (await self._bus.stream_info(EVENTS))["last_sequence"]
+        width, ends = 64 * limit, list[StoredMessage]()
+        while until > 0 and len(ends) < limit:
+            after = max(0, until - width)
+            newest = deque[StoredMessage](maxlen=limit - len(ends))
+            async for message in self._bus.history(EVENTS, f"{subjects.JOURNAL}.*.*.end", after=after):
+                if message.sequence > until:
+                    break
+                newest.append(message)
+            ends += reversed(newest)
+            until, width = after, 4 * width
+        return ends
+
+    async def _ended(self, message: StoredMessage) -> SessionSummary | None:
         """None where the journal is being purged."""
-        try:
-            state = await self._journals.fold(session)
-        except NewerJournal:
-            ended = await self._journals.ended(session)
-            return None if ended is None else replace(_unread(session), status=ended[0].status, ended_ms=ended[1])
-        if state is None or state.ended is None:
+        session = subjects.split_journal(message.subject).session
+        ended = (await self._journals.read(message)).recorded.event
+        begun = await self._begun(session)
+        if begun is None or not isinstance(ended, SessionEnded):
             return None
-        return SessionSummary(
-            session=session,
-            pipeline=state.accepted.plan.pipeline,
-            status=state.ended.status,
-            accepted_ms=state.accepted_ms,
-            ended_ms=state.ended_ms,
-        )
+        return replace(begun, status=ended.status, ended_ms=message.time_ms)
+
+    async def _begun(self, session: str) -> SessionSummary | None:
+        """As it was accepted; None where it was not."""
+        try:
+            accepted = await self._journals.accepted(session)
+        except (NewerJournal, DecodeError):
+            return _unread(session)
+        return None if accepted is None else _summary(accepted[0], accepted[1].time_ms)
 
 
 def _stored(event: Recorded) -> StoredEvent:
@@ -221,7 +227,7 @@ def _stored(event: Recorded) -> StoredEvent:
 
 
 def _unread(session: str) -> SessionSummary:
-    """Of a session whose journal takes a newer release."""
+    """Of a session whose journal takes a newer release, or cannot be read at all."""
     return SessionSummary(session=session, pipeline="", status="running", accepted_ms=0)
 
 
