@@ -58,6 +58,10 @@ class Compaction:
             self._waiting[state.id] = None
             self._woken.set()
 
+    def busy(self, session: str) -> bool:
+        """Whether something is still to be done about what it was told of a session."""
+        return session in self._waiting
+
     async def run(self) -> None:
         """Run for as long as the router does."""
         while True:
