@@ -19,12 +19,15 @@ T = TypeVar("T")
 TRY_S = 2.0
 AGAIN_S = 0.05
 PATIENCE_S = 90.0
+LONGEST_S = 120.0
+RESULT_S = LONGEST_S + 30.0
+"""Whatever happens, a run has ended by its deadline, and what that takes."""
 SETTLED_S = 2.0
 
 
-async def persistently(ask: Callable[[], Awaitable[T]], *, try_s: float = TRY_S) -> T:
+async def persistently(ask: Callable[[], Awaitable[T]], *, try_s: float = TRY_S, patience_s: float = PATIENCE_S) -> T:
     """The answer, through routers that die with the question. Fails after a minute and a half."""
-    with anyio.fail_after(PATIENCE_S):
+    with anyio.fail_after(patience_s):
         while True:
             with anyio.move_on_after(try_s):
                 try:
@@ -70,7 +73,7 @@ class Client:
         input: dict[str, Any] | None = None,
         *,
         id: str,
-        timeout_s: float = 120,
+        timeout_s: float = LONGEST_S,
         priority: Priority | None = None,
     ) -> dspex.Session:
         """The same id however often it is asked: one session."""
@@ -81,7 +84,7 @@ class Client:
         return session
 
     async def result(self, session: dspex.Session) -> RunResult:
-        result = await persistently(lambda: session.result(timeout_s=1))
+        result = await persistently(lambda: session.result(timeout_s=1), patience_s=RESULT_S)
         self._observed.results.append(result)
         return result
 

@@ -13,7 +13,7 @@ import dspex
 from dspex_bus.streams import LIVE
 from dspex_bus.wire import Priority
 
-from .clients import PATIENCE_S, Client, persistently
+from .clients import LONGEST_S, RESULT_S, Client, persistently
 from .handlers import executions
 from .history import Observed, Violation, check
 from .journal import read_journal
@@ -75,7 +75,7 @@ class Runs:
         plan, input = plans.pipeline(), {**INPUT, "flag": chance.random() < 0.5}
         if chance.random() < _CARRYING:
             plan, input = plans.carrying()
-        timeout_s = 2.5 if chance.random() < 0.05 else 120.0
+        timeout_s = 2.5 if chance.random() < 0.05 else LONGEST_S
         priority: Priority = chance.choice(("low", "normal", "normal", "high"))
         session = await self._client.submit(plan, input, id=f"s{number}", timeout_s=timeout_s, priority=priority)
         async with anyio.create_task_group() as group:
@@ -84,7 +84,7 @@ class Runs:
             try:
                 self.ends[(await self._client.result(session)).status] += 1
             except TimeoutError:
-                self._lost.append(Violation("lost", session.id, f"nobody was told its result in {PATIENCE_S:g} s"))
+                self._lost.append(Violation("lost", session.id, f"nobody was told its result in {RESULT_S:g} s"))
             group.cancel_scope.cancel()
 
     def _told(self, session: dspex.Session, chance: random.Random) -> list[Callable[[], Awaitable[None]]]:
