@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import anyio
 
 from dspex_bus import Bus, Delivery, subjects
-from dspex_bus.errors import DspexError, NotFound
+from dspex_bus.claim import Claims
+from dspex_bus.errors import DecodeError, DspexError, NotFound
 from dspex_bus.streams import EVENTS, TASKS
 from dspex_bus.wire import StepOutcome, Task, decode_outcome
 
@@ -68,7 +69,7 @@ class Hearing:
 
 @dataclass(frozen=True)
 class Decided:
-    """``outcome`` is None where the attempt has none, but its session has ended."""
+    """``outcome`` is None where the attempt has none, but its session an end, or where it cannot be read any more."""
 
     outcome: StepOutcome | None
 
@@ -77,7 +78,11 @@ async def decided(bus: Bus, task: Task, pool: str) -> Decided | None:
     """What the journal says against running the attempt; None where nothing does."""
     slot = subjects.outcome(task.partition, task.session, pool, task.node, task.attempt)
     if (filled := await bus.last(EVENTS, slot)) is not None:
-        return Decided(decode_outcome(filled.data, subject=slot))
+        try:
+            data = await Claims(bus).unpack(slot, filled.data, filled.headers)
+            return Decided(decode_outcome(data, subject=slot))
+        except DecodeError:
+            return Decided(None)
     if await bus.last(EVENTS, subjects.end(task.partition, task.session)) is not None:
         return Decided(None)
     return None

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from dspex_bus import subjects
+from dspex_bus.claim import LARGE_BYTES
 from dspex_bus.streams import OBJECTS
 from dspex_bus.wire import RESENT, ErrorInfo, StepFailed, StepSucceeded, Task, encode, encode_event
 from dspex_services.handlers import Handlers
@@ -105,6 +106,22 @@ async def test_a_task_that_was_done_before_is_not_missed(rig: Rig, echo: Echo) -
     assert not echo.ran
     assert await rig.dead(task) is None
     assert isinstance(await rig.outcome(task), StepSucceeded)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_task_whose_outcome_is_large_is_not_run_again(rig: Rig, echo: Echo, gone: bool) -> None:
+    """The outcome is beside the journal, or has been removed there: decided it is."""
+    task = rig.task("echo")
+    data, headers = encode_event(StepSucceeded(outputs={"text": "x" * (LARGE_BYTES + 1)}), rig.slot(task))
+    await rig.claims.store_once(rig.slot(task), data, headers)
+    if gone:
+        for info in await rig.bus.objects(OBJECTS).contents():
+            if info.name.startswith(task.session):
+                await rig.bus.objects(OBJECTS).delete(info.name)
+    await rig.send(task, {RESENT: "1"})
+    async with rig.worker(echo.handlers):
+        await rig.queue_empty()
+    assert not echo.ran
 
 
 async def test_a_large_call_and_its_large_answer(rig: Rig, echo: Echo) -> None:
