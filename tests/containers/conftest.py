@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ def engine() -> Any:
 
 
 class Stack:
-    """The running services: by container, and as a client sees them."""
+    """The running services: by container, and as a client sees them. ``beside`` is a container that a test adds."""
 
     def __init__(self, compose: Any, engine: Any, port: int) -> None:
         self.url = f"nats://127.0.0.1:{port}"
+        self.beside: Any = None
         self._compose = compose
         self._engine = engine
 
@@ -51,9 +53,12 @@ class Stack:
         (container,) = self.containers(service)
         return container
 
+    def run(self, *command: str) -> None:
+        """A command of compose's."""
+        self._compose._run_command(cmd=[*self._compose.compose_command_property, *command])
+
     def scale(self, service: str, count: int) -> None:
-        command = [*self._compose.compose_command_property, "up", "--detach", "--wait", "--no-recreate"]
-        self._compose._run_command(cmd=[*command, "--scale", f"{service}={count}", service])
+        self.run("up", "--detach", "--wait", "--no-recreate", "--scale", f"{service}={count}", service)
 
     async def until_healthy(self, *services: str) -> None:
         with anyio.fail_after(60):
@@ -72,8 +77,9 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def stack(engine: Any) -> Iterator[Stack]:
+@contextmanager
+def composed(engine: Any, **more: str) -> Iterator[Stack]:
+    """A stack of its own, with ``more`` in the environment."""
     from testcontainers.compose import DockerCompose
 
     port = free_port()
@@ -82,12 +88,19 @@ def stack(engine: Any) -> Iterator[Stack]:
         "DSPEX_PORT": str(port),
         "DSPEX_HEALTH_INTERVAL": "1s",
         "DSPEX_DSPY_SIZE": "1",
+        **more,
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
         with DockerCompose(ROOT, compose_file_name="compose.yaml", build="DSPEX_IMAGE" not in os.environ) as compose:
             yield Stack(compose, engine, port)
+
+
+@pytest.fixture(scope="module")
+def stack(engine: Any) -> Iterator[Stack]:
+    with composed(engine) as started:
+        yield started
 
 
 @pytest.fixture
