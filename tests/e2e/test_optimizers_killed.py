@@ -56,7 +56,6 @@ SEARCHES = {
     "bootstrap_random_search": Search(
         {"num_candidate_programs": 4, "max_labeled_demos": 4}, longer={"num_candidate_programs": 30}
     ),
-    "infer_rules": Search({"num_candidates": 3, "num_rules": 3}, longer={"num_candidates": 20}),
 }
 
 
