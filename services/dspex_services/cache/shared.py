@@ -28,6 +28,8 @@ _PATIENCE_S = 1.0
 """A bus slower than that would cost more than it saves."""
 _SHORTEST_S = 1.0
 """The server keeps no key for less."""
+_LONGEST_S = 10 * 365 * 86_400.0
+"""What is kept for ever is kept here so long: the server knows no word for it."""
 
 
 class Shared:
@@ -52,7 +54,9 @@ class Shared:
         if len(data) > self._largest:
             return
         try:
-            await wait_for(self._bucket.put(key, data, ttl_s=max(_SHORTEST_S, entry.expires - now)), _PATIENCE_S)
+            await wait_for(
+                self._bucket.put(key, data, ttl_s=min(max(_SHORTEST_S, entry.expires - now), _LONGEST_S)), _PATIENCE_S
+            )
         except (DspexError, TimeoutError) as error:
             logger.warning("the shared cache was not written: %r", error)
 

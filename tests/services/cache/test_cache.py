@@ -213,6 +213,13 @@ async def test_what_is_not_to_be_kept_is_handed_over_and_forgotten(caches: Any) 
     assert [(await cache.fetch(KEY, maker, ttl_s=60)).value for _ in range(2)] == [b"value 1", b"value 2"]
 
 
+@pytest.mark.parametrize("ttl_s", [1e12, float("inf")])
+async def test_what_is_kept_for_ever_is_shared_as_well(caches: Any, ttl_s: float) -> None:
+    one, other = await caches("one"), await caches("other")
+    await one.fetch(KEY, Maker(), ttl_s=ttl_s)
+    assert (await other.fetch(KEY, Maker(), ttl_s=ttl_s)).hit
+
+
 async def test_large_values_stay_in_memory(caches: Any) -> None:
     one, other = await caches("one", largest_shared=1000), await caches("other")
     large = Made(b"x" * 2000)
