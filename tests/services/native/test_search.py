@@ -133,6 +133,15 @@ async def test_nothing_like_it_finds_nothing(handlers: Handlers, folder: Path) -
         assert (await ask(handlers, name, folder=".", query="zyx wvu"))["passages"] == []
 
 
+@pytest.mark.parametrize("documents", [[], [""], ["  \n"], [{"text": ""}]])
+async def test_no_documents_are_no_passages(handlers: Handlers, documents: list[Any]) -> None:
+    for name in ("keyword_search", "vector_search", "hybrid_search"):
+        assert (await ask(handlers, name, documents=documents, query="boats"))["passages"] == []
+    assert (await ask(handlers, "vector_search", documents=documents, query="boats", embedder="hashed"))[
+        "passages"
+    ] == []
+
+
 BAD = [
     ({"query": "x", "folder": ".", "k": 0}, "invalid_input", r">= 1 - at `\$.k`"),
     ({"query": "x", "folder": ".", "k": 101}, "invalid_input", r"<= 100 - at `\$.k`"),

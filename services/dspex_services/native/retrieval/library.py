@@ -45,6 +45,8 @@ class Library:
     async def search(self, corpus: Corpus, queries: Sequence[str], k: int, manner: Manner, step: Step) -> list[Passage]:
         """The best ``k`` passages over all queries. Raises what reading the documents or embedding them raises."""
         shelf = await self._shelf(corpus, step)
+        if not await shelf.passages(step):  # documents of the request, and nothing in them
+            return []
         deep = k * _DEEPER if manner.method == "hybrid" else k
         lists = []
         if manner.method != "vector":
@@ -90,14 +92,14 @@ class _Shelf:
         return {name: one for name, one in self._embedders.items() if isinstance(one, Remote)}
 
     async def keyword(self, step: Step) -> KeywordIndex:
-        passages = await self._passages(step)
+        passages = await self.passages(step)
         return await self._once("keyword", lambda: step.in_thread(lambda: KeywordIndex(passages)))
 
     async def nearest(
         self, name: str, queries: Sequence[str], k: int, step: Step, clients: EmbeddingClients
     ) -> list[Passage]:
         using = self._embedders.get(name) or self._embedders.setdefault(name, embedder(name, clients))
-        passages = await self._passages(step)
+        passages = await self.passages(step)
 
         async def build() -> VectorIndex:
             vectors = await using.fit([f"{passage.title}\n{passage.text}".strip() for passage in passages], step)
@@ -107,7 +109,7 @@ class _Shelf:
         vectors = await using.embed(queries, step)
         return best(await step.in_thread(lambda: [index.search(vector, k) for vector in vectors]), k)
 
-    async def _passages(self, step: Step) -> list[Passage]:
+    async def passages(self, step: Step) -> list[Passage]:
         return await self._once("passages", lambda: step.in_thread(self._corpus.load))
 
     async def _once(self, what: str, make: Callable[[], Awaitable[T]]) -> T:
