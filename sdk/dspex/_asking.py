@@ -82,5 +82,5 @@ class Asking:
 
 
 def _raise_error(answer: Message) -> None:
-    if answer.headers and "Nats-Service-Error-Code" in answer.headers:
-        raise error_from(decode(ErrorInfo, answer.data, subject=answer.subject))
+    if answer.headers and (status := answer.headers.get("Nats-Service-Error-Code")):
+        raise error_from(decode(ErrorInfo, answer.data, subject=answer.subject), int(status))

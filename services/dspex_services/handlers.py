@@ -124,6 +124,13 @@ class Handlers:
         """Register a function under a description of one's own."""
         if info.name in self._handlers:
             raise SetupError(f"two handlers are called {info.name!r}")
+        self._put(function, info)
+
+    def replace(self, name: str, function: Callable[..., Any]) -> None:
+        """Have another function answer for a handler that is there, under the same description."""
+        self._put(function, self.get(name).info)
+
+    def _put(self, function: Callable[..., Any], info: HandlerInfo) -> None:
         parameters = _parameters(function)
         kind = _annotations(function).get(parameters[0], dict)
         struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)

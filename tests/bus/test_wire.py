@@ -142,6 +142,18 @@ def test_errors_travel(kind: type[errors.DspexError]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, errors.InvalidRequest), (404, errors.NotFound), (409, errors.Conflict), (500, None)]
+)
+def test_a_code_without_a_class_is_known_by_the_reply_s_status(
+    status: int, kind: type[errors.DspexError] | None
+) -> None:
+    back = error_from(ErrorInfo(code="missing_field", message="m"), status)
+    assert type(back) is (kind or errors.DspexError)
+    assert (back.code, back.retryable) == ("missing_field", False)
+    assert type(error_from(ErrorInfo(code="disconnected", message="m"), status)) is errors.Disconnected
+
+
 def test_an_error_that_has_travelled_tells_what_the_original_told() -> None:
     for original in (
         errors.DecodeError("m", subject="a.b", raw=b"x"),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import DecodeError, DspexError, all_errors
+from ..errors import Conflict, DecodeError, DspexError, InvalidRequest, NotFound, NotPermitted, all_errors
 from .journal import ErrorInfo, JournalEvent, StepOutcome
 from .plans import read_event
 from .task import Task
@@ -90,6 +90,10 @@ def encode_event(event: JournalEvent, subject: str) -> tuple[bytes, dict[str, st
     }
 
 
+_CALLED: tuple[type[DspexError], ...] = (InvalidRequest, NotFound, NotPermitted, Conflict)
+_CALLERS = {kind.status: kind for kind in _CALLED}
+
+
 def error_info(error: BaseException) -> ErrorInfo:
     """An error as it travels. Anything that is not ours becomes ``internal`` and names its type."""
     if isinstance(error, DspexError):
@@ -97,9 +101,10 @@ def error_info(error: BaseException) -> ErrorInfo:
     return ErrorInfo(code="internal", message=f"{type(error).__name__}: {error}")
 
 
-def error_from(info: ErrorInfo) -> DspexError:
-    """The error class for a code from the wire; an unknown code gives a plain DspexError with that code."""
-    cls = all_errors().get(info.code, DspexError)
+def error_from(info: ErrorInfo, status: int = 0) -> DspexError:
+    """The error class for a code from the wire. For a code that no class has it is the reply's ``status`` that tells,
+    where the fault is the caller's, or a plain DspexError; with that code."""
+    cls = all_errors().get(info.code) or _CALLERS.get(status) or DspexError
     made = cls.__new__(cls)
     DspexError.__init__(made, info.message, code=info.code, retryable=info.retryable, details=info.details)
     if isinstance(made, DecodeError):
