@@ -1,4 +1,5 @@
-"""Recorded journals: what a router folded, and what it decided at each event.
+"""Recorded journals: what a router folded, and what it decided at each event; and the session as it was saved after
+each, as snapshots keep it.
 
     cd tests && python -m core.router.recording          record the scenarios that have no file yet
 
@@ -15,11 +16,12 @@ from typing import Any
 import msgspec
 
 from dspex_bus.wire import JournalEvent
-from dspex_router.core import Command, Recorded, Session, decide, resume
+from dspex_router.core import Command, Recorded, Saved, Session, decide, resume, save
 
 from .scenarios import SCENARIOS
 
 FOLDER = Path(__file__).parent / "journals"
+SAVED = Path(__file__).parent / "saved"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,13 +77,28 @@ def recording(about: str, journal: list[Recorded]) -> Recording:
     return Recording(about=about, steps=steps, open=told(resume(state)))
 
 
+def all_saved(journal: list[Recorded]) -> list[Saved]:
+    """The session after each event."""
+    state: Session | None = None
+    found = []
+    for recorded in journal:
+        state, _ = decide(state, recorded)
+        found.append(msgspec.json.decode(msgspec.json.encode(save(state)), type=Saved))  # it will be folded on
+    return found
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
+    SAVED.mkdir(exist_ok=True)
     for scenario in SCENARIOS:
         path = FOLDER / f"{scenario.__name__}.json"
         if not path.exists():
             made = recording(scenario.__doc__ or "", scenario().journal)
             path.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
+            print(f"recorded {path.name}")
+        path = SAVED / f"{scenario.__name__}.jsonl"
+        if not path.exists():
+            path.write_bytes(msgspec.json.Encoder().encode_lines(all_saved(scenario().journal)))
             print(f"recorded {path.name}")
 
 

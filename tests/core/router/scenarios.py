@@ -10,6 +10,7 @@ from dspex_bus.wire import (
     Origin,
     Parent,
     RetryPolicy,
+    Rounds,
     SessionEnded,
     StepFailed,
     StepSucceeded,
@@ -434,6 +435,24 @@ def stale() -> Fold:
     return fold
 
 
+def went_on() -> Fold:
+    """A session that goes on in the third round of a loop, after a map that was made and one item of another."""
+    fold = Fold(
+        mapped("0", task("0-n-0")),
+        mapped("1", task("1-n-0"), limit=1),
+        loop("2", task("2-n-0", reads_all=True), until="done", at_most=4),
+        input={"items": [0, 1], "done": False},
+        kept={"0": {"a": [0, 1]}, "1-0": {"b": 0}},
+        rounds={"2": Rounds(done=2, fields={"c": 1})},
+        origin=Origin(session="s0", node="2-2-0"),
+    )
+    fold.succeed("1-1-0", {"b": 1})
+    fold.succeed("2-2-0", {"c": 2})
+    fold.succeed("2-3-0", {"c": 3})
+    fold.end()
+    return fold
+
+
 SCENARIOS: tuple[Callable[[], Fold], ...] = (
     research,
     retries,
@@ -461,4 +480,5 @@ SCENARIOS: tuple[Callable[[], Fold], ...] = (
     hopeless,
     signals,
     stale,
+    went_on,
 )

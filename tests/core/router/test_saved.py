@@ -14,7 +14,8 @@ from dspex_bus.wire import SessionAccepted
 from dspex_router.core import Recorded, Saved, Session, decide, restore, resume, save, view
 
 from .building import fold, snapshot
-from .recording import FOLDER, Recording
+from .recording import FOLDER, SAVED, Recording, told
+from .scenarios import SCENARIOS
 from .test_replay import chooser, runs
 from .world import World
 
@@ -59,6 +60,21 @@ def test_a_recorded_journal_cut_anywhere(path: Path) -> None:
     journal = [step.recorded for step in msgspec.json.decode(path.read_bytes(), type=Recording).steps]
     for cut in range(1, len(journal) + 1):
         check(journal, cut)
+
+
+def test_every_scenario_is_saved() -> None:
+    assert {scenario.__name__ for scenario in SCENARIOS} <= {path.stem for path in SAVED.glob("*.jsonl")}
+
+
+@pytest.mark.parametrize("path", sorted(SAVED.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_what_an_older_release_has_saved_goes_on_as_it_did_there(path: Path) -> None:
+    steps = msgspec.json.decode((FOLDER / f"{path.stem}.json").read_bytes(), type=Recording).steps
+    kept = msgspec.json.Decoder(Saved).decode_lines(path.read_bytes())
+    for cut, saved in enumerate(kept, 1):
+        state = restore(steps[0].recorded, saved)
+        for step in steps[cut:]:
+            state, commands = decide(state, step.recorded)
+            assert msgspec.json.decode(msgspec.json.encode(told(commands))) == step.commands, f"{step.sequence}"
 
 
 @settings(max_examples=250, deadline=None)
