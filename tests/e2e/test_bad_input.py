@@ -71,6 +71,24 @@ async def test_unknown_field_is_not_ignored(raw: Nats) -> None:
     assert "inputs" in error["message"]
 
 
+@pytest.mark.parametrize("depth", [201, 300, 970, 5000, 100_000])
+async def test_nested_too_deep(raw: Nats, depth: int) -> None:
+    """Far from what a decoder can bear, or a router would fall over what it has in its journal."""
+    text = json.dumps({"definition": HELLO, "input": {"name": "?"}}).replace('"?"', "[" * depth + "]" * depth)
+    await refused(raw, "dspex.v1.run.inline", text.encode(), "malformed_message", "400")
+
+
+async def test_nested_deep_and_not_too_deep(raw: Nats) -> None:
+    text = json.dumps(
+        {"definition": {"name": "deep", "steps": [{"native": "rough.count"}]}, "input": {"a": "?", "b": 1}}
+    )
+    text = text.replace('"?"', "[" * 190 + '"[[{\\"[["' + "]" * 190)
+    _, result = await ask(raw, "dspex.v1.run.inline", text.encode())
+    assert result["output"] == {"names": ["a", "b"], "n": 2}
+    _, result = await ask(raw, "dspex.v1.run.inline", inline({"native": "rough.count"}, a=[{"t": "[{[" * 99}] * 999))
+    assert result["output"] == {"names": ["a"], "n": 1}
+
+
 async def test_unknown_pipeline(raw: Nats) -> None:
     await refused(raw, "dspex.v1.run.nowhere", {}, "unknown_pipeline", "404")
 

@@ -84,6 +84,7 @@ from .journal import (
     Watched,
 )
 from .limits import LimitDefinition, LimitList, LimitPut, LimitRequest, LimitView
+from .nesting import DEEPEST, refuse_deep
 from .plan import (
     BranchNode,
     Case,
@@ -119,6 +120,7 @@ from .tokens import TokenMessage, TokenPiece, TokensEnded, TokensStarted, TokenS
 
 __all__ = [
     "CONTENT_TYPE",
+    "DEEPEST",
     "FORMAT_OF_SNAPSHOTS",
     "JOURNAL_FORMAT",
     "JSON",
@@ -246,6 +248,7 @@ __all__ = [
     "is_before",
     "joined",
     "members",
+    "refuse_deep",
     "refuse_newer",
     "refuse_newer_unread",
     "spread",

@@ -36,6 +36,6 @@ def refuse_newer_unread(data: bytes) -> None:
     """The same for an ``accepted`` that cannot be decoded: what is new in it may be why."""
     try:
         head = _head.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
     refuse_newer(head)

@@ -16,7 +16,7 @@ class LimitDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     name: LimitName
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    per_second: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    per_second: Annotated[float, Meta(ge=1e-6, le=1_000_000)] | None = None
     burst: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     description: str = ""
 

@@ -16,6 +16,7 @@ from dspex_bus.claim import Claims
 from dspex_bus.errors import DspexError
 from dspex_bus.wire import (
     CONTENT_TYPE,
+    JSON,
     CallReply,
     CallRequest,
     CancelRequest,
@@ -54,6 +55,7 @@ from dspex_bus.wire import (
     decode,
     encode,
     error_info,
+    refuse_deep,
 )
 
 from .admission import Overloaded
@@ -136,7 +138,9 @@ class Endpoints:
 
     async def _body(self, request: Request, kind: type[Any], content: str) -> Any:
         data = await self._claims.unpack(request.subject, request.data, request.headers)
-        return decode(kind, data, subject=request.subject, content=content)
+        body = decode(kind, data, subject=request.subject, content=content)
+        refuse_deep(data if content == JSON else encode(body), request.subject)
+        return body
 
 
 async def _refuse(request: Request, content: str, error: DspexError) -> None:

@@ -15,7 +15,7 @@ from dspex_bus.claim import claimed
 from dspex_bus.errors import DecodeError, DspexError, NewerJournal
 from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
-from ..core import Event, Recorded, Session, SetTimer, Timer, decide, finish, is_over, resume
+from ..core import Command, Event, Recorded, Session, SetTimer, Timer, decide, finish, is_over, resume
 from .clock import now_ms
 from .compaction import Compaction
 from .config import RouterConfig
@@ -110,13 +110,20 @@ class Owner:
             self.sessions[state.id] = state
         if state.closing is not None:
             await self.performer.tell_cancelled(state.id)  # whoever closed it may have died before it could
-        await self.performer.perform(state, resume(state), resent=True)
+        await self._go_on(state, resume(state))
 
     async def resend(self, state: Session) -> None:
         """Do again what may have been lost with the server's memory. Timers are ours: they are still set."""
-        for command in resume(state):
-            if not isinstance(command, SetTimer):
-                await self.performer.perform(state, [command], resent=True)
+        await self._go_on(state, [command for command in resume(state) if not isinstance(command, SetTimer)])
+
+    async def _go_on(self, state: Session, commands: list[Command]) -> None:
+        """What cannot be done ends this session, and no other."""
+        try:
+            await self.performer.perform(state, commands, resent=True)
+        except DspexError:
+            raise  # the world's fault: it is tried again
+        except Exception as error:
+            await self.abandon(state.accepted, state.partition, error)
 
     def refuse(self, session: str, error: NewerJournal) -> None:
         """Do nothing about a session, whatever is stored of it, and say so once."""
