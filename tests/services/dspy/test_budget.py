@@ -72,3 +72,15 @@ async def test_what_an_agent_s_tools_use_is_the_run_s_too(system: System) -> Non
     with pytest.raises(RunFailed) as refused:
         await system.client.run(pipeline, inputs, timeout_s=30, budget=dspex.Budget(tokens=1_000_000))
     assert (refused.value.code, refused.value.details["spent"] > 1_000_000) == ("budget_exceeded", True)
+
+
+async def test_calls_side_by_side_go_over_the_budget_by_one_at_most(system: System) -> None:
+    step = dspex.module("dspy.Predict", signature=SIGNATURE)
+    one = await system.client.run(dspex.pipeline([step]), BOTH, timeout_s=30)
+    assert one.usage is not None
+    each = one.usage.input_tokens + one.usage.output_tokens
+    pipeline = dspex.pipeline([dspex.map("questions", [step], item="question", limit=12, on_error="collect")])
+    inputs = {"context": BOTH["context"], "questions": [f"How often is there a heartbeat {n}?" for n in range(12)]}
+    ended = await system.client.run(pipeline, inputs, timeout_s=30, budget=dspex.Budget(tokens=4 * each))
+    assert ended.usage is not None
+    assert 3 <= ended.usage.calls <= 6
