@@ -21,7 +21,7 @@ import pytest
 import dspex
 from dspex_bus import EmbeddedServer, NatsBus
 from dspex_bus.crashing import CRASH_AT
-from dspex_bus.streams import LIVE
+from dspex_bus.streams import LIVE, PARKED
 from dspex_bus.wire import RetryPolicy
 
 from .clients import Client
@@ -58,6 +58,8 @@ CANCELLED = dspex.pipeline(
     [dspex.parallel([act(work_s=20), act("hang"), dspex.subpipeline("endless")], save_as="all")], name="cancelled"
 )
 ENDLESS = dspex.pipeline([act("hang")], name="endless")
+PARKED_FOR_A_WHILE = dspex.pipeline([dspex.wait("go"), act()], name="parked")
+PARKING = ("--park-after", "0.1")
 
 
 @dataclass
@@ -74,6 +76,7 @@ class World:
         async with anyio.create_task_group() as group:
             group.start_soon(self._whole, number)
             group.start_soon(self._cancelled, number)
+            group.start_soon(self._parked, number)
             group.start_soon(self.client.put, msgspec.structs.replace(PART, description=f"version {number}"))
 
     async def _whole(self, number: int) -> None:
@@ -87,6 +90,16 @@ class World:
         session = await self.client.submit("cancelled", id=f"cancelled-{number}")
         await anyio.sleep(0.1)
         await self.client.cancel(session)
+        await self.client.result(session)
+
+    async def _parked(self, number: int) -> None:
+        """Signalled when it is in no router's memory, or on its way out of it."""
+        session = await self.client.submit("parked", id=f"parked-{number}")
+        parked = self.client.connected.bus.key_value(PARKED)
+        with anyio.move_on_after(2):
+            while not await parked.keys(f"*.*.{session.id}"):
+                await anyio.sleep(0.01)
+        await self.client.signal(session, "go", "1", {"said": "go"})
         await self.client.result(session)
 
     async def quiet(self) -> None:
@@ -151,7 +164,7 @@ async def relay(world: World, make: Callable[[str], Part], wanted: list[str]) ->
 async def named(world: World, first: Part, second: Part, which: Part) -> list[str]:
     """The places that one of two parts comes to in one round of work."""
     async with running(first, second):
-        for definition in (PART, ENDLESS, WHOLE, CANCELLED):
+        for definition in (PART, ENDLESS, WHOLE, CANCELLED, PARKED_FOR_A_WHILE):
             await world.client.put(definition)
         await world.work(0)
         which.send(signal.SIGTERM)
@@ -163,11 +176,12 @@ async def named(world: World, first: Part, second: Part, which: Part) -> list[st
 @pytest.mark.timeout(240)
 async def test_a_router_killed_at_every_place(world: World) -> None:
     def make(place: str) -> Part:
-        return router(world.server, world.folder, **{CRASH_AT: place})
+        return router(world.server, world.folder, arguments=PARKING, **{CRASH_AT: place})
 
-    one = router(world.server, world.folder, name="named", **{CRASH_AT: "?"})
+    one = router(world.server, world.folder, name="named", arguments=PARKING, **{CRASH_AT: "?"})
     wanted = await named(world, one, worker(world.server, world.folder), one)
     assert {"store.task.before", "store.journal.end.after", "say.cancelled.before"} <= set(wanted)
+    assert {"store.dspex_checkpoints.after", "store.dspex_parked.before", "purge.dspex_parked.after"} <= set(wanted)
     async with running(worker(world.server, world.folder)):
         assert await relay(world, make, wanted) == []
     assert await world.wrong() == []
