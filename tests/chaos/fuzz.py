@@ -26,6 +26,7 @@ from .history import Violation
 from .parts import Part, router, worker
 from .proxy import Proxy
 from .runs import Runs
+from .waits import Waits
 
 ACK_WAIT_S = 1.0
 PARK_AFTER_S = 0.2
@@ -36,13 +37,20 @@ class Fuzz:
     """One run. ``what`` says, when it is over, what happened."""
 
     def __init__(
-        self, seed: int, sessions: int, fault_every_s: float, folder: Path, park_after_s: float = PARK_AFTER_S
+        self,
+        seed: int,
+        sessions: int,
+        fault_every_s: float,
+        folder: Path,
+        park_after_s: float = PARK_AFTER_S,
+        kind: type[Runs] = Runs,
     ) -> None:
         self.seed = seed
         self.faults: Counter[str] = Counter()
         self._sessions = sessions
         self._fault_every_s = fault_every_s
         self._folder = folder
+        self._kind = kind
         self._arguments = ("--park-after", str(park_after_s))
         self._server = EmbeddedServer(folder / "data")
         self._routers: list[Part] = []
@@ -71,7 +79,7 @@ class Fuzz:
                     part.kill()
 
     async def _checked(self, connected: dspex.Client) -> list[Violation]:
-        self.runs = Runs(connected, self.seed, self._folder)
+        self.runs = self._kind(connected, self.seed, self._folder)
         async with anyio.create_task_group() as around:
             around.start_soon(self._keep)
             async with anyio.create_task_group() as meanwhile:
@@ -169,11 +177,13 @@ class Fuzz:
         )
 
 
-async def fuzz(seed: int, sessions: int, fault_every_s: float, park_after_s: float) -> list[Violation]:
+async def fuzz(
+    seed: int, sessions: int, fault_every_s: float, park_after_s: float, kind: type[Runs]
+) -> list[Violation]:
     """Run, say what happened, and what was wrong. Where something was, the folder with the logs is kept."""
     folder = Path(tempfile.mkdtemp(prefix="dspex-fuzz-"))
     print(f"seed {seed}: {sessions} sessions, a fault every {fault_every_s:g} s", flush=True)
-    run = Fuzz(seed, sessions, fault_every_s, folder, park_after_s)
+    run = Fuzz(seed, sessions, fault_every_s, folder, park_after_s, kind)
     wrong = await run.run()
     print(run.what())
     for violation in wrong:
@@ -191,8 +201,10 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=100)
     parser.add_argument("--fault-every", type=float, default=1.0, metavar="SECONDS")
     parser.add_argument("--park-after", type=float, default=PARK_AFTER_S, metavar="SECONDS")
+    parser.add_argument("--waiting", action="store_true", help="sessions that wait for most of their lives")
     told = parser.parse_args()
-    sys.exit(1 if anyio.run(fuzz, told.seed, told.sessions, told.fault_every, told.park_after) else 0)
+    kind = Waits if told.waiting else Runs
+    sys.exit(1 if anyio.run(fuzz, told.seed, told.sessions, told.fault_every, told.park_after, kind) else 0)
 
 
 if __name__ == "__main__":

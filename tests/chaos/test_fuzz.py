@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from .fuzz import Fuzz
+from .fuzz import PARK_AFTER_S, Fuzz
 from .plans import Plans
+from .waits import Waits
 
 pytestmark = pytest.mark.anyio
 
@@ -28,4 +29,14 @@ async def test_nothing_is_lost_under_random_faults(tmp_path: Path) -> None:
     wrong = await run.run()
     assert [str(violation) for violation in wrong] == [], run.what()
     assert run.runs.ends.total() == 80
+    assert len(run.faults) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+async def test_no_session_that_waits_is_forgotten_under_random_faults(tmp_path: Path) -> None:
+    run = Fuzz(SEED, 60, 0.5, tmp_path, PARK_AFTER_S, Waits)
+    wrong = await run.run()
+    assert [str(violation) for violation in wrong] == [], run.what()
+    assert run.runs.ends.total() == 60
     assert len(run.faults) > 2
