@@ -7,6 +7,7 @@ checkpoint stays behind what has not been seen to (``docs/decisions/0016``).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections import defaultdict
@@ -115,14 +116,16 @@ class Parking:
     async def claim(self, partitions: Iterable[int]) -> None:
         """From here on another router's marks are refused, and what it was parking stays in the live index."""
         last = (await self._bus.stream_info(EVENTS))["last_sequence"]
-        for partition in partitions:
-            self._holds.pop(partition, None)
-            hold = self._claimed[partition] = await self._claim(partition, last)
-            for session in hold.mark.leaving:
-                await self._live.put(live_key(partition, session), b"1")
-                self.wake(session)
+        await asyncio.gather(*(self._claim(partition, last) for partition in partitions))
 
-    async def _claim(self, partition: int, last: int) -> _Hold:
+    async def _claim(self, partition: int, last: int) -> None:
+        self._holds.pop(partition, None)
+        hold = self._claimed[partition] = await self._claimed_hold(partition, last)
+        for session in hold.mark.leaving:
+            await self._live.put(live_key(partition, session), b"1")
+            self.wake(session)
+
+    async def _claimed_hold(self, partition: int, last: int) -> _Hold:
         while True:
             found, revision = await self._parked.checkpoint(partition)
             mark = found or Checkpoint(sequence=last, second=_now_s())
@@ -134,15 +137,17 @@ class Parking:
 
     async def catch_up(self, partitions: Iterable[int]) -> None:
         """Wake those that were stored something which nobody has seen to."""
-        for partition in partitions:
-            hold = self._claimed.pop(partition)
-            pattern = subjects.partition_journal(partition)
-            async for message in self._bus.history(EVENTS, pattern, after=hold.mark.sequence):
-                session = subjects.object_owner(message.subject)
-                if session not in self._owner.sessions:
-                    self.wake(session, message.sequence)
-                hold.read = message.sequence
-            self._holds[partition] = hold
+        await asyncio.gather(*(self._catch_up(partition) for partition in partitions))
+
+    async def _catch_up(self, partition: int) -> None:
+        hold = self._claimed.pop(partition)
+        pattern = subjects.partition_journal(partition)
+        async for message in self._bus.history(EVENTS, pattern, after=hold.mark.sequence):
+            session = subjects.object_owner(message.subject)
+            if session not in self._owner.sessions:
+                self.wake(session, message.sequence)
+            hold.read = message.sequence
+        self._holds[partition] = hold
 
     # --- waking ---
 
