@@ -13,7 +13,7 @@ from .commands import (
 )
 from .ending import finish, result_of
 from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue, Timer
-from .idle import wakes_at
+from .idle import let_go, wakes_at
 from .keeping import keeping
 from .saved import Saved, restore, save
 from .session import decide, is_over, resume
@@ -42,6 +42,7 @@ __all__ = [
     "finish",
     "is_over",
     "keeping",
+    "let_go",
     "restore",
     "result_of",
     "resume",

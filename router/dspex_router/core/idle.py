@@ -30,6 +30,12 @@ def wakes_at(state: Session) -> int | None:
     return earliest
 
 
+def let_go(state: Session) -> None:
+    """Cut what leads in a circle. It would stay until all garbage is collected, and a router that idles makes none."""
+    for run in state.runs.values():
+        run.parent = None
+
+
 def _is_sent(run: Run) -> bool:
     """What a worker or a child session has in hand; told first, since to open it again would cost something."""
     return (

@@ -20,7 +20,7 @@ from dspex_bus import Bus, subjects
 from dspex_bus.errors import Conflict, DspexError
 from dspex_bus.streams import EVENTS, LIVE
 
-from ..core import Session, wakes_at
+from ..core import Session, let_go, wakes_at
 from .clock import now_ms
 from .config import RouterConfig
 from .journals import Journals
@@ -298,6 +298,7 @@ class Parking:
             ours = self._holds.get(state.partition) is hold
             if revision and ours and leaving.is_as_it_was() and self._owner.has_whole(state):
                 del self._owner.sessions[state.id]
+                let_go(state)
                 return
         self.wake(state.id)
 

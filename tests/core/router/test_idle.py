@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from dspex_bus.wire import Node, Parent
-from dspex_router.core import wakes_at
+from dspex_router.core import let_go, wakes_at
 
 from .building import ACCEPTED_MS, DEADLINE_MS, Fold, mapped, parallel, pipeline, sequence, sleep, steady, task, wait
 
@@ -75,3 +77,16 @@ def test_a_session_that_ends_is_not_idle() -> None:
 def test_a_child_is_not_idle() -> None:
     parent = Parent(session="above", partition=0, node="0", attempt=1)
     assert wakes_at(Fold(wait("0"), parent=parent).state) is None
+
+
+def test_a_session_that_was_let_go_is_no_garbage() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        fold = Fold(parallel("0", sequence("0-0", wait("0-0-0")), mapped("0-1", wait("0-1-n-0"))), input={"items": [1]})
+        assert wakes_at(fold.state) is not None
+        let_go(fold.state)
+        del fold
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
