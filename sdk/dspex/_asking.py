@@ -12,7 +12,7 @@ import dspex_bus.signatures.errors  # noqa: F401 - an error's code becomes one o
 import dspex_services.errors  # noqa: F401
 from dspex_bus import Bus, subjects
 from dspex_bus.claim import Claims
-from dspex_bus.errors import NoRouter, Unavailable
+from dspex_bus.errors import InvalidRequest, NoRouter, Unavailable
 from dspex_bus.wire import ErrorInfo, decode, encode, error_from
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Asking:
             pause = min(2 * pause, _PAUSE_S[1])
 
     async def _ask(self, subject: str, request: Any, reply: type[T], timeout_s: float = 10.0) -> T:
-        data = b"" if request is None else encode(request)
+        data = _encoded(request)
         try:
             answer = await self._claims.request(subject, data, timeout_s=timeout_s)
         except Unavailable as error:
@@ -79,6 +79,13 @@ class Asking:
         self._was_there = True
         _raise_error(answer)
         return decode(reply, answer.data, subject=subject)
+
+
+def _encoded(request: Any) -> bytes:
+    try:
+        return b"" if request is None else encode(request)
+    except (TypeError, ValueError, RecursionError) as error:  # what a user put into it
+        raise InvalidRequest(f"what is asked cannot be sent as JSON: {error}") from error
 
 
 def _raise_error(answer: Message) -> None:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any, Unpack
 
 from dspex_bus import subjects
-from dspex_bus.errors import Disconnected, RunFailed
+from dspex_bus.errors import Disconnected, InvalidRequest, RunFailed
 from dspex_bus.wire import (
     PipelineDefinition,
     RunRequest,
@@ -134,6 +134,13 @@ def _request(
     options: RunOptions,
 ) -> tuple[str, RunRequest]:
     inline = isinstance(pipeline, PipelineDefinition)
+    if not isinstance(pipeline, PipelineDefinition | str):
+        raise InvalidRequest(
+            "a pipeline is what dspex.pipeline or dspex.load_pipeline gives, or the name of a stored one, and no "
+            + type(pipeline).__name__
+        )
+    if not isinstance(input, Mapping | None):
+        raise InvalidRequest(f"a run's input is its fields, such as {{'question': '…'}}, and no {type(input).__name__}")
     request = RunRequest(
         input=dict(input or {}),
         definition=pipeline if isinstance(pipeline, PipelineDefinition) else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from dspex_bus.errors import InvalidRequest
 from dspex_bus.wire import (
     Budget,
     CaseDefinition,
@@ -51,7 +52,7 @@ def pipeline(
     ``fuse=False`` no steps travel together."""
     return PipelineDefinition(
         name=name,
-        steps=tuple(steps),
+        steps=_listed(steps),
         description=description,
         output=None if output is None else tuple(output),
         timeout_s=timeout_s,
@@ -60,6 +61,12 @@ def pipeline(
         priority=priority,
         fuse=fuse,
     )
+
+
+def _listed(steps: Sequence[StepDefinition]) -> tuple[StepDefinition, ...]:
+    if isinstance(steps, StepDefinition | str) or not all(isinstance(step, StepDefinition) for step in steps):
+        raise InvalidRequest("a pipeline takes a list of steps: pipeline([native(…), module(…)])")
+    return tuple(steps)
 
 
 def native(handler: str, /, **options: Any) -> StepDefinition:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dspex_bus.errors import InvalidPipeline, InvalidRequest
-from dspex_bus.wire import PipelineDefinition
+from dspex_bus.wire import CaseDefinition, PipelineDefinition, RetryPolicy, StepDefinition
 
 
 def load_pipeline(path: str | Path) -> PipelineDefinition:
@@ -30,7 +32,16 @@ def parse_pipeline(text: str, *, source: str = "pipeline", default_name: str = "
         return msgspec.convert(document, PipelineDefinition)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at ")
-        raise InvalidPipeline(message, path=f"{source} {place.strip('`')}".strip()) from error
+        raise InvalidPipeline(message + _near(message, place), path=f"{source} {place.strip('`')}".strip()) from error
+
+
+def _near(message: str, place: str) -> str:
+    """Where a field is misspelt, the one that is meant."""
+    wrong = re.search(r"unknown field `(.*)`", message)
+    kinds = (StepDefinition, CaseDefinition, RetryPolicy) if place else (PipelineDefinition,)
+    known = [name for kind in kinds for name in kind.__struct_encode_fields__]
+    near = difflib.get_close_matches(wrong[1], known, 1) if wrong else []
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def _document(text: str, source: str) -> dict[str, Any]:

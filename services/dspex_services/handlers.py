@@ -53,7 +53,8 @@ class Handler:
             try:
                 values = self.convert(values)
             except msgspec.ValidationError as error:
-                raise InvalidInput(f"{self.info.name}: {error}", details={"handler": self.info.name}) from error
+                what = f"{self.info.name}'s constants" if self.info.reads == "signature" else self.info.name
+                raise InvalidInput(f"{what}: {error}", details={"handler": self.info.name}) from error
         return (values, step) if self.takes_step else (values,)
 
     def outputs(self, returned: Any) -> tuple[dict[str, Any], bytes]:

@@ -115,3 +115,17 @@ async def test_without_a_model_and_with_the_offline_one() -> None:
         assert refused.value.code == "lm_not_configured"
     async with dspex.testing.system(offline_lm=True) as dx:
         assert (await dx.predict("question -> answer", question="What is 17 plus 25?")).answer == "42"
+
+
+async def test_what_a_run_cannot_take_is_said_before_it_is_sent() -> None:
+    hello: Any = dspex.pipeline([dspex.native("template", template="Hello {{ name }}")])
+    text: Any = "Ada"
+    async with dspex.testing.system() as dx:
+        with pytest.raises(dspex.InvalidRequest, match=r"input is its fields, such as .* no str"):
+            await dx.run(hello, text)
+        with pytest.raises(dspex.InvalidRequest, match=r"a pipeline is what dspex\.pipeline .* no dict"):
+            await dx.run({"steps": []}, {})  # type: ignore[arg-type]
+        with pytest.raises(dspex.InvalidRequest, match="cannot be sent as JSON"):
+            await dx.run(hello, {"name": object()})
+        with pytest.raises(dspex.DspexError, match=r"predict's constants: .*`signature`"):
+            await dx.call("predict", inputs={"question": "x"})

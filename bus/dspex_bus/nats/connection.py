@@ -211,7 +211,7 @@ class Connection:
     async def _lose(self) -> None:
         client, self._client = self._client, None
         assert client is not None
-        logger.warning("%s: connection lost (%s)", self.name, client.last_error)
+        logger.warning("%s: connection lost (%s); connecting again", self.name, client.last_error)
         for lost in self._on_lost:
             lost()
         await client.abandon()

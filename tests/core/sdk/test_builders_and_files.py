@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -96,3 +97,24 @@ def test_constants_and_attributes_do_not_mix() -> None:
     step = dspex.native("template", template="{{ a }}", name="greet", save_as="out", pool="mine")
     assert step.with_ == {"template": "{{ a }}"}
     assert (step.name, step.save_as, step.pool) == ("greet", "out", "mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("stepz: []", "`steps`"),
+        ("steps: [{nativ: template}]", "`native`"),
+        ("steps: [{native: x, retry: {atempts: 3}}]", "`attempts`"),
+        ("steps: [{native: x, qqqq: 3}]", None),
+    ],
+)
+def test_a_misspelt_field_is_told_the_one_that_is_meant(text: str, meant: str | None) -> None:
+    with pytest.raises(dspex.InvalidRequest) as refused:
+        dspex.parse_pipeline(text)
+    assert refused.value.message.endswith(f"; did you mean {meant}?" if meant else "unknown field `qqqq`")
+
+
+@pytest.mark.parametrize("steps", ["template", dspex.native("template", template="x"), [{"native": "template"}]])
+def test_steps_are_a_list_of_steps(steps: Any) -> None:
+    with pytest.raises(dspex.InvalidRequest, match="a list of steps"):
+        dspex.pipeline(steps)
