@@ -78,7 +78,8 @@ class Programs:
             program = await self.loader.load(step.bus, options.program)
             apply(module, program.state, self.models)
             step.program = program.digest
-        give_demos(module, await resolved(options.demos, step.bus))
+        if options.demos:
+            give_demos(module, await resolved(options.demos, step.bus, _files(types_of(module))))
         return module
 
     def lm(self, options: ModelOptions) -> Any:
@@ -123,9 +124,10 @@ class Programs:
             engine.cache = step.cache
         values = dict(inputs)
         if step.conversation is not None:
-            turns = await resolved(await step.conversation.history(), step.bus)
+            turns = await resolved(await step.conversation.history(), step.bus, _files(types_of(module)))
             values = with_history(module, values, turns)
-        values = typed(types_of(module), await resolved(values, step.bus))
+        types = types_of(module)
+        values = typed(types, await resolved(values, step.bus, _files(types)))
         try:
             calling = Calling(ttl=options.cache, program=step.program, meter=meter, telling=telling)
             with context, translated(), engine.calling(calling):
@@ -204,6 +206,10 @@ def types_of(module: Any) -> dict[str, Any]:
 def _types(signature: Any, wanted: Callable[[Any], bool]) -> dict[str, Any]:
     fields = signature.input_fields.items()
     return {name: field.annotation for name, field in fields if wanted(field.annotation)}
+
+
+def _files(types: Mapping[str, Any]) -> list[str]:
+    return [name for name, kind in types.items() if of_dspy(kind)]
 
 
 def is_asynchronous(module: Any) -> bool:

@@ -14,6 +14,7 @@ from ..lm import LMReply, LMRequest, Tool, ToolCall
 from ..references import resolved
 from .models import Models, ask, usage_of
 
+_FILES = ("url", "data", "file_data")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -61,7 +62,7 @@ class LMAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 async def call_lm(models: Models, call: LMCall, step: Step) -> LMAnswer:
     request = LMRequest(
-        messages=await resolved(_messages(call), step.bus),
+        messages=await resolved(_messages(call), step.bus, _FILES),
         temperature=call.temperature,
         max_tokens=call.max_tokens,
         top_p=call.top_p,

@@ -243,3 +243,25 @@ async def test_a_conversation_keeps_references(system: System, wire: ScriptedSer
     assert json.dumps(wire.seen[-1].body["messages"]).count(encoded(RED)) == 2
     kept = await system.client.threads.get("talk")
     assert encoded(RED) not in repr(kept)
+
+
+async def test_histories_and_texts_by_reference(system: System, wire: ScriptedServer) -> None:
+    """A history whose pictures are references in turn; a text, a list, and what is not what it says."""
+    objects = system.client.bus.objects(OBJECTS)
+    past = {"messages": [{"image": {"$object": "red"}, "question": "Which?", "answer": "Red."}]}
+    await objects.put("red", RED)
+    await objects.put("past", json.dumps(past).encode())
+    await objects.put("long", b"A long text.")
+    await objects.put("names", b'["Ada", "Kurt"]')
+    await objects.put("round", b'{"$object": "round"}')
+    signature = "image: dspy.Image, past: dspy.History, text, names: list[str] -> answer"
+    given = {"image": uri("image/png", BLUE), "past": {"$object": "past"}}
+    given |= {"text": {"$object": "long"}, "names": {"$object": "names"}}
+    await system.step("dspy.Predict", given, signature=signature, adapter="json")
+    before, now = (json.dumps(turn["content"]) for turn in wire.seen[-1].body["messages"] if turn["role"] == "user")
+    assert (before.count(encoded(RED)), now.count(encoded(BLUE))) == (1, 1)
+    assert "A long text." in now
+    assert "Ada" in now
+    for wrong in ({"$object": "round"}, {"$object": "red", "media_type": "text/plain"}):
+        error = await system.refused("dspy.Predict", {**given, "text": wrong}, signature=signature, adapter="json")
+        assert error.code in ("unknown_object", "invalid_input")
