@@ -76,6 +76,24 @@ async def test_best_effort_takes_what_is_there_at_its_deadline(client: dspex.Cli
     assert "join_timed_out" in found[0]["error"]["message"]
 
 
+async def test_siblings_do_not_wait_for_each_other(client: dspex.Client, tmp_path: Path) -> None:
+    """A branch goes on by itself, an item's steps too, while what is beside them has not ended."""
+    gate = tmp_path / "open"
+    branch = dspex.sequence([say("a", fuse=False), say("{{ text }}b", fuse=False)])
+    items = dspex.map("words", [say("{{ item }}", fuse=False), say("{{ text }}!", fuse=False)], limit=1, save_as="said")
+    handle = await client.submit(
+        dspex.pipeline([dspex.parallel([branch, items, gated(gate, text="x")], save_as="all")]), {"words": ["a", "b"]}
+    )
+    view = await until(client, handle, lambda view: status_of(view, "0-1") == status_of(view, "0-0") == "succeeded")
+    assert (status_of(view, "0-0-1"), status_of(view, "0-2"), status_of(view, "0")) == (
+        "succeeded",
+        "running",
+        "running",
+    )
+    gate.touch()
+    assert (await handle.result(timeout_s=20)).status == "succeeded"
+
+
 async def test_a_join_of_all_fails_at_its_deadline(client: dspex.Client, tmp_path: Path) -> None:
     join = dspex.parallel([gated(tmp_path / "never", text="never"), say("there")], timeout_s=0.3, save_as="all")
     with pytest.raises(dspex.RunFailed) as failure:
