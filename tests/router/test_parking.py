@@ -12,9 +12,12 @@ import pytest
 import dspex
 from dspex_bus import EmbeddedServer, NatsBus, subjects
 from dspex_bus.bus import KeyValue
+from dspex_bus.errors import Unavailable
 from dspex_bus.streams import CHECKPOINTS, EVENTS, LIVE, PARKED, buckets, streams
 from dspex_bus.wire import SignalReceived, encode_event
+from dspex_router.core import Session
 from dspex_router.shell import RouterConfig
+from dspex_router.shell.journals import Journals
 from dspex_router.shell.parked import Checkpoint
 
 from .inside import router
@@ -187,6 +190,33 @@ async def test_one_that_was_leaving_when_its_router_died(world: World) -> None:
     async with router(world.server):
         assert (await session.result(timeout_s=10)).output == {"said": session.id}
         await until(lambda: _is_empty(world.live, world.parked))
+
+
+async def test_one_that_cannot_be_read_when_it_is_woken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again, and the checkpoint stays behind what woke it."""
+    failing, fold = True, Journals.fold
+
+    async def maybe(journals: Journals, session: str) -> Session | None:
+        if failing:
+            raise Unavailable("the journal cannot be read")
+        return await fold(journals, session)
+
+    async with router(world.server, PARKING):
+        session = await world.client.submit(ASKING)
+        await world.until_parked(session)
+        monkeypatch.setattr(Journals, "fold", maybe)
+        await world.store_signal(session)
+        stored = (await world.bus.stream_info(EVENTS))["last_sequence"]
+
+        async def is_indexed() -> bool:
+            return session.id in _sessions(await world.live.keys())
+
+        await until(is_indexed)
+        found = await world.checkpoints.get(str(world.partition(session)))
+        assert found is not None
+        assert msgspec.json.decode(found.value, type=Checkpoint).sequence < stored
+        failing = False
+        assert (await session.result(timeout_s=10)).output == {"said": session.id}
 
 
 async def test_one_that_another_router_has_parked_meanwhile(world: World) -> None:
