@@ -100,9 +100,10 @@ def resume(state: Session) -> list[Command]:
 
 
 def is_over(state: Session, node: str, attempt: int) -> bool:
-    """Whether an attempt that was sent has ended. It may be one of a run that is forgotten, as a map's items are."""
+    """Whether an attempt that was sent is known to have ended. Of one that is not known it is not: it may be about to
+    be."""
     run = state.runs.get(node)
-    return not (isinstance(run, StepRun) and run.open and attempt >= run.attempt)
+    return isinstance(run, StepRun) and (not run.open or attempt < run.attempt)
 
 
 def _is_new(state: Session, event: Event) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from dspex_bus import Bus, Endpoint, Request, ServiceSpec, subjects
 from dspex_bus.claim import Claims
-from dspex_bus.errors import DspexError
+from dspex_bus.errors import DspexError, Unavailable
 from dspex_bus.wire import (
     CONTENT_TYPE,
     JSON,
@@ -100,8 +100,14 @@ class Endpoints:
                 )
                 await _refuse(request, content_type(request.headers), error)
                 return
-            self._busy += 1
-            self._group.create_task(self._answer(request, kind, answer))
+            answering = self._answer(request, kind, answer)
+            try:
+                self._group.create_task(answering)
+            except RuntimeError:
+                answering.close()
+                await _refuse(request, content_type(request.headers), Unavailable("this router is leaving; ask again"))
+            else:
+                self._busy += 1
 
         metadata = {"reply": reply.__name__}
         if kind is not None:

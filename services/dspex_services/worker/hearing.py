@@ -15,6 +15,7 @@ from dspex_bus.streams import EVENTS, TASKS
 from dspex_bus.wire import StepOutcome, Task, decode_outcome
 
 _LOOK_S = 0.1
+_LOOKS = 3
 _DEAF_S = 0.3
 """Of a process that did not run for so long, something may have been said that it has not read yet."""
 
@@ -75,7 +76,18 @@ class Decided:
 
 
 async def decided(bus: Bus, task: Task, pool: str) -> Decided | None:
-    """What the journal says against running the attempt; None where nothing does."""
+    """What the journal says against running the attempt; None where nothing does. An answer that took long is asked
+    for again: it may have lain there while this process was stopped."""
+    found = None
+    for _ in range(_LOOKS):
+        asked = time.monotonic()
+        found = await _decided(bus, task, pool)
+        if found is not None or time.monotonic() - asked < _DEAF_S:
+            break
+    return found
+
+
+async def _decided(bus: Bus, task: Task, pool: str) -> Decided | None:
     slot = subjects.outcome(task.partition, task.session, pool, task.node, task.attempt)
     if (filled := await bus.last(EVENTS, slot)) is not None:
         try:

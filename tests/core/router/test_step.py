@@ -411,4 +411,4 @@ def test_which_attempts_are_over() -> None:
     assert over() == [True, False]
     fold.succeed("0", attempt=2)
     assert over() == [True, True]
-    assert is_over(fold.state, "nothing", 1)
+    assert not is_over(fold.state, "nothing", 1)

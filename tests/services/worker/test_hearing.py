@@ -144,3 +144,21 @@ async def test_a_task_that_was_stored_while_its_worker_s_connection_was_away() -
             assert isinstance(await rig.outcome(wanted), StepSucceeded)
             await rig.queue_empty()
     assert [session for session, _ in noting.runs] == [wanted.session]
+
+
+@pytest.mark.parametrize("slow", [True, False])
+async def test_an_answer_that_may_have_lain_there_is_asked_for_again(
+    rig: Rig, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "_DEAF_S", DEAF_S)
+    task = rig.task("note")
+    asked = 0
+
+    async def answer(bus: NatsBus, task: Task, pool: str) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(2 * DEAF_S if slow and asked < 2 else 0)
+
+    monkeypatch.setattr(hearing, "_decided", answer)
+    assert await hearing.decided(rig.bus, task, rig.pool) is None
+    assert asked == (2 if slow else 1)
