@@ -13,7 +13,7 @@ from ..native.retrieval.grounding import Search
 Count = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
-class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What any DSPy step may say of its model; address and key are the worker's own.
 
     ``lm`` holds further parameters of the call (``top_p``, ``seed``, ``stop``, ``reasoning_effort``, …).
@@ -127,7 +127,7 @@ class RewardedOptions(InnerOptions, frozen=True, kw_only=True):
     fail_count: int | None = None
 
 
-class MetricOptions(ModelOptions, frozen=True, kw_only=True):
+class MetricOptions(ModelOptions, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """``metric`` is a built-in one's name, an import path that the operator lists, or an object with ``handler`` or
     ``judge``. ``example_inputs`` are the example's fields that were asked; the others are the right answers."""
 

@@ -32,7 +32,7 @@ _TRIES = 3
 Say: TypeAlias = Callable[[list[dict[str, Any]], Layout], Awaitable[LMReply]]
 
 
-class PredictOptions(msgspec.Struct, frozen=True, kw_only=True):
+class PredictOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``demos`` are examples: objects with the signature's fields. Address and key of the model are the worker's
     own. ``cache`` keeps the model's replies: seconds, true (an hour, or what the operator set), or false to ask anew;
     without it the operator's table decides.

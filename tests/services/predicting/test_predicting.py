@@ -148,3 +148,12 @@ async def test_the_second_try_in_json_is_dspys_request_to_the_letter(rig: Rig, m
             await dspy.Predict(f"question -> {outputs}").acall(**WHY)
     ours, other = ([seen.body for seen in lm.seen[:2]], [seen.body for seen in lm.seen[2:]])
     assert ours == other
+
+
+@pytest.mark.parametrize("operation", ["predict", "chain_of_thought"])
+async def test_a_constant_that_nobody_reads_is_refused(rig: Rig, operation: str) -> None:
+    async with asking(rig, []) as (ask, lm):
+        outcome = await ask(operation, temprature=0.2)
+    assert (outcome.error.code, outcome.error.retryable) == ("invalid_input", False)
+    assert "temprature" in outcome.error.message
+    assert not lm.seen
