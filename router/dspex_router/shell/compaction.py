@@ -74,7 +74,7 @@ class Compaction:
         there = self._sessions.get(session)
         try:
             self._due[session] = math.inf if there is None else await self._compact(there)
-        except Exception as error:
+        except Exception as error:  # it is only put off: a session lives without a snapshot
             self._due[session] = 0 if there is None else there.length + self._every
             unexpected = None if isinstance(error, DspexError) else error
             log.warning("the journal of session %s was not compacted: %s", session, error, exc_info=unexpected)

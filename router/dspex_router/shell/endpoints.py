@@ -134,7 +134,7 @@ class Endpoints:
                 await request.respond(*await self._claims.pack(request.reply, data, headers))
         except DspexError as error:
             await _refuse(request, content, error)
-        except Exception as error:
+        except Exception as error:  # a mistake of ours: who asked shall not wait for his time-out
             log.exception("a request on %s could not be answered", request.subject)
             await _refuse(request, content, DspexError(f"{type(error).__name__}: {error}"))
         finally:

@@ -52,5 +52,5 @@ class Errands:
                 await errand()
             except DspexError as error:
                 log.warning("an errand failed: %s", error)
-            except Exception:
+            except Exception:  # a mistake of ours: the hand that found it has other errands
                 log.exception("an errand failed")

@@ -122,7 +122,7 @@ class Owner:
             await self.performer.perform(state, commands, resent=True)
         except DspexError:
             raise  # the world's fault: it is tried again
-        except Exception as error:
+        except Exception as error:  # a mistake of ours or a journal nobody foresaw: the other sessions go on
             await self.abandon(state.accepted, state.partition, error)
 
     def refuse(self, session: str, error: NewerJournal) -> None:
@@ -252,7 +252,7 @@ class Owner:
             else:
                 self.sessions.pop(state.id, None)
             await self.performer.perform(state, commands)
-        except Exception as error:
+        except Exception as error:  # as above: one session ends of it, not the partition
             await self._break(state, event, error)
 
     async def _break(self, state: Session | None, event: Event, error: Exception) -> None:

@@ -112,7 +112,7 @@ class Recovery:
             return
         except Unavailable:
             raise  # the world's fault, not the journal's: the next sweep tries again
-        except Exception as error:
+        except Exception as error:  # whatever its journal does to us, the other sessions are taken over
             await self._abandon(session, int(partition), error)
             return
         if state is not None:

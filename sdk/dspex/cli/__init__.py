@@ -88,7 +88,7 @@ def main() -> None:
     Exit codes: 0 done, 1 it failed, 2 the command line is wrong, 130 interrupted."""
     try:
         cli(standalone_mode=False)
-    except Exception as error:
+    except Exception as error:  # told to a person below, or raised again where nobody foresaw it
         sys.exit(_failed(error))
     except (KeyboardInterrupt, BaseExceptionGroup) as error:
         sys.exit(_failed(error))

@@ -80,14 +80,13 @@ class _Each:
         def one(place: int, example: dict[str, Any]) -> Any:
             try:
                 return self._module(**typed(self._types, example))
-            except Exception as error:
+            except Exception as error:  # the user's module: it may raise anything
                 errors[place] = error
                 raise
 
         try:
             found = self._many([(one, (place, example)) for place, example in enumerate(examples)])
-        except Exception as error:
-            # DSPy gives up without saying on what.
+        except Exception as error:  # DSPy gives up, without saying on what
             raise next(iter(errors.values()), error) from error
         return {
             "predictions": [None if prediction is None else plain(prediction) for prediction in found],

@@ -56,7 +56,7 @@ class Template:
             raise _failed(f"there is no template {error.message!r} to include", error) from error
         except jinja2.UndefinedError as error:
             raise _failed(str(error.message), error) from error
-        except Exception as error:
+        except Exception as error:  # filters and the values' own methods run here: anything may come
             raise _failed(f"{type(error).__name__}: {error}", error) from error
 
     def _rendered(self, values: Mapping[str, Any]) -> str:

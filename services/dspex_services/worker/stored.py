@@ -148,7 +148,7 @@ class StoredTasks:
         attempt: Attempt | None = None
         try:
             attempt = await self._settle(held, held.deliveries[0])
-        except Exception as error:
+        except Exception as error:  # whatever it is, the task is not lost: another worker may do better
             logger.warning("%s goes back to the queue: %s", held.subject, error, exc_info=not _ours(error))
             await self._give_back(held, _RETRY_S)
         finally:

@@ -125,7 +125,7 @@ class _Shelf:
                 await asyncio.shield(task)
             except asyncio.CancelledError:
                 raise
-            except Exception:
+            except Exception:  # whatever the maker met; we only waited for it
                 if mine:  # what went wrong for somebody else, such as his time, need not for us
                     raise
         made: T = self._made[what]
