@@ -12,12 +12,10 @@ import click
 from dspex_bus.process import settle
 
 from .._connecting import server_url
+from .routing import routing_options, settings
 from .shell import (
     asynchronous,
     json_option,
-    largest_option,
-    pool_queue_option,
-    retention_option,
     say_ready,
     server_option,
     templates_option,
@@ -149,51 +147,18 @@ async def _run(spec: PoolSpec, server: str | None, as_json: bool) -> None:
 
 
 @click.command(short_help="Start a router.")
-@retention_option
-@largest_option
-@pool_queue_option
-@click.option(
-    "--replicas",
-    type=click.IntRange(1, 5),
-    default=1,
-    show_default=True,
-    help="Servers of a cluster that keep each message; 3 outlast one of them.",
-)
-@click.option(
-    "--park-after",
-    "park_after_s",
-    type=click.FloatRange(min=0),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="A session that only waits for so long is kept on disk alone; 0 for never.",
-)
+@routing_options
 @server_option
 @json_option
 @asynchronous
-async def router(
-    retention_days: float,
-    largest_mb: int,
-    pool_queue: int,
-    replicas: int,
-    park_after_s: float,
-    server: str | None,
-    as_json: bool,
-) -> None:
+async def router(server: str | None, as_json: bool, **options: Any) -> None:
     """Run a router until told to stop: it keeps sessions going and answers clients. Any number may run."""
     from dspex_router import Router, RouterConfig
 
     from .._connecting import open_bus
 
     async with open_bus(server, name="dspex-router") as bus, anyio.create_task_group() as group:
-        config = RouterConfig(
-            retention_s=86_400 * retention_days,
-            largest_bytes=largest_mb << 20,
-            pool_queue=pool_queue,
-            replicas=replicas,
-            park_after_s=park_after_s,
-        )
-        await group.start(Router(bus, config).run)
+        await group.start(Router(bus, RouterConfig(**settings(**options))).run)
         settle()
         url = server_url(server)
         say_ready(f"router is ready on {url}; Ctrl-C stops it, sessions go on with the next", {"server": url}, as_json)
