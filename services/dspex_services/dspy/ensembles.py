@@ -6,7 +6,9 @@ from typing import Any
 
 import dspy
 
-from ..errors import InvalidInput
+from dspex_bus.errors import DspexError
+
+from ..errors import InvalidInput, StepError
 from ..evaluation.metrics import metric_spec, scorer
 from ..handlers import Handlers, Step
 from .asking import BusAsk
@@ -103,12 +105,27 @@ def _inner(programs: Programs, options: InnerOptions) -> Any:
 async def _rewarded(programs: Programs, kind: Any, options: RewardedOptions, step: Step) -> dict[str, Any]:
     inner = await programs.ready(_inner(programs, options), options, step)
     score = scorer(metric_spec(options.reward), BusAsk(step), programs.functions)
+    failed: list[Exception] = []
 
     def reward(inputs: dict[str, Any], prediction: Any) -> float:
-        return score(dspy.Example(**inputs), prediction, None, None, None).value
+        try:
+            return score(dspy.Example(**inputs), prediction, None, None, None).value
+        except Exception as error:
+            failed.append(error)
+            raise
 
     module = kind(inner, N=options.n, reward_fn=reward, threshold=options.threshold, fail_count=options.fail_count)
-    return await programs.run(module, step.inputs, options, step)
+    prediction = await programs.predict(module, step.inputs, options, step)
+    if prediction is None and failed:
+        # DSPy takes a reward that raises for a failed attempt, and answers with nothing when all did.
+        raise _unscored(failed[-1]) from failed[-1]
+    return plain(prediction)
+
+
+def _unscored(error: Exception) -> DspexError:
+    if isinstance(error, DspexError):
+        return error
+    return StepError(f"the reward raised {type(error).__name__}: {error}", code="metric_failed")
 
 
 async def _compare(programs: Programs, options: ComparisonOptions, step: Step) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class RagOptions(ModuleOptions, frozen=True, kw_only=True):
     search: Search
 
 
-class ToolOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ToolOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tool: the ``handler`` that runs it, constants ``with`` that the model neither sees nor chooses, and what the
     model is told in place of what the handler says of itself: ``name``, ``description`` and ``args``, each argument's
     JSON Schema."""

@@ -14,6 +14,7 @@ import dspy
 
 from dspex_bus import subjects
 from dspex_bus.claim import Claims
+from dspex_bus.errors import DspexError
 from dspex_bus.wire import (
     CallReply,
     CallRequest,
@@ -29,7 +30,7 @@ from dspex_bus.wire import (
     encode,
 )
 
-from ..errors import StepError
+from ..errors import InvalidInput, StepError
 from ..handlers import Step
 from .discovery import Directory, arguments
 from .options import ToolOptions
@@ -49,7 +50,20 @@ async def bus_tools(wanted: Sequence[str | ToolOptions], step: Step, directory: 
                 f"the tool {options.handler!r} is offered by no live worker", code="unknown_tool", retryable=True
             )
         tools.append(BusTool(options, step, found))
+    _check_names(tools)
     return tools
+
+
+def _check_names(tools: Sequence[BusTool]) -> None:
+    """DSPy keeps the last of several tools of one name, without a word. The same handler may be named twice."""
+    handlers: dict[str, str] = {}
+    for tool in tools:
+        if (other := handlers.setdefault(tool.name, tool.handler)) != tool.handler:
+            raise InvalidInput(
+                f"{other!r} and {tool.handler!r} would both be the tool {tool.name!r}: give one a name of its own, as in "
+                f"{{handler: {tool.handler}, name: …}}",
+                details={"tool": tool.name},
+            )
 
 
 async def _named(one: str | ToolOptions, step: Step, directory: Directory) -> list[ToolOptions]:
@@ -73,6 +87,7 @@ class BusTool:
         self._pool = found[1] if found is not None else None
         self._loop = asyncio.get_running_loop()
         info = found[0] if found is not None else None
+        self.handler = options.handler
         self.name = (options.name or options.handler).replace(".", "_").replace("-", "_")
         self._description = options.description or (info.summary if info else "") or f"Calls {options.handler}."
         self._args = options.args or (arguments(info, options.with_) if info else {})
@@ -92,7 +107,7 @@ class BusTool:
     def _tool(self, use: Callable[..., Any]) -> Any:
         types = {name: _python_type(schema) for name, schema in self._args.items()}
         use.__name__ = self.name
-        return dspy.Tool(use, name=self.name, desc=self._description, args=self._args, arg_types=types)
+        return _Tool(use, name=self.name, desc=self._description, args=self._args, arg_types=types)
 
     async def _use(self, given: dict[str, Any]) -> Any:
         left_s = min(_TOOL_TIMEOUT_S, self._step.remaining_s)
@@ -148,6 +163,35 @@ class BusTool:
         reply = decode(CallReply, answer.data, subject=subject)
         self._step.count_usage(reply.usage)
         return reply.outputs
+
+
+class _Tool(dspy.Tool):  # type: ignore[misc]
+    """DSPy shows the model an error with its traceback: this worker's files, which help no model and are nobody's
+    business at its provider."""
+
+    def __call__(self, **given: Any) -> Any:
+        try:
+            return super().__call__(**given)
+        except Exception as error:
+            raise _failure(error) from None
+
+    async def acall(self, **given: Any) -> Any:
+        try:
+            return await super().acall(**given)
+        except Exception as error:
+            raise _failure(error) from None
+
+
+class ToolFailed(Exception):
+    """What a tool says of its failure. It is told to have no traceback, whatever it has passed through."""
+
+    @property
+    def __traceback__(self) -> None:  # type: ignore[override]
+        return None
+
+
+def _failure(error: Exception) -> ToolFailed:
+    return ToolFailed(str(error) if isinstance(error, DspexError) else f"{type(error).__name__}: {error}")
 
 
 def _python_type(schema: dict[str, Any]) -> Any:

@@ -55,8 +55,11 @@ def fitting(tools: list[Tool], material: Material) -> Tool:
 
 
 def arguments_for(tool: Tool, material: Material) -> dict[str, Any]:
-    """A value for each argument that has no default."""
-    return {name: _argument(name, kind, material) for name, kind in tool.arguments.items() if "default" not in kind}
+    """A value for each argument that has no default; where all have one, for what is searched for."""
+    wanted = {name: kind for name, kind in tool.arguments.items() if "default" not in kind}
+    if not wanted:
+        wanted = dict([one for one in tool.arguments.items() if _QUERY.search(one[0])][:1])
+    return {name: _argument(name, kind, material) for name, kind in wanted.items()}
 
 
 def _tools(instructions: str) -> list[Tool]:

@@ -72,10 +72,27 @@ async def test_react_discovers_its_tools_and_reads_their_failures(
     called = [value for name, value in trajectory.items() if name.startswith("tool_name")]
     assert called[:2] == ["lookup_broken", "lookup_heartbeat"]
     assert "the archive is closed" in trajectory["observation_0"]
+    assert "Traceback" not in trajectory["observation_0"]
+    assert ".py" not in trajectory["observation_0"]
     assert trajectory["tool_args_0"] == {"text": QUESTION}
     assert HEARTBEAT in str(trajectory["observation_1"])
     error = await system.refused("dspy.ReAct", {"question": "?"}, signature="question -> answer", tools=["no.such"])
     assert error.code == "unknown_tool"
+
+
+async def test_two_tools_of_one_name_and_a_mistyped_option_are_refused(system: System) -> None:
+    await system.serve(shapes.handlers, "shapes")
+    asked = {"question": QUESTION}
+    renamed = {"handler": "lookup.broken", "name": "lookup_heartbeat"}
+    error = await system.refused(
+        "dspy.ReAct", asked, signature="question -> answer", tools=["lookup.heartbeat", renamed]
+    )
+    assert (error.code, error.details["tool"]) == ("invalid_input", "lookup_heartbeat")
+    mistyped = {"handler": "lookup.heartbeat", "nme": "look"}
+    error = await system.refused("dspy.ReAct", asked, signature="question -> answer", tools=[mistyped])
+    assert (error.code, "nme" in error.message) == ("invalid_input", True)
+    twice = ["lookup.heartbeat", "lookup.heartbeat"]
+    assert (await system.step("dspy.ReAct", asked, signature="question -> answer", tools=twice))["answer"]
 
 
 async def test_react_v2_submits(system: System) -> None:
@@ -173,6 +190,13 @@ async def test_best_of_n_with_each_kind_of_reward(system: System) -> None:
         assert found["answer"] == HEARTBEAT, reward
     error = await system.refused("dspy.BestOfN", BOTH, signature=SIGNATURE, reward="os:system")
     assert error.code == "unknown_metric"
+
+
+async def test_a_reward_that_never_works_says_why(system: System) -> None:
+    user_module(system.programs, "dspy_shapes:timely")
+    for module in ("dspy.BestOfN", "dspy.Refine"):
+        error = await system.refused(module, BOTH, signature=SIGNATURE, reward="dspy_shapes:timely", n=2)
+        assert (error.code, "seconds" in error.message) == ("metric_failed", True), module
 
 
 async def test_refine_asks_for_advice_and_tries_again(system: System) -> None:
