@@ -147,6 +147,10 @@ class KeyValue(ABC):
     async def keys(self, pattern: str = ">") -> list[str]:
         """Keys that match a subject pattern, sorted."""
 
+    @abstractmethod
+    async def count(self) -> int:
+        """How many keys there are, without a look at them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:

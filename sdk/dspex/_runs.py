@@ -15,6 +15,7 @@ from dspex_bus.wire import (
     RunResult,
     SessionList,
     SessionListRequest,
+    SessionSummary,
     StoredEvent,
     Submitted,
     error_info,
@@ -121,8 +122,17 @@ class Runs(Asking):
         """A handle on a session started anywhere."""
         return Session(self, subjects.token(id, "session"))
 
-    async def sessions(self, *, ended: bool = True, limit: int = 50) -> SessionList:
-        return await self.ask("session", "list", SessionListRequest(ended=ended, limit=limit), SessionList)
+    async def sessions(self, *, ended: bool = True, limit: int = 50, before: int = 0) -> SessionList:
+        """The newest, at most ``limit`` (1,000), fewer only where there are no more; with the answer's ``next`` as
+        ``before`` the next older ones. It is 0 at the end."""
+        found: list[SessionSummary] = []
+        while True:
+            request = SessionListRequest(ended=ended, limit=limit - len(found), before=before)
+            page = await self.ask("session", "list", request, SessionList)
+            found += page.sessions
+            before = page.next
+            if not before or len(found) >= limit:
+                return SessionList(sessions=tuple(found), next=before)
 
 
 def _request(

@@ -92,6 +92,7 @@ async def test_keys_by_pattern(place: Place, bus: Bus) -> None:
     assert await bucket.keys("1.*") == ["1.a", "1.b"]
     assert await bucket.keys("*.a") == ["1.a", "2.a"]
     assert await bucket.keys("3.*") == []
+    assert await bucket.count() == 4
 
 
 async def test_a_key_that_expires(place: Place, bus: Bus) -> None:

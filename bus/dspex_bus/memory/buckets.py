@@ -70,6 +70,9 @@ class MemoryKeyValue(KeyValue):
     async def keys(self, pattern: str = ">") -> list[str]:
         return [subject.removeprefix(self._prefix) for subject in self._stream.subjects(self._prefix + pattern)]
 
+    async def count(self) -> int:
+        return len(self._stream.subjects(f"{self._prefix}>"))
+
 
 class MemoryObjects(ObjectStore):
     def __init__(self, server: MemoryServer, bucket: str) -> None:

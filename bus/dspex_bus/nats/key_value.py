@@ -73,3 +73,7 @@ class NatsKeyValue(KeyValue):
             found += [subject.removeprefix(self._prefix) for subject in subjects]
             if not subjects or len(found) >= answer.get("total", 0):
                 return sorted(found)
+
+    async def count(self) -> int:
+        state: dict[str, int] = (await self._jetstream.ask(f"STREAM.INFO.{self._stream}", {}))["state"]
+        return state.get("num_subjects", 0)

@@ -224,9 +224,11 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SessionListRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """For ``session.list``: live sessions, and with ``ended`` those kept after their end, newest first."""
+    """For ``session.list``: live sessions, and with ``ended`` those kept after their end, newest first. ``before`` is
+    the ``next`` of the page before."""
 
     ended: bool = True
+    before: Annotated[int, Meta(ge=0)] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
@@ -240,8 +242,12 @@ class SessionSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_ms: int = 0
 
 
-class SessionList(Struct, frozen=True, kw_only=True):
+class SessionList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``next`` is where to go on, 0 at the end. A page with fewer than ``limit``, or none, need not be the last: one
+    answer does not look at everything."""
+
     sessions: tuple[SessionSummary, ...]
+    next: int = 0
 
 
 class PipelineRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from .dead import DeadLetters
     from .forking import Forking
     from .limits import Limits
+    from .listing import Listing
     from .pipelines import Pipelines
     from .pools import Pools
     from .running import Running
@@ -171,6 +172,7 @@ class Parts:
     runs: Running
     calls: Calling
     sessions: Sessions
+    listing: Listing
     forks: Forking
     letters: DeadLetters
     pipelines: Pipelines
@@ -204,7 +206,7 @@ def add_all(endpoints: Endpoints, parts: Parts) -> None:
     add("submit", f"{subjects.ROOT}.submit.*", RunRequest, Submitted, parts.runs.submit)
     add("call", f"{subjects.ROOT}.call.>", CallRequest, CallReply, call)
     add("session-get", subjects.session("get"), SessionRequest, SessionView, of(parts.sessions.get))
-    add("session-list", subjects.session("list"), SessionListRequest, SessionList, of(parts.sessions.listed))
+    add("session-list", subjects.session("list"), SessionListRequest, SessionList, of(parts.listing.listed))
     add("session-result", subjects.session("result"), ResultRequest, RunResult, of(parts.sessions.result))
     add("session-events", subjects.session("events"), EventsRequest, EventPage, of(parts.sessions.events))
     add("session-cancel", subjects.session("cancel"), CancelRequest, SessionView, of(parts.sessions.cancel))

@@ -53,9 +53,12 @@ class Parked:
             keys = [key for second in range(first, last + 1) for key in await self._parked.keys(f"*.{second}.*")]
         return {session: int(partition) for partition, _, session in (key.split(".") for key in keys)}
 
-    async def sessions(self) -> list[str]:
-        """All of them."""
-        return [key.split(".")[2] for key in await self._parked.keys()]
+    async def count(self) -> int:
+        return await self._parked.count()
+
+    async def keys(self) -> list[str]:
+        """Of all of them: partition, second and session."""
+        return await self._parked.keys()
 
     async def checkpoint(self, partition: int) -> tuple[Checkpoint | None, int]:
         """And its revision, 0 where there is none yet."""

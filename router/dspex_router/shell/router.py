@@ -23,6 +23,7 @@ from .forking import Forking
 from .journals import Journals
 from .leftovers import Leftovers
 from .limits import Limits
+from .listing import Listing
 from .membership import Membership
 from .owner import Owner
 from .ownership import Ownership
@@ -105,7 +106,7 @@ class Router:
                 submitting = Submitting(
                     bus, config, journals, compiling, pipelines, lambda plan: admission.check(plan, len(owner.sessions))
                 )
-                sessions = Sessions(bus, owner, journals, parked)
+                sessions = Sessions(bus, owner, journals)
                 forking = Forking(journals, submitting, owner.controls)
                 schedules = Schedules(bus, submitting)
                 scheduler = Scheduler(bus, owner, journals, submitting, schedules)
@@ -113,6 +114,7 @@ class Router:
                     runs=Running(bus, submitting, sessions),
                     calls=Calling(bus, config, presence),
                     sessions=sessions,
+                    listing=Listing(bus, owner, journals, parked),
                     forks=forking,
                     letters=DeadLetters(bus, forking),
                     pipelines=pipelines,

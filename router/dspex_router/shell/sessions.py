@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import anyio
-from msgspec.structs import replace
 
-from dspex_bus import Bus, Message, StoredMessage, subjects
-from dspex_bus.errors import DeadlineExceeded, DecodeError, NewerJournal
-from dspex_bus.streams import EVENTS, LIVE
+from dspex_bus import Bus, Message, subjects
+from dspex_bus.errors import DeadlineExceeded
 from dspex_bus.wire import (
     CancelRequest,
     EventPage,
@@ -17,12 +13,8 @@ from dspex_bus.wire import (
     PauseRequest,
     ResultRequest,
     RunResult,
-    SessionAccepted,
     SessionEnded,
-    SessionList,
-    SessionListRequest,
     SessionRequest,
-    SessionSummary,
     SessionView,
     SignalReply,
     SignalRequest,
@@ -33,25 +25,19 @@ from dspex_bus.wire import (
 from ..core import Recorded, result_of, view
 from .journals import Journals
 from .owner import Owner
-from .parked import Parked
 
 _LOOK_S = 5.0
 _CANCEL_S = 8.0
 _PAGE_BYTES = 256 * 1024
 """A page ends behind the event that goes over this: with luck it is one message."""
 
-_READ_AT_ONCE = 256
-_HANDS = 16
-
 
 class Sessions:
-    def __init__(self, bus: Bus, owner: Owner, journals: Journals, parked: Parked) -> None:
+    def __init__(self, bus: Bus, owner: Owner, journals: Journals) -> None:
         self._bus = bus
         self._owner = owner
         self._journals = journals
         self._controls = owner.controls
-        self._live = bus.key_value(LIVE)
-        self._parked = parked
 
     async def get(self, request: SessionRequest) -> SessionView:
         return view(await self._controls.state(request.session))
@@ -147,73 +133,6 @@ class Sessions:
         state = await self._journals.fold(session)
         return view(state or await self._controls.state(session))
 
-    async def listed(self, request: SessionListRequest) -> SessionList:
-        """Newest first: those that run, then, if asked for, those whose end is in the journal."""
-        running = await self._running()
-        running.sort(key=lambda summary: -summary.accepted_ms)
-        if request.ended and len(running) < request.limit:
-            running += await self._over(request.limit - len(running))
-        return SessionList(sessions=tuple(running[: request.limit]))
-
-    async def _running(self) -> list[SessionSummary]:
-        """Those in memory, and of those elsewhere as many as are read in a moment."""
-        found = [_summary(state.accepted, state.accepted_ms) for state in self._owner.sessions.values()]
-        indexed = [key.partition(".")[2] for key in await self._live.keys()]
-        elsewhere = [
-            session
-            for session in dict.fromkeys([*indexed, *await self._parked.sessions()])
-            if session not in self._owner.sessions
-        ][:_READ_AT_ONCE]
-
-        # What starts a session may be megabytes: few at a time.
-        hands = anyio.CapacityLimiter(_HANDS)
-
-        async def look(session: str) -> None:
-            async with hands:
-                if not await self._journals.has_ended(session) and (begun := await self._begun(session)) is not None:
-                    found.append(begun)
-
-        async with anyio.create_task_group() as group:
-            for session in elsewhere:
-                group.start_soon(look, session)
-        return found
-
-    async def _over(self, limit: int) -> list[SessionSummary]:
-        found = [await self._ended(message) for message in await self._last_ends(limit)]
-        return [summary for summary in found if summary is not None]
-
-    async def _last_ends(self, limit: int) -> list[StoredMessage]:
-        """The newest first, looked for from the journal's end backwards: there may be very many, with all they say."""
-        until = (await self._bus.stream_info(EVENTS))["last_sequence"]
-        width, ends = 64 * limit, list[StoredMessage]()
-        while until > 0 and len(ends) < limit:
-            after = max(0, until - width)
-            newest = deque[StoredMessage](maxlen=limit - len(ends))
-            async for message in self._bus.history(EVENTS, f"{subjects.JOURNAL}.*.*.end", after=after):
-                if message.sequence > until:
-                    break
-                newest.append(message)
-            ends += reversed(newest)
-            until, width = after, 4 * width
-        return ends
-
-    async def _ended(self, message: StoredMessage) -> SessionSummary | None:
-        """None where the journal is being purged."""
-        session = subjects.split_journal(message.subject).session
-        ended = (await self._journals.read(message)).recorded.event
-        begun = await self._begun(session)
-        if begun is None or not isinstance(ended, SessionEnded):
-            return None
-        return replace(begun, status=ended.status, ended_ms=message.time_ms)
-
-    async def _begun(self, session: str) -> SessionSummary | None:
-        """As it was accepted; None where it was not."""
-        try:
-            accepted = await self._journals.accepted(session)
-        except (NewerJournal, DecodeError):
-            return _unread(session)
-        return None if accepted is None else _summary(accepted[0], accepted[1].time_ms)
-
 
 def _stored(event: Recorded) -> StoredEvent:
     return StoredEvent(
@@ -223,15 +142,4 @@ def _stored(event: Recorded) -> StoredEvent:
         pool=event.pool,
         node=event.node,
         attempt=event.attempt,
-    )
-
-
-def _unread(session: str) -> SessionSummary:
-    """Of a session whose journal takes a newer release, or cannot be read at all."""
-    return SessionSummary(session=session, pipeline="", status="running", accepted_ms=0)
-
-
-def _summary(accepted: SessionAccepted, accepted_ms: int) -> SessionSummary:
-    return SessionSummary(
-        session=accepted.session, pipeline=accepted.plan.pipeline, status="running", accepted_ms=accepted_ms
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dspex_services.offline_lm import answer
@@ -40,7 +40,6 @@ MARKS = [
     "(1) f, whose description is <desc>x</desc>. It takes arguments {'q': {'type': 'integer'}}.\n",
     "Ünïcödé 東京 ",
 ]
-ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TEXT = st.lists(st.sampled_from(MARKS) | st.text("aZ9 .?-_\n\t«»é東[]{}<>#*`|\"'", max_size=12), max_size=12).map(
     "".join
 )
@@ -61,13 +60,11 @@ SCHEMAS = st.recursive(
 )
 
 
-@ANY_SPEED
 @given(MESSAGES)
 def test_any_messages_get_text(messages: list[dict[str, Any]]) -> None:
     assert isinstance(answer(messages), str)
 
 
-@ANY_SPEED
 @given(TEXT, TEXT, SCHEMAS)
 def test_any_schema_gets_json_of_its_type(instructions: str, text: str, schema: dict[str, Any]) -> None:
     whole = {"type": "object", "properties": {"value": schema}}
@@ -79,7 +76,6 @@ def test_any_schema_gets_json_of_its_type(instructions: str, text: str, schema: 
     assert isinstance(found["value"], kinds.get(schema.get("type", ""), object))
 
 
-@ANY_SPEED
 @given(TEXT, TEXT)
 def test_every_section_that_was_asked_for_is_there_once(context: str, question: str) -> None:
     tail = "Respond with the corresponding output fields, starting with the field `[[ ## answer ## ]]`, then "

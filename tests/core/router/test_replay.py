@@ -92,7 +92,7 @@ def chooser(data: st.DataObject) -> Callable[[int], int]:
     return lambda count: data.draw(st.integers(0, count - 1)) if count > 1 else 0
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(run=runs(), orderly=st.booleans(), data=st.data())
 def test_whatever_happens(run: SessionAccepted, orderly: bool, data: st.DataObject) -> None:
     world = World(accepted=run, choose=chooser(data), orderly=orderly)

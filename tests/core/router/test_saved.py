@@ -77,7 +77,7 @@ def test_what_an_older_release_has_saved_goes_on_as_it_did_there(path: Path) -> 
             assert msgspec.json.decode(msgspec.json.encode(told(commands))) == step.commands, f"{step.sequence}"
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(run=runs(), orderly=st.booleans(), data=st.data())
 def test_whatever_happened_before_and_happens_then(run: SessionAccepted, orderly: bool, data: st.DataObject) -> None:
     world = World(accepted=run, choose=chooser(data), orderly=orderly)

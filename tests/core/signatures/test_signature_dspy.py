@@ -20,7 +20,7 @@ from dspex_services.dspy.signatures import from_dspy, to_dspy  # noqa: E402
 
 
 @given(_fields())
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=150)
 def test_the_way_to_dspy_and_back_loses_nothing(fields: list[Field]) -> None:
     signature = Signature(tuple(fields[:1]), tuple(_typed(fields[1:])), "Do it.")
     assert from_dspy(to_dspy(signature)).signature == signature

@@ -271,7 +271,7 @@ def test_data_that_is_no_signature(written: Any, reason: str) -> None:
 
 
 @given(_fields())
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100)
 def test_data_of_a_signature_is_the_signature(fields: list[Field]) -> None:
     signature = Signature(tuple(fields[:1]), tuple(fields[1:]), "Do it.")
     assert read_signature(to_data(signature)) == signature
@@ -279,7 +279,7 @@ def test_data_of_a_signature_is_the_signature(fields: list[Field]) -> None:
 
 
 @given(_fields())
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=200)
 def test_a_schema_says_the_same_after_the_way_through_a_type(fields: list[Field]) -> None:
     for field in fields:
         if t.foreign_names(field.type):
@@ -361,7 +361,7 @@ _ANY_JSON = st.recursive(
 
 
 @given(_ANY_JSON, _ANY_JSON)
-@settings(max_examples=400, deadline=None, database=None)
+@settings(max_examples=400)
 def test_whatever_comes_as_a_schema_is_read_or_refused(one: Any, other: Any) -> None:
     for form in ({"inputs": {"a": one}, "outputs": {"b": other}}, {"inputs": one, "outputs": other}):
         try:

@@ -340,7 +340,7 @@ def _field(draw: st.DrawFn, name: str, place: int) -> Field:
 
 
 @given(_fields(), st.text(max_size=30), st.data())
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=200)
 def test_parse_of_print_is_the_identity(fields: list[Field], instructions: str, data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, len(fields) - 1))
     signature = Signature(tuple(fields[:cut]), tuple(fields[cut:]), instructions or "Do it.")
@@ -362,14 +362,14 @@ _WORDS = [*_WORD.split(), " ", "\n", "'", "\\", "->->"]
     st.text(alphabet="ab: ,->[]{}|'\"\\*=intlsLeral.0 \n", max_size=40)
     | st.lists(st.sampled_from(_WORDS)).map(" ".join)
 )
-@settings(max_examples=600, deadline=None, database=None)
+@settings(max_examples=600)
 def test_any_text_is_read_or_refused_in_place(text: str) -> None:
     error = _refusal(text)
     assert error is None or (0 <= error.position <= len(text) and "\n" in error.message)
 
 
 @given(st.lists(st.sampled_from(_WORDS), max_size=12).map("".join))
-@settings(max_examples=400, deadline=None, database=None)
+@settings(max_examples=400)
 def test_what_is_read_is_printed_and_read_to_the_same(middle: str) -> None:
     try:
         signature = parse_signature.__wrapped__(f"a: {middle} -> b: {middle}")

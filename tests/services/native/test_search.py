@@ -435,7 +435,7 @@ _TEXTS = st.text(alphabet=st.sampled_from("ab .!?\n#。é"), max_size=300)
 
 
 @given(_TEXTS, st.integers(1, 9), st.integers(0, 8))
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=150)
 def test_whatever_the_text_chunks_hold_all_of_it_and_no_more_than_asked(text: str, words: int, overlap: int) -> None:
     overlap = min(overlap, words - 1)
     found = chunks(text, words, overlap)
