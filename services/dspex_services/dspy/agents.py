@@ -8,7 +8,7 @@ import dspy
 
 from ..errors import InvalidInput
 from ..handlers import Handlers, Step
-from .options import CodeOptions, ReActOptions, RLMOptions
+from .options import CodeOptions, ModuleOptions, ReActOptions, RLMOptions
 from .programs import Programs
 from .sandbox import Sandbox
 from .signatures import dspy_signature
@@ -26,14 +26,14 @@ def agents(programs: Programs) -> Handlers:
         """Think, use tools (handlers on the bus), observe, and answer. The ``trajectory`` is among the outputs."""
         tools = [tool.for_loop() for tool in await bus_tools(options.tools, step, programs.directory)]
         module = _made(dspy.ReAct, options, tools=tools, max_iters=options.max_iters)
-        return await programs.run(await programs.ready(module, options, step), step.inputs, options, step)
+        return await _run(programs, module, options, step)
 
     @handlers.handler("dspy.ReActV2", reads="signature", implementation="dspy", adds=("history", "termination_reason"))
     async def react_v2(options: ReActOptions, step: Step) -> dict[str, Any]:
         """An agent on native function calling where the model has it; its ``history`` is among the outputs."""
         tools = [tool.for_loop() for tool in await bus_tools(options.tools, step, programs.directory)]
         module = _made(dspy.ReActV2, options, tools=tools, max_iters=options.max_iters)
-        return await programs.run(await programs.ready(module, options, step), step.inputs, options, step)
+        return await _run(programs, module, options, step)
 
     @handlers.handler("dspy.RLM", reads="signature", implementation="dspy", adds=("trajectory", "final_reasoning"))
     async def rlm(options: RLMOptions, step: Step) -> dict[str, Any]:
@@ -79,8 +79,13 @@ def _made(kind: Any, options: Any, **arguments: Any) -> Any:
         raise InvalidInput(str(error)) from error
 
 
+async def _run(programs: Programs, module: Any, options: ModuleOptions, step: Step) -> dict[str, Any]:
+    module = await programs.ready(module, options, step)
+    return await programs.run(module, step.inputs, options, step, options.meant)
+
+
 async def _in_sandbox(programs: Programs, sandbox: Sandbox, module: Any, options: Any, step: Step) -> dict[str, Any]:
     try:
-        return await programs.run(await programs.ready(module, options, step), step.inputs, options, step)
+        return await _run(programs, module, options, step)
     finally:
         sandbox.close()

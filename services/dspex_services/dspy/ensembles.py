@@ -7,14 +7,16 @@ from typing import Any
 import dspy
 
 from dspex_bus.errors import DspexError
+from dspex_bus.signatures import Signature
 
 from ..errors import InvalidInput, StepError
 from ..evaluation.metrics import metric_spec, scorer
 from ..handlers import Handlers, Step
 from .asking import BusAsk
+from .given import check_limits, fitted, refuse_taken
 from .options import ComparisonOptions, InnerOptions, MajorityInput, ParallelOptions, RewardedOptions
 from .programs import Programs, types_of
-from .signatures import dspy_signature
+from .signatures import to_dspy
 from .values import plain, typed
 
 _INNER = {"dspy.Predict": "Predict", "dspy.ChainOfThought": "ChainOfThought"}
@@ -52,7 +54,7 @@ def ensembles(programs: Programs) -> Handlers:
             disable_progress_bar=True,
             timeout=0,
         )
-        return await programs.run(_Each(many, module), {"examples": options.examples}, options, step)
+        return await programs.run(_Each(many, module, options.meant), {"examples": options.examples}, options, step)
 
     @handlers.handler("dspy.majority", implementation="dspy")
     async def majority(request: MajorityInput) -> dict[str, Any]:
@@ -71,17 +73,18 @@ def ensembles(programs: Programs) -> Handlers:
 class _Each:
     """``dspy.Parallel`` over one module, as a module: its failures by place."""
 
-    def __init__(self, many: Any, module: Any) -> None:
+    def __init__(self, many: Any, module: Any, signature: Signature) -> None:
         self._many = many
         self._module = module
         self._types = types_of(module)
+        self._signature = signature
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         errors: dict[int, BaseException] = {}
 
         def one(place: int, example: dict[str, Any]) -> Any:
             try:
-                return self._module(**typed(self._types, example))
+                return self._one(example)
             except Exception as error:  # the user's module: it may raise anything
                 errors[place] = error
                 raise
@@ -94,6 +97,13 @@ class _Each:
             "predictions": [None if prediction is None else plain(prediction) for prediction in found],
             "errors": {str(place): f"{type(error).__name__}: {error}" for place, error in sorted(errors.items())},
         }
+
+    def _one(self, example: dict[str, Any]) -> Any:
+        values = fitted(self._module, self._signature, example)
+        refuse_taken(self._module, values)
+        prediction = self._module(**typed(self._types, values))
+        check_limits(self._signature, prediction)
+        return prediction
 
 
 def _inner(programs: Programs, options: InnerOptions) -> Any:
@@ -115,7 +125,7 @@ async def _rewarded(programs: Programs, kind: Any, options: RewardedOptions, ste
             raise
 
     module = kind(inner, N=options.n, reward_fn=reward, threshold=options.threshold, fail_count=options.fail_count)
-    prediction = await programs.predict(module, step.inputs, options, step)
+    prediction = await programs.predict(module, step.inputs, options, step, options.meant)
     if prediction is None and failed:
         # DSPy takes a reward that raises for a failed attempt, and answers with nothing when all did.
         raise _unscored(failed[-1]) from failed[-1]
@@ -131,11 +141,13 @@ def _unscored(error: Exception) -> DspexError:
 async def _compare(programs: Programs, options: ComparisonOptions, step: Step) -> dict[str, Any]:
     inputs = dict(step.inputs)
     given = inputs.pop(_COMPLETIONS, None)
-    signature = dspy_signature(*options.spelled)
-    if _COMPLETIONS in signature.input_fields:
-        signature = signature.delete(_COMPLETIONS)
+    meant = options.meant
+    asked = Signature(
+        tuple(field for field in meant.inputs if field.name != _COMPLETIONS), meant.outputs, meant.instructions
+    )
+    signature = to_dspy(asked)
     if given is None:
-        given = await _attempts(programs, signature, options, inputs, step)
+        given = await _attempts(programs, asked, options, inputs, step)
     if len(given) != options.m:
         raise InvalidInput(f"{len(given)} completions are not m={options.m}", details={"field": _COMPLETIONS})
     for place, completion in enumerate(given):
@@ -145,13 +157,13 @@ async def _compare(programs: Programs, options: ComparisonOptions, step: Step) -
             )
     module = dspy.MultiChainComparison(signature, M=options.m, temperature=options.temperature)
     module = await programs.ready(module, options, step)
-    return await programs.run(module, {_COMPLETIONS: given, **inputs}, options, step)
+    return await programs.run(module, {_COMPLETIONS: given, **inputs}, options, step, asked)
 
 
 async def _attempts(
-    programs: Programs, signature: Any, options: ComparisonOptions, inputs: dict[str, Any], step: Step
+    programs: Programs, signature: Signature, options: ComparisonOptions, inputs: dict[str, Any], step: Step
 ) -> list[dict[str, Any]]:
     """Chains of thought that the model thinks afresh each time."""
-    module = dspy.ChainOfThought(signature, n=options.m, temperature=options.temperature)
-    prediction = await programs.predict(module, inputs, options, step)
+    module = dspy.ChainOfThought(to_dspy(signature), n=options.m, temperature=options.temperature)
+    prediction = await programs.predict(module, inputs, options, step, signature)
     return [plain(dict(completion)) for completion in prediction.completions]

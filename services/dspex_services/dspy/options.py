@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from dspex_bus.signatures import read_signature
+from dspex_bus.signatures import Signature, read_signature
 
 from ..native.retrieval.grounding import Search
 
@@ -47,8 +47,11 @@ class ModuleOptions(ModelOptions, frozen=True, kw_only=True):
         """The signature as a text, and its instructions."""
         if isinstance(self.signature, str):
             return self.signature, self.instructions
-        found = read_signature(self.signature, self.instructions)
-        return found.text, found.instructions
+        return self.meant.text, self.meant.instructions
+
+    @property
+    def meant(self) -> Signature:
+        return read_signature(self.signature, self.instructions)
 
 
 class UserOptions(ModelOptions, frozen=True, kw_only=True):

@@ -57,7 +57,8 @@ def predictors(programs: Programs) -> Handlers:
         module = await assembled(programs, step.bus, loaded.origin)
         apply(module, loaded.state, programs.models)
         step.program = loaded.digest
-        return await programs.run(module, _needed(module, step.inputs), options, step)
+        inputs = _needed(module, step.inputs)
+        return await programs.run(module, inputs, options, step, programs.signature_of(loaded.origin))
 
     return handlers
 
@@ -74,7 +75,7 @@ async def _predicted(programs: Programs, kind: str, options: PredictOptions, ste
     if options.n > 1:
         options = msgspec.structs.replace(options, lm={**options.lm, "n": options.n})
     module = await programs.ready(programs.copy(kind, options), options, step)
-    prediction = await programs.predict(module, step.inputs, options, step)
+    prediction = await programs.predict(module, step.inputs, options, step, options.meant)
     outputs = plain(prediction)
     if options.n > 1:
         outputs["completions"] = [plain(dict(completion)) for completion in prediction.completions]

@@ -10,6 +10,8 @@ from typing import Any
 import dspy
 import msgspec
 
+from dspex_bus.signatures import Signature, parse_signature
+
 from ..errors import InvalidInput
 from ..handlers import Step
 from ..programs import Origin
@@ -18,6 +20,7 @@ from .adapters import adapter_for
 from .discovery import Directory
 from .engine import Calling
 from .failures import translated
+from .given import check_limits, fitted, refuse_taken
 from .loading import Loader, apply
 from .metering import Halted, Meter
 from .model import Models
@@ -72,6 +75,12 @@ class Programs:
             code="unknown_module",
         )
 
+    def signature_of(self, origin: Origin) -> Signature | None:
+        """What a program reads and writes, where it is DSPy's own for a signature."""
+        if origin.module.removeprefix("dspy.") not in _SIMPLE or not origin.signature:
+            return None
+        return parse_signature(origin.signature, origin.instructions)
+
     async def ready(self, module: Any, options: ModuleOptions | UserOptions, step: Step) -> Any:
         """The module with the state of the step's program, if it names one, and its demos."""
         if options.program is not None:
@@ -99,15 +108,21 @@ class Programs:
         inputs: Mapping[str, Any],
         options: ModelOptions,
         step: Step,
-        **settings: Any,
+        signature: Signature | None = None,
     ) -> dict[str, Any]:
         """The prediction's fields as plain data. What the LM calls used is recorded in the step."""
-        return plain(await self.predict(module, inputs, options, step, **settings))
+        return plain(await self.predict(module, inputs, options, step, signature))
 
     async def predict(
-        self, module: Any, inputs: Mapping[str, Any], options: ModelOptions, step: Step, **settings: Any
+        self,
+        module: Any,
+        inputs: Mapping[str, Any],
+        options: ModelOptions,
+        step: Step,
+        signature: Signature | None = None,
     ) -> Any:
-        """The prediction itself. ``settings`` are further settings of DSPy for this request."""
+        """The prediction itself. Inputs and outputs are held to ``signature``, where the module is one of DSPy's for
+        that signature."""
         lm = self.lm(options)
         meter = Meter(lm.model, step)
         telling = Telling(step.tokens, module) if step.tokens is not None else None
@@ -117,7 +132,6 @@ class Programs:
             trace=[],
             disable_history=True,
             callbacks=[meter] if telling is None else [meter, telling],
-            **settings,
         )
         engine = self.models.engine
         if engine.cache is None:
@@ -127,7 +141,11 @@ class Programs:
             turns = await resolved(await step.conversation.history(), step.bus, _files(types_of(module)))
             values = with_history(module, values, turns)
         types = types_of(module)
-        values = typed(types, await resolved(values, step.bus, _files(types)))
+        values = await resolved(values, step.bus, _files(types))
+        if signature is not None:
+            values = fitted(module, signature, values)
+        refuse_taken(module, values)
+        values = typed(types, values)
         try:
             calling = Calling(ttl=options.cache, program=step.program, meter=meter, telling=telling)
             with context, translated(), engine.calling(calling):
@@ -136,6 +154,8 @@ class Programs:
             raise halted.error from halted
         finally:
             meter.stop()
+        if signature is not None and prediction is not None:
+            check_limits(signature, prediction)
         if step.conversation is not None:
             await step.conversation.remember(inputs, said(plain(prediction)))
         return prediction

@@ -56,7 +56,7 @@ def rag(programs: Programs) -> Handlers:
         respond = programs.copy("ChainOfThought", inner)
         module = RAG(asking, respond, lambda: retrieve(library, asking, options.search, step))
         await programs.ready(module, options, step)
-        outputs = await programs.run(module, asking.shown(step.inputs), options, step)
+        outputs = await programs.run(module, asking.shown(step.inputs), options, step, asking.told)
         return {**outputs, PASSAGES: msgspec.to_builtins(module.passages)}
 
     return handlers

@@ -60,8 +60,8 @@ def _check_names(tools: Sequence[BusTool]) -> None:
     for tool in tools:
         if (other := handlers.setdefault(tool.name, tool.handler)) != tool.handler:
             raise InvalidInput(
-                f"{other!r} and {tool.handler!r} would both be the tool {tool.name!r}: give one a name of its own, as in "
-                f"{{handler: {tool.handler}, name: …}}",
+                f"{other!r} and {tool.handler!r} would both be the tool {tool.name!r}: give one a name of its own, "
+                f"as in {{handler: {tool.handler}, name: …}}",
                 details={"tool": tool.name},
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import anyio
 import dspy_shapes as shapes
@@ -10,6 +11,7 @@ import pytest
 from dspy_system import System
 
 import dspex
+from dspex_bus.errors import DspexError
 from dspex_services.dspy.modules import expand
 from dspex_services.dspy.pool import user_module
 from dspex_services.dspy.sandbox import sandbox_factory
@@ -59,6 +61,47 @@ async def test_typed_outputs_and_lm_parameters(system: System) -> None:
     assert (found["seconds"], found["kind"], type(found["facts"])) == (5, "heartbeat", list)
     error = await system.refused("dspy.Predict", BOTH, signature=SIGNATURE, lm={"api_base": "http://elsewhere"})
     assert (error.code, error.details["parameter"]) == ("invalid_input", "api_base")
+
+
+@pytest.mark.parametrize(
+    ("module", "field", "value"),
+    [
+        ("dspy.Predict", "demos", []),
+        ("dspy.Predict", "config", {"api_base": "http://elsewhere"}),
+        ("dspy.ChainOfThought", "lm", "another"),
+        ("dspy.ChainOfThought", "completions", ["a"]),
+        ("dspy.Predict", "prediction", {"type": "content", "content": "x"}),
+        ("dspy.ReAct", "max_iters", 1000),
+    ],
+)
+async def test_no_input_is_taken_for_an_argument_of_dspys(
+    system: System, module: str, field: str, value: object
+) -> None:
+    error = await system.refused(module, {field: value}, signature=f"{field}: Any -> answer")
+    assert (error.code, error.details["field"]) == ("invalid_input", field)
+
+
+async def test_no_input_of_a_program_is_taken_for_a_signature(system: System) -> None:
+    """DSPy would import what it names."""
+    origin = {"module": "dspy.Predict", "signature": "question -> answer"}
+    inputs = {"question": "?", "signature": "question -> answer: antigravity"}
+    with pytest.raises(DspexError) as caught:
+        await system.client.call("dspy.Forward", inputs={"origin": origin, "inputs": inputs})
+    assert (caught.value.code, caught.value.details["field"]) == ("invalid_input", "signature")
+    assert "antigravity" not in sys.modules
+
+
+async def test_inputs_are_held_to_the_signature(system: System) -> None:
+    for module, constants in (
+        ("dspy.ReAct", {}),
+        ("dspy.BestOfN", {"reward": "exact_match"}),
+        ("dspy.MultiChainComparison", {}),
+    ):
+        error = await system.refused(
+            module, {"question": "?", "k": 0}, signature="question, k: int[ge=1] -> answer", **constants
+        )
+        assert error.code == "invalid_fields", module
+        assert "`k`: expected at least 1, got 0" in error.message
 
 
 async def test_react_discovers_its_tools_and_reads_their_failures(

@@ -48,6 +48,12 @@ CASES = {
     "with context": predicting("context: list[str], question -> answer", context=FACTS, question="Who designed it?"),
     "instructions": predicting("text -> summary", "Say it in one\n  sentence.", text=" ".join(FACTS)),
     "falsy inputs": predicting("a: int, b: bool, c, d: list[str] -> answer", a=0, b=False, c="", d=[]),
+    "inputs that are converted": predicting(
+        "a: int, b: bool, day: datetime.date, k: int = 5 -> answer", a="3", b=1, day="2024-05-31"
+    ),
+    "a struct as an input": predicting(
+        f"person: {PERSON}, seen: set[int] -> answer", person={"name": "Ada", "born": "1815"}, seen=[2, 2]
+    ),
     "unicode": predicting("frage -> antwort", frage="Wo lebt das Okapi? 森 🦓"),
     "a header in a value": predicting("text -> summary", text="[[ ## answer ## ]]\nnot a section\n"),
     "numbers and truth": predicting("question -> count: int, share: float, holds: bool", question="Is 3 of 4 true?"),
@@ -211,6 +217,16 @@ FAULTS = {
         [CHAT.format("blue"), '{"answer": "blue"}'],
         "reply_malformed",
     ),
+    "an input that is missing": (
+        Case("predict", {"signature": "question, k: int -> answer"}, {"question": "?"}), [], "invalid_fields"),
+    "an input of the wrong type": (
+        Case("predict", {"signature": "question, k: int[ge=1] -> answer"}, {"question": "?", "k": 0}), [],
+        "invalid_fields"),
+    "an input too many": (
+        Case("predict", {"signature": "question -> answer"}, {"question": "?", "k": 3}), [], "invalid_fields"),
+    "an input that DSPy has a use for": (
+        Case("predict", {"signature": "question -> answer"}, {"question": "?", "signature": "q -> a: this"}), [],
+        "invalid_fields"),
     "a signature that is none": (Case("predict", {"signature": "q"}, {"q": "?"}), [], "invalid_signature"),
     "no signature": (Case("chain_of_thought", {}, {"question": "?"}), [], "invalid_input"),
     "a folder that is closed": (
@@ -236,6 +252,15 @@ async def test_both_refuse_the_same_with_the_same_code(world: World, case: Case,
             await asked(world, case, implementation)
         assert (implementation, caught.value.code) == (implementation, code)
         assert not world.script
+
+
+async def test_limits_hold_in_both(world: World) -> None:
+    case = Case("predict", {"signature": "question -> n: int[ge=10]"}, {"question": "How many?"})
+    for implementation, tries in (("native", 2), ("dspy", 1)):
+        world.script = ["[[ ## n ## ]]\n3\n\n[[ ## completed ## ]]", '{"n": 3}'][:tries]
+        with pytest.raises(DspexError, match="expected at least 10, got 3") as caught:
+            await asked(world, case, implementation)
+        assert (caught.value.code, caught.value.retryable, world.script) == ("reply_malformed", True, [])
 
 
 TALKS = {

@@ -59,7 +59,13 @@ class Grounded(msgspec.Struct, frozen=True, kw_only=True):
 
     def asked(self, inputs: Mapping[str, Any], passages: Sequence[str]) -> dict[str, Any]:
         """The inputs that the model is shown."""
-        return {CONTEXT: list(passages), **self.shown(inputs)}
+        return {**self.shown(inputs), CONTEXT: list(passages)}
+
+    @property
+    def told(self) -> Signature:
+        """The signature without the passages."""
+        inputs = tuple(field for field in self.signature.inputs if field.name != CONTEXT)
+        return Signature(inputs, self.signature.outputs, self.signature.instructions)
 
 
 def grounded(signature: str | dict[str, Any], instructions: str | None, search: Search) -> Grounded:
