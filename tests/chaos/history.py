@@ -18,6 +18,7 @@ from dspex_bus.wire import (
     CancelRequested,
     ErrorInfo,
     JournalEvent,
+    PipelineNode,
     RunResult,
     SessionAccepted,
     SessionEnded,
@@ -25,10 +26,13 @@ from dspex_bus.wire import (
     StepFailed,
     StepSucceeded,
     StepTimedOut,
+    TaskNode,
 )
+from dspex_bus.wire.plan import find
 
 from .joins import is_join_s, joins
 from .journal import History, Kept, histories
+from .times import CLOCK_MS, least_delay_ms
 
 DAMAGED = "damaged"
 """The error of a step that was sent something else than what its digest says."""
@@ -36,8 +40,8 @@ DAMAGED = "damaged"
 TOKEN = "token"
 """The output in which a step of the tests returns what no other execution returns."""
 
-CLOCK_MS = 2
-"""Times of one host's processes, rounded to milliseconds, may seem out of order by that much."""
+UNCOUNTED = 2
+"""Ticks that a schedule may have had and not count."""
 
 TOLD_MS = 1_000
 """A worker that runs steps one after the other has heard of a cancel by then."""
@@ -122,10 +126,15 @@ def begins_and_ends_once(history: History) -> Iterator[str]:
             yield f"an outcome of {kept.node}.{kept.attempt} was accepted after its end"
 
 
+_GIVEN_UP = ("not_needed", "sibling_failed", "join_timed_out", "cancel_requested", "deadline_passed")
+"""Why a router gives attempts up."""
+
+
 def _means_nothing(kept: Kept) -> bool:
     """What a router that was away gave up, when it is back: it may have been about to send what another knew to be
-    waiting still."""
-    return is_join_s(kept) or isinstance(kept.event, StepCancelled)
+    waiting still. What a worker says of an attempt that was cancelled is none of that."""
+    event = kept.event
+    return is_join_s(kept) or (isinstance(event, StepCancelled) and event.reason in _GIVEN_UP)
 
 
 def slots_once(history: History) -> Iterator[str]:
@@ -233,6 +242,9 @@ def executions_in_turn(found: dict[str, History], observed: Observed) -> Iterato
             if not before or before[0].time_ms > execution.at_ms + CLOCK_MS:
                 what = f"{execution.node}.{execution.attempt} ran before attempt {execution.attempt - 1} had an outcome"
                 yield Violation("executions", execution.session, what)
+            elif (early_ms := _due_ms(history, before[0]) - execution.at_ms) > CLOCK_MS:
+                what = f"{execution.node}.{execution.attempt} ran {early_ms:.0f} ms before it was due"
+                yield Violation("executions", execution.session, what)
     for history in found.values():
         for node, outcomes in history.outcomes.items():
             for kept in outcomes:
@@ -240,6 +252,12 @@ def executions_in_turn(found: dict[str, History], observed: Observed) -> Iterato
                 if returned is not None and returned not in tokens[history.session, node, kept.attempt]:
                     what = f"{node}.{kept.attempt} has the result {returned}, which no execution of it returned"
                     yield Violation("executions", history.session, what)
+
+
+def _due_ms(history: History, failed: Kept) -> float:
+    """When the attempt after one that failed may begin, at the soonest."""
+    node = None if history.accepted is None else find(history.accepted.plan, failed.node)
+    return failed.time_ms + (least_delay_ms(node.retry, failed) if isinstance(node, TaskNode | PipelineNode) else 0)
 
 
 def _token(event: JournalEvent) -> str | None:
@@ -258,10 +276,8 @@ def cancels_are_kept(found: dict[str, History], observed: Observed) -> Iterator[
             if kept.sequence > acknowledged.sequence:
                 what = f"the result of {kept.node}.{kept.attempt} was accepted after its cancel was acknowledged"
                 yield Violation("cancels", session, what)
-        if history.ended is not None and history.ended.sequence > acknowledged.sequence:
-            end = history.ended.event
-            if isinstance(end, SessionEnded) and end.status == "succeeded":
-                yield Violation("cancels", session, "it succeeded after its cancel was acknowledged")
+        if history.ended is None or history.ended.sequence > acknowledged.sequence:
+            yield Violation("cancels", session, "its cancel was acknowledged before it had ended")
     for execution in observed.executions:
         late = observed.cancelled.get(execution.session)
         if late is not None and execution.at_ms > late.at_ms + (TOLD_MS if execution.along else CLOCK_MS):
@@ -295,13 +311,17 @@ def limits_hold(found: dict[str, History], observed: Observed) -> Iterator[Viola
 
 
 def ticks_once(found: dict[str, History], observed: Observed) -> Iterator[Violation]:
-    """No tick is left out between the first and the last. A router may have died before it counted the last ones."""
+    """No tick is left out between the first and the last. A router may have died before it counted the last one, and
+    one that was taken for dead likewise; of those before, the next owner has counted what they did not."""
     for name, (every_s, started) in observed.schedules.items():
         sessions = sorted(session for session in found if session.startswith(f"{name}-"))
         if len(sessions) < started:
             yield Violation(
                 "schedules", name, f"it has started {started} sessions, and the journal has {len(sessions)}"
             )
+        if len(sessions) > started + UNCOUNTED:
+            what = f"it counts {started} sessions, and the journal has {len(sessions)}"
+            yield Violation("schedules", name, what)
         ticks = [datetime.strptime(session, f"{name}-%Y%m%dT%H%M%SZ") for session in sessions]
         for before, after in itertools.pairwise(ticks):
             if (after - before).total_seconds() != every_s:

@@ -8,6 +8,7 @@ the doubt is given.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
     BranchNode,
+    CancelRequested,
     LoopNode,
     MapNode,
     Node,
@@ -23,17 +25,20 @@ from dspex_bus.wire import (
     SequenceNode,
     SessionAccepted,
     SessionEnded,
+    SleepNode,
+    StepCancelled,
     StepFailed,
     StepSucceeded,
     StepTimedOut,
     TaskNode,
+    WaitNode,
 )
-from dspex_bus.wire.plan import members
+from dspex_bus.wire.plan import find, members
 
 from .journal import History, Kept
+from .times import CLOCK_MS, NEVER, Times, least_delay_ms
 
 Status = Literal["succeeded", "failed", "unknown"]
-NEVER = 2**62
 _OF_THE_RUN = ("missing_field", "output_conflict", "condition_failed", "invalid_input")
 """Errors that no step's outcome shows: the plan's own."""
 
@@ -58,6 +63,10 @@ def joins(history: History) -> list[str]:
     follower = _Follower(history, accepted, ended.sequence)
     root = follower.follow(accepted.plan.root, "", history.events[0].sequence)
     status = ended.event.status
+    follower.wrong += follower.strangers(accepted)
+    asked = [kept.sequence for kept in history.of(CancelRequested)]
+    if status == "cancelled" and root.status == "succeeded" and root.sure and asked and root.at < asked[0]:
+        follower.wrong.append(f"it was cancelled, and its steps had succeeded at {root.at}, before that was asked for")
     if status == "succeeded" and root.status != "succeeded":
         follower.wrong.append(f"it succeeded, and its steps had {root.status}")
     code = ended.event.error.code if ended.event.error is not None else ""
@@ -72,10 +81,12 @@ class _Follower:
     def __init__(self, history: History, accepted: SessionAccepted, ended: float) -> None:
         self._ended = ended
         self._outcomes = history.outcomes
+        self._times = Times(history)
         self._kept = accepted.kept
         self._deadline_ms = accepted.deadline_ms
         self._input = accepted.input
         self.begun: dict[str, int] = {}
+        self._tasks: dict[str, TaskNode | PipelineNode] = {}
         self.ran: dict[str, Ran] = {}
         self.settled: dict[str, float] = {}
         self.wrong: list[str] = []
@@ -106,12 +117,35 @@ class _Follower:
             return Ran("unknown")
         if outcomes[0].sequence <= began:
             self.wrong.append(f"{id} has an outcome at {outcomes[0].sequence}, and could begin at {began}")
+        if isinstance(node, TaskNode | PipelineNode):
+            self._tasks[id] = node
+            self._retried(node, outcomes)
+        self.wrong += self._times.of_step(node, id, began, outcomes)
         last = outcomes[-1]
         if isinstance(last.event, StepSucceeded):
             return Ran("succeeded", last.sequence)
         if self._is_too_late(node, last):
             return Ran("failed", last.sequence)
         return Ran("failed", last.sequence) if _is_final(node, last) else Ran("unknown")
+
+    def _retried(self, node: TaskNode | PipelineNode, outcomes: Sequence[Kept]) -> None:
+        """No oftener than the policy says, and only what it says may be."""
+        for kept, after in itertools.pairwise(outcomes):
+            if _is_final(node, kept):
+                self.wrong.append(f"{kept.node}.{after.attempt} followed a failure that is final by its policy")
+            due_ms = kept.time_ms + least_delay_ms(node.retry, kept)
+            if not isinstance(after.event, StepCancelled) and due_ms >= self._deadline_ms + CLOCK_MS:
+                self.wrong.append(f"{kept.node}.{after.attempt} was due past the run's deadline")
+
+    def strangers(self, accepted: SessionAccepted) -> Iterator[str]:
+        """Outcomes of what the plan has not, or that another wrote than was asked."""
+        for id, outcomes in self._outcomes.items():
+            node = find(accepted.plan, id)
+            for kept in outcomes:
+                if not isinstance(node, TaskNode | PipelineNode | SleepNode | WaitNode) and not is_join_s(kept):
+                    yield f"{id} has an outcome, and is no step of its plan"
+                elif kept.pool != (node.pool if isinstance(node, TaskNode) else ROUTER_POOL):
+                    yield f"{id}.{kept.attempt} has an outcome of the pool {kept.pool}"
 
     def _is_too_late(self, node: Node, last: Kept) -> bool:
         """Whether another attempt may have been due only past the run's deadline: then there is none."""
@@ -157,6 +191,7 @@ class _Follower:
         successes = sorted(ran.at for ran in branches if ran.status == "succeeded")
         failures = sorted(ran.at for ran in branches if ran.status == "failed")
         over = self._deadline(id)
+        self.wrong += self._times.of_join(node, id, began, over)
         if len(successes) + len(failures) == count and over > max([began, *successes, *failures]):
             over = NEVER  # a hung router's late proposal: the join had ended
         settled = min(_settled(node, count, successes, failures), over)
@@ -212,6 +247,19 @@ class _Follower:
             outcomes = [kept for kept in self._outcomes.get(below, []) if kept.sequence == int(kept.sequence)]
             if below.startswith(f"{id}-") and settled < began < NEVER and outcomes:
                 self.wrong.append(f"{below} began at {began}, after its join {id} was settled at {settled}")
+        for below, node in self._tasks.items():
+            if below.startswith(f"{id}-"):
+                self._nothing_is_tried_again_after(node, below, id, settled)
+
+    def _nothing_is_tried_again_after(self, node: TaskNode | PipelineNode, id: str, join: str, settled: int) -> None:
+        """An attempt that was still to come when its join was settled is given up."""
+        until_ms = self._times.at(settled)
+        for kept, after in itertools.pairwise(self._outcomes[id]):
+            if isinstance(after.event, StepCancelled):
+                continue
+            due_ms = kept.time_ms + least_delay_ms(node.retry, kept)
+            if kept.sequence > settled or (until_ms is not None and due_ms > until_ms + CLOCK_MS):
+                self.wrong.append(f"{id}.{after.attempt} was due after its join {join} was settled at {settled}")
 
     def _branch(self, node: BranchNode, id: str, began: int) -> Ran:
         chosen = self._places(id)
@@ -274,7 +322,8 @@ class _Follower:
 
 def is_join_s(kept: Kept) -> bool:
     """A join is no attempt: a router that hung may say late that its time is over, and it means nothing."""
-    return isinstance(kept.event, StepTimedOut) and kept.event.error.code == "join_timed_out"
+    told = isinstance(kept.event, StepTimedOut) and kept.event.error.code == "join_timed_out"
+    return told and kept.pool == ROUTER_POOL
 
 
 def _below(id: str, place: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
+import msgspec
 import pytest
 from core.router.building import branch, loop, mapped, parallel, pipeline, plan, sequence, sleep, steady, task, wait
 
@@ -20,6 +21,7 @@ from dspex_bus.wire import (
     RunResult,
     SessionAccepted,
     SessionEnded,
+    SignalReceived,
     StepCancelled,
     StepFailed,
     StepLost,
@@ -33,6 +35,7 @@ from .journal import Kept
 ERROR = ErrorInfo(code="unavailable", message="no", retryable=True)
 FAILED = StepFailed(error=ERROR)
 LATE = StepTimedOut(error=ERROR)
+JOIN_LATE = StepTimedOut(error=ErrorInfo(code="join_timed_out", message="late"))
 DEADLINE_MS = 1_000_000
 
 
@@ -78,7 +81,7 @@ def finds(written: Written, text: str, observed: Observed | None = None) -> None
 
 
 def two_steps() -> Written:
-    written = Written(task("0", retry=steady(3)), task("1"))
+    written = Written(task("0", retry=steady(3, 0)), task("1"))
     written.step("0", FAILED)
     written.step("0", done(), attempt=2)
     written.step("1", done(token="t"))
@@ -114,6 +117,12 @@ def test_ends() -> None:
     given_up = two_steps()
     given_up.step("2", StepCancelled(reason="cancel_requested"))
     assert not [what for what in given_up.wrong() if "after its end" in what]
+    told = two_steps()
+    told.step("2", StepCancelled(reason="the session was cancelled"))
+    finds(told, "accepted after its end")
+    of_a_join = two_steps()
+    of_a_join.step("0", JOIN_LATE)
+    finds(of_a_join, "accepted after its end")
 
 
 def test_a_beginning() -> None:
@@ -141,6 +150,120 @@ def test_attempts_with_gaps_or_out_of_turn(attempts: tuple[int, ...]) -> None:
         written.step("0", FAILED, attempt=attempt)
     written.end("failed")
     finds(written, f"stored as {list(attempts)}")
+
+
+def retried(failures: list[JournalEvent], attempts: int = 3, gap_ms: int = 100, **more: Any) -> Written:
+    """A step whose attempts come a tenth of a second after one another."""
+    written = Written(task("0", retry=steady(attempts, 0.1, **more)))
+    for number, failure in enumerate([*failures, done()], 1):
+        written.put(f"step.native.0.{number}", failure, time_ms=2_000 + number * gap_ms)
+    written.end(time_ms=5_000)
+    return written
+
+
+def test_retries_are_what_the_policy_says() -> None:
+    assert retried([FAILED, LATE]).wrong() == []
+    finds(retried([FAILED, FAILED, FAILED]), "0.4 followed a failure that is final by its policy")
+    refused = StepFailed(error=ErrorInfo(code="refused", message="no"))
+    finds(retried([refused]), "0.2 followed a failure that is final by its policy")
+    assert retried([refused], codes=("refused",)).wrong() == []
+    finds(retried([FAILED], codes=("refused",)), "0.2 followed a failure that is final by its policy")
+
+
+def test_retries_are_not_early() -> None:
+    finds(retried([FAILED], gap_ms=60), "0.2 has an outcome 40 ms before it was due")
+    asked = StepFailed(error=ERROR, retry_after_ms=300)
+    finds(retried([asked]), "0.2 has an outcome 200 ms before it was due")
+    ran = Observed(executions=[Execution("s", "0", 2, 2_170, "t")])
+    finds(retried([FAILED]), "0.2 ran 30 ms before it was due", ran)
+    past = retried([FAILED])
+    accepted = past.kept[0].event
+    assert isinstance(accepted, SessionAccepted)
+    past.kept[0] = replace(past.kept[0], event=msgspec.structs.replace(accepted, deadline_ms=2_150))
+    finds(past, "0.2 was due past the run's deadline")
+
+
+def test_sleeps_and_waits_are_not_early() -> None:
+    def written(node: Node, event: JournalEvent, time_ms: int, signal: Any = None) -> list[str]:
+        made = Written(task("0"), node)
+        made.step("0", done())  # at 1,002
+        if signal is not None:
+            made.put("signal.1", SignalReceived(name="go", id="1", payload=signal))
+        made.put(f"step.{ROUTER_POOL}.1.1", event, time_ms=time_ms)
+        made.end("failed" if isinstance(event, StepTimedOut) else "succeeded", time_ms=time_ms)
+        return made.wrong()
+
+    early = ["joins: session s: 1 has an outcome 100 ms before it was due"]
+    by_default = wait("1", timeout_ms=500, default={"said": 0})
+    for node, event in (
+        (sleep("1", 500), done()),
+        (wait("1", timeout_ms=500), LATE),
+        (by_default, done(said=0)),
+    ):
+        assert written(node, event, 1_502) == []
+        assert written(node, event, 1_402) == early
+    assert written(by_default, done(said=1), 1_402, {"said": 1}) == []
+    assert written(by_default, done(said=0), 1_402, {"said": 0}) == []
+    assert written(by_default, done(said=0), 1_402, {"said": 1}) == early
+
+
+def test_joins_are_not_over_early() -> None:
+    for timeout_ms, at_ms, wrong in (
+        (500, 1_501, []),
+        (500, 1_401, ["joins: session s: the time of 0 was over 100 ms before it was due"]),
+        (0, 1_501, ["joins: session s: the time of 0 was over at 2, and it has none"]),
+    ):
+        written = Written(three(timeout_ms=timeout_ms))
+        written.put(f"step.{ROUTER_POOL}.0.1", JOIN_LATE, time_ms=at_ms)
+        written.end("failed", time_ms=2_000)
+        assert written.wrong() == wrong
+
+
+def test_no_attempt_after_its_join_was_settled() -> None:
+    """It was to come yet, or its turn had not come when what was before it failed."""
+
+    def written(failed_ms: int, settled_ms: int, then: JournalEvent) -> list[str]:
+        made = Written(parallel("0", task("0-0", retry=steady(2, 0.1)), task("0-1"), kind="any"))
+        told = [
+            ("step.native.0-0.1", FAILED, failed_ms),
+            ("step.native.0-1.1", done(), settled_ms),
+            ("step.native.0-0.2", then, 1_300),
+        ]
+        for slot, event, time_ms in sorted(told, key=lambda one: one[2]):
+            made.put(slot, event, time_ms=time_ms)
+        made.end(time_ms=1_400)
+        return made.wrong()
+
+    due = ["joins: session s: 0-0.2 was due after its join 0 was settled at"]
+    assert written(1_100, 1_220, done()) == []
+    assert written(1_100, 1_150, done()) == [f"{due[0]} 3"]
+    assert written(1_100, 1_150, StepCancelled(reason="not_needed")) == []
+    assert written(1_150, 1_100, done()) == [f"{due[0]} 2"]
+
+
+def test_outcomes_that_are_nobody_s() -> None:
+    written = two_steps()
+    written.step("7", StepCancelled(reason="not_needed"))
+    finds(written, "7 has an outcome, and is no step of its plan")
+    written.step("1", StepCancelled(reason="not_needed"), attempt=2, pool="other")
+    finds(written, "1.2 has an outcome of the pool other")
+    group = Written(sequence("0", task("0-0")))
+    group.step("0-0", done())
+    group.step("0", done(), pool=ROUTER_POOL)
+    group.end()
+    finds(group, "0 has an outcome, and is no step of its plan")
+
+
+def test_a_cancel_that_came_after_the_last_step() -> None:
+    for before, right in ((True, True), (False, False)):
+        written = Written(task("0"))
+        if before:
+            written.put("cancel", CancelRequested())
+        written.step("0", done())
+        if not before:
+            written.put("cancel", CancelRequested())
+        written.end("cancelled")
+        assert (written.wrong() == []) is right, written.wrong()
 
 
 @pytest.mark.parametrize("outcome", [StepLost(error=ERROR), StepCancelled()])
@@ -254,12 +377,11 @@ def test_a_join_whose_time_was_over() -> None:
 
 
 def test_a_join_whose_time_was_over_after_its_end() -> None:
-    late = StepTimedOut(error=ErrorInfo(code="join_timed_out", message="late"))
     written = Written(parallel("0", task("0-0"), timeout_ms=1), task("1"))
     written.step("0-0", done())
     written.step("1", done())
     written.end()
-    written.step("0", late, pool=ROUTER_POOL)
+    written.step("0", JOIN_LATE, pool=ROUTER_POOL)
     assert written.wrong() == []
 
 
@@ -303,7 +425,7 @@ def test_a_join_s_time_that_is_told_to_be_over_after_the_session_has_ended() -> 
     written.step("0-0", done())
     written.step("1", done())
     written.end()
-    written.step("0-1-0", StepTimedOut(error=ErrorInfo(code="join_timed_out", message="late")), pool=ROUTER_POOL)
+    written.step("0-1-0", JOIN_LATE, pool=ROUTER_POOL)
     assert written.wrong() == []
 
 
@@ -407,7 +529,8 @@ def test_cancels() -> None:
     written.put("cancel", CancelRequested())
     written.step("1", done())
     written.end("cancelled")
-    assert written.wrong(Observed(cancelled={"s": Acknowledged(1_005, 4)})) == []
+    assert written.wrong(Observed(cancelled={"s": Acknowledged(1_005, 5)})) == []
+    finds(written, "before it had ended", Observed(cancelled={"s": Acknowledged(1_005, 4)}))
     finds(written, "1.1 was accepted after", Observed(cancelled={"s": Acknowledged(1_003, 3)}))
     ran = [Execution("s", "1", 1, 1_050, "t")]
     late = Observed(cancelled={"s": Acknowledged(1_005, 5)}, executions=ran)
@@ -452,6 +575,7 @@ def test_ticks() -> None:
     assert wrong(2, 1, 3, 5) == []
     assert wrong(2, 1, 5) == ["schedules: session tick: there is no tick between 00:00:01 and 00:00:05"]
     assert wrong(3, 1, 3) == ["schedules: session tick: it has started 3 sessions, and the journal has 2"]
+    assert wrong(2, 1, 3, 5, 7, 9) == ["schedules: session tick: it counts 2 sessions, and the journal has 5"]
 
 
 def test_what_is_carried_beside_messages() -> None:
