@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import anyio
 import msgspec
@@ -20,7 +21,7 @@ from dspex_bus import EmbeddedServer, NatsBus, subjects
 from dspex_bus.crashing import CRASH_AT
 from dspex_bus.errors import DspexError
 from dspex_bus.streams import EVENTS, OBJECTS, buckets, streams
-from dspex_bus.wire import SessionAccepted, SessionEnded, StepSucceeded
+from dspex_bus.wire import SessionAccepted, SessionEnded, SignalReceived, StepSucceeded
 from dspex_router.shell import RouterConfig
 from dspex_router.shell.snapshots import SHORTEST
 from dspex_services.handlers import Handlers
@@ -151,6 +152,43 @@ async def test_nobody_can_tell(server: EmbeddedServer) -> None:
             assert rest[-1]["event"] == "session.ended"
             text = (await anyio.run_process([*command[:5], *command[6:]])).stdout
             assert b"are summed up" in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_examples_are_made_of_compacted_sessions(server: EmbeddedServer, tmp_path: Path) -> None:
+    """What was asked, answered and said of it is there, though what was done in between is not."""
+    counting = Counting()
+    counting.fails = False
+    file = tmp_path / "train.jsonl"
+    command = [sys.executable, "-m", "dspex", "dataset", "from-sessions", str(file), "--server", server.url]
+
+    async def rows(*arguments: str) -> list[dict[str, object]]:
+        await anyio.run_process([*command, *arguments])
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+    async with (
+        router(server, CONFIG),
+        worker(server, counting.handlers, WorkerConfig(pool="p")),
+        dspex.connect(server.url) as client,
+    ):
+        session = await client.submit(PIPELINE, {"n": 0, "asked": "how many?"}, session="long")
+        await session.signal("review", {"score": 0.2, "told": "wrong"}, id="early")
+        await waiting(session)
+        through = await compacted(session)
+        await session.signal("review", {"score": 0.9, "told": "right"}, id="late")
+        await session.signal("go")
+        assert (await session.result(timeout_s=20)).status == "succeeded"
+        page = await session.page()
+        assert page.compacted == through
+        assert [event.event.id for event in page.events if isinstance(event.event, SignalReceived)][:1] == ["early"]
+
+        answered = {"asked": "how many?", "n": ROUNDS, "told": f"it is {ROUNDS}"}
+        assert await rows() == [{**answered, "n": 0}]  # what was asked goes before what was answered
+        reviewed = ("--feedback", "review", "--inputs", "asked", "--outputs", "told,n", "--with-session")
+        right = {"asked": "how many?", "n": ROUNDS, "told": "right", "dspy_session": "long"}
+        assert await rows(*reviewed, "--min-score", "0.5") == [right]
+        assert await rows(*reviewed, "--min-score", "0.95") == []
 
 
 @pytest.mark.slow
