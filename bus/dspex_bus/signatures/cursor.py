@@ -71,6 +71,8 @@ class Cursor:
             self.at += 1
             return CONSTANTS[word]
         suggestion = f"put it in quotes: '{word}'" if word.isidentifier() else None
+        if word == ">":
+            suggestion = "write '->' between the inputs and the outputs"
         return self.number("a default is a text in quotes, a number, True, False, None, a list or a dict", suggestion)
 
     def items(self) -> list[Any]:
@@ -116,7 +118,7 @@ class Cursor:
         word = self.words[self.at]
         made: int | float = 0
         try:
-            made = int(word) if word.lstrip("-").isdecimal() else float(word)
+            made = int(word) if word.lstrip("-").replace("_", "").isdecimal() else float(word)
         except ValueError:
             self.fail(f"{wanted}, found {word!r}" if word else wanted, self.at, suggestion)
         if not word.isascii() or not math.isfinite(made) or word.lstrip("-")[:1] not in "0123456789":

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from .cursor import Cursor
-from .names import BARE, why_unknown
+from .names import BARE, CONTAINERS, why_unknown
 from .types import Type
 
 RESERVED = frozenset(
@@ -47,13 +47,13 @@ def fail_type(here: Cursor, at: int, known: Mapping[str, Type]) -> NoReturn:
     word = here.words[at]
     if word in ("", ",", "->", "]", "|", "[", "}", "="):
         found = repr(word) if word else "the end"
-        here.fail(f"a type is missing here, found {found}", at)
+        here.fail(f"a type is missing here, found {found}", at, _CHOICE if word == "[" else None)
     if word[0] in "'\"":
         here.fail("a type is a name, not a text in quotes", at, "a description comes after the type: name: str 'text'")
     if word == "...":
         here.fail("'...' can only follow the one type of a tuple", at, "for example tuple[int, ...]")
     if not word.replace(".", "").isidentifier():
-        here.fail(f"{word!r} is not a type", at)
+        here.fail(f"{word!r} is not a type", at, _CHOICE if word == "(" else None)
     reason, suggestion = why_unknown(word, known)
     here.fail(reason, at, suggestion)
 
@@ -61,7 +61,8 @@ def fail_type(here: Cursor, at: int, known: Mapping[str, Type]) -> NoReturn:
 def fail_brackets(here: Cursor, at: int, known: Mapping[str, Type]) -> NoReturn:
     word = here.words[at]
     if word in BARE or word in known:
-        here.fail(f"{word} takes no types in brackets", at + 1)
+        limits = "limits are named: int[ge=0, le=10], str[max_length=80]" if word in ("int", "float", "str") else None
+        here.fail(f"{word} takes no types in brackets", at + 1, limits)
     fail_type(here, at, known)
 
 
@@ -74,4 +75,30 @@ def fail_at_separator(here: Cursor, side: str) -> NoReturn:
     if word == "]":
         here.fail("this bracket was never opened", here.at)
     missing = "a comma, a colon or '->'" if side == "input" else "a comma, a colon or the end"
-    here.fail(f"expected {missing}, found {word!r}", here.at)
+    here.fail(f"expected {missing}, found {word!r}", here.at, _meant(here, word))
+
+
+def _meant(here: Cursor, word: str) -> str | None:
+    """What somebody probably wanted to write, who wrote ``word`` after a field."""
+    typed = here.words[here.at - 1] in BARE
+    if word in _ARROWS:
+        return "write '->' between the inputs and the outputs"
+    if word == ";":
+        return "separate fields with commas"
+    if word == "=":
+        return "a default comes before the description: name: type = value 'text'"
+    if word == "-":
+        return "a name has letters, digits and '_', and no '-'"
+    if word in ("(", "<") and here.words[here.at - 1] in {*BARE, *CONTAINERS}:
+        return "types and limits are in square brackets: list[int], int[ge=0]"
+    if word == "?":
+        return "an optional field is name: type | None"
+    if word in ("or", "/", "and"):
+        return "write a choice of types as int | str" if typed else "separate fields with commas"
+    if word.isidentifier():
+        return "separate fields with commas; a description is in quotes: name: type 'text'"
+    return None
+
+
+_CHOICE = "a choice of values is Literal['a', 'b']"
+_ARROWS = frozenset("→⇒⟶➜–—>")

@@ -42,6 +42,10 @@ ACCEPTED = [
     ("image: dspy.Image, h: list[dspy.Tool] -> a: dspy.Code", None),
     ("a: dspy.Code['python'] -> b: list[dspy.Code[\"c++\"]]", 'a: dspy.Code["python"] -> b: list[dspy.Code["c++"]]'),
     ("match, type, case -> a", "match, type, case -> a"),
+    (
+        "a: int[le=1_000] = 1_0 -> b: Any = -1234567890123456789_0",
+        "a: int[le=1000] = 10 -> b: Any = -12345678901234567890",
+    ),
 ]
 
 
@@ -177,12 +181,29 @@ def test_refuses_with_the_place_and_the_reason(text: str, position: int, reason:
         ("a: string -> b", "did you mean 'str'?"),
         ("a: Boolean -> b", "did you mean 'bool'?"),
         ("a: flot -> b", "did you mean 'float'?"),
+        ("a → b", "write '->' between the inputs and the outputs"),
+        ("a => b", "write '->' between the inputs and the outputs"),
+        ("a > b", "write '->' between the inputs and the outputs"),
+        ("a; b -> c", "separate fields with commas"),
+        ("a or b -> c", "separate fields with commas"),
+        ("a b -> c", "separate fields with commas; a description is in quotes: name: type 'text'"),
+        ("a: str 'd' = 'x' -> b", "a default comes before the description: name: type = value 'text'"),
+        ("a-b -> c", "a name has letters, digits and '_', and no '-'"),
+        ("a: int? -> b", "an optional field is name: type | None"),
+        ("a: int or str -> b", "write a choice of types as int | str"),
+        ("a: list(int) -> b", "types and limits are in square brackets: list[int], int[ge=0]"),
+        ("a: list<int> -> b", "types and limits are in square brackets: list[int], int[ge=0]"),
+        ("a: ('x', 'y') -> b", "a choice of values is Literal['a', 'b']"),
+        ("a: ['x', 'y'] -> b", "a choice of values is Literal['a', 'b']"),
+        ("a: int[1:10] -> b", "limits are named: int[ge=0, le=10], str[max_length=80]"),
+        ("a: bool[str] -> b", None),
+        ("a & b -> c", None),
         ("a: datetme.date -> b", "did you mean 'datetime.date'?"),
         ("a: Literal[red] -> b", "put it in quotes: 'red'"),
         ("a: None -> b", "write X | None for an optional field"),
     ],
 )
-def test_suggests_what_to_write(text: str, suggestion: str) -> None:
+def test_suggests_what_to_write(text: str, suggestion: str | None) -> None:
     with pytest.raises(SignatureError) as caught:
         parse_signature(text)
     assert caught.value.suggestion == suggestion
