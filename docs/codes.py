@@ -129,7 +129,10 @@ CODES: dict[str, dict[str, tuple[str, str]]] = {
         "damaged_dataset": ("a stored data set is not what was stored", "no"),
         "unknown_metric": ("no such metric", "no"),
         "invalid_metric": ("the metric cannot be used, or its score is none", "no"),
-        "metric_failed": ("a metric that the client serves, or a reward of one's own, raised", "no"),
+        "metric_failed": (
+            "a metric raised: one that the client serves, or, at every try, an optimizer's or a reward",
+            "no",
+        ),
         "caller_gone": ("the client that serves the metric is gone", "yes"),
         "invalid_job": ("the job cannot be run; says what to change", "no"),
         "unknown_optimizer": ("no such optimizer", "no"),

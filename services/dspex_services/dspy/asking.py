@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import dspy
 import msgspec
 
 from dspex_bus.claim import Claims
-from dspex_bus.errors import DspexError, PayloadTooLarge
+from dspex_bus.errors import DeadlineExceeded, Unavailable
 from dspex_bus.wire import ErrorInfo, decode, encode, error_from
 
 from ..errors import StepError
 from ..handlers import Step
 
 _SERVED_TIMEOUT_S = 60.0
+_AWAY_S = 3.0
+"""For how long a client that serves a function may be away."""
 
 
 class Verdict(dspy.Signature):  # type: ignore[misc]
@@ -49,17 +52,25 @@ class BusAsk:
         return self._wait(self._served(subject, payload))  # type: ignore[no-any-return]
 
     async def _served(self, subject: str, payload: dict[str, Any]) -> dict[str, Any]:
-        try:
-            answer = await Claims(self._step.bus).request(subject, encode(payload), timeout_s=_SERVED_TIMEOUT_S)
-        except PayloadTooLarge:
-            raise
-        except DspexError as error:
-            raise StepError(
-                "the client that serves this function is gone; a function that must outlive its client is given by its "
-                f"import path ({error})",
-                code="caller_gone",
-                retryable=True,
-            ) from error
+        until = time.monotonic() + _AWAY_S
+        while True:
+            try:
+                answer = await Claims(self._step.bus).request(subject, encode(payload), timeout_s=_SERVED_TIMEOUT_S)
+                break
+            except DeadlineExceeded as error:
+                raise StepError(
+                    f"the client that serves this function did not answer within {_SERVED_TIMEOUT_S:g} s",
+                    code="metric_failed",
+                ) from error
+            except Unavailable as error:
+                if time.monotonic() > until:
+                    raise StepError(
+                        "the client that serves this function is gone; a function that must outlive its client is "
+                        f"given by its import path ({error})",
+                        code="caller_gone",
+                        retryable=True,
+                    ) from error
+                await asyncio.sleep(0.25)  # it may be connecting again
         if answer.headers and "Nats-Service-Error-Code" in answer.headers:
             raise error_from(decode(ErrorInfo, answer.data, subject=subject))
         return decode(dict[str, Any], answer.data, subject=subject)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, Literal
 
@@ -303,6 +304,68 @@ async def test_what_is_wrong_with_a_job_is_said_before_anything_is_spent(whole: 
     with pytest.raises(DspexError) as failed:
         await whole.client.optimize(module, ROWS, metric="os:system", optimizer="bootstrap_few_shot")
     assert failed.value.code == "unknown_metric"
+
+
+async def test_what_only_fails_is_told_and_makes_no_program(whole: System) -> None:
+    def broken(example: Any, prediction: Any) -> float:
+        return float(prediction.nothing)
+
+    module = dspex.module("dspy.Predict", signature=SIGNATURE)
+    optimizers: tuple[dict[str, Any], ...] = (
+        {"optimizer": "bootstrap_few_shot"},
+        {"optimizer": "miprov2", "num_candidates": 2},
+        {"optimizer": "gepa", "max_full_evals": 1},
+    )
+    for options in optimizers:
+        with pytest.raises(DspexError) as failed:
+            await whole.client.optimize(module, ROWS, metric=broken, **options)
+        assert (failed.value.code, "nothing" in str(failed.value)) == ("metric_failed", True), options
+        with pytest.raises(DspexError) as failed:
+            await whole.client.optimize(module, ROWS, metric="f1", model="anthropic/nobody", **options)
+        assert failed.value.code in ("lm_auth", "lm_bad_request"), options
+    assert not await whole.client.programs.list()
+
+
+async def test_a_metric_that_works_for_some_answers_is_no_failure(whole: System) -> None:
+    def fickle(example: Any, prediction: Any) -> float:
+        if normalized(example.answer) != normalized(prediction.answer):
+            raise ValueError("that is no answer at all")
+        return 1.0
+
+    module = dspex.module("dspy.Predict", signature=SIGNATURE)
+    found = await whole.client.optimize(module, ROWS, metric=fickle, num_candidates=2, seed=1)
+    assert found.score == 100.0
+
+
+async def test_a_job_whose_caller_is_gone_ends_with_the_best_so_far(
+    whole: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dspex_services.dspy.asking._AWAY_S", 0.1)
+    asked: list[str] = []
+    gone = anyio.Event()
+    loop = asyncio.get_running_loop()
+
+    def metric(example: Any, prediction: Any) -> float:
+        asked.append(prediction.answer)
+        if len(asked) == 18:
+            loop.call_soon_threadsafe(gone.set)
+        return float(normalized(example.answer) == normalized(prediction.answer))
+
+    job = await whole.client.start_optimizing(
+        dspex.module("dspy.Predict", signature=SIGNATURE),
+        ROWS,
+        metric=metric,
+        optimizer="bootstrap_random_search",
+        num_candidate_programs=30,
+    )
+    with anyio.fail_after(30):
+        await gone.wait()
+        assert job._served is not None
+        await job._served.close()
+        found = await job.result()
+    assert "gone" in found.stopped
+    assert 0 < len(found.trials) < 30
+    assert (found.score, all(trial.score == 0 for trial in found.trials[-3:])) == (100.0, False)
 
 
 async def test_cancelling_keeps_the_best_so_far(whole: System) -> None:

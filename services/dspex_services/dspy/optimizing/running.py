@@ -16,7 +16,7 @@ import msgspec
 from dspex_bus.errors import InvalidRequest
 
 from ...errors import BudgetExceeded, StepError
-from ...evaluation.metrics import scorer
+from ...evaluation.metrics import Score, Scorer, scorer
 from ...evaluation.stored import stored_dataset
 from ...handlers import Step
 from ...optimizing.job import Job, ModuleSpec
@@ -34,6 +34,7 @@ from ..options import ModelOptions
 from ..programs import Programs
 from .ahead import bootstrapping_ahead
 from .control import ENDED, Control, JobMeter
+from .failing import Failing
 from .fanout import Fanout
 from .keeping import Keeping
 from .making import ASSEMBLED, Made, Setting, examples, make, quietly, result_spec
@@ -73,6 +74,9 @@ class Running:
         val = await stored_dataset(self._step.bus, job.valset) if job.valset else None
         check(job.optimizer, job.options, Sizes(job.module.members, len(train), len(val) if val else 0))
         self._control = Control(job.budget, record.usage, record.started_ms / 1000)
+        examples_given = len(train) + (len(val) if val else 0)
+        self._calls = Failing("the program", self._control, examples_given)
+        self._scoring = Failing("the metric", self._control, examples_given)
         async with AsyncExitStack() as stack:
             self._fanout = await stack.enter_async_context(Fanout(self._step, job.pool))
             initial = await self._program(job.module)
@@ -110,7 +114,7 @@ class Running:
         ask = BusAsk(step)
         threads = job.threads or min(_MOST_THREADS, await self._fanout.slots())
         setting = Setting(
-            metric=scorer(job.metric, ask, programs.functions),
+            metric=self._watched(scorer(job.metric, ask, programs.functions)),
             spec=job.metric,
             threads=threads,
             prompt_lm=prompt_lm,
@@ -142,14 +146,32 @@ class Running:
         )
         with context, translated(), engine.calling(Calling(ttl=job.keep_s, meter=meter)):
             try:
-                return await step.in_thread(work)
+                state = await step.in_thread(work)
             except (Stopped, Halted) as ended:
                 if isinstance(ended, Halted):
                     self._control.stop(f"budget: {ended.error.message}")
                 best = self._tracker.best
-                return best[1] if best is not None else state_of(initial)
+                state = best[1] if best is not None else state_of(initial)
             except (ValueError, TypeError, AssertionError) as error:
+                self._check_that_something_worked()
                 raise InvalidRequest(f"{job.optimizer} cannot be run so: {error}", code="invalid_job") from error
+            except Exception:
+                # DSPy says of too many failures no more than that there were too many.
+                self._check_that_something_worked()
+                raise
+            self._check_that_something_worked()
+            return state
+
+    def _check_that_something_worked(self) -> None:
+        self._calls.check()
+        self._scoring.check()
+
+    def _watched(self, metric: Scorer) -> Scorer:
+        def score(*arguments: Any) -> Score:
+            with self._scoring.watched():
+                return metric(*arguments)
+
+        return score
 
     def _compiled(
         self, made: Made, setting: Setting, student: Any, train: list[Any], val: list[Any] | None
@@ -173,7 +195,7 @@ class Running:
 
     def _forward(self, request: dict[str, Any]) -> dict[str, Any]:
         self._tracker.calling()
-        with self._control.call():
+        with self._control.call(), self._calls.watched():
             work = self._called(request)
             answer: dict[str, Any] = self._control.wait(asyncio.run_coroutine_threadsafe(work, self._loop))
             return answer
