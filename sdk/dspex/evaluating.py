@@ -26,6 +26,7 @@ from dspex_bus.wire import (
     Usage,
 )
 from dspex_services.evaluation.datasets import Dataset, DataSource, load_dataset
+from dspex_services.evaluation.metrics import check_labels
 from dspex_services.evaluation.statistics import Comparison, Summary, compare, summary
 from dspex_services.evaluation.steps import EXAMPLES, RUN_NODE, SCORE_NODE, evaluation
 
@@ -144,6 +145,7 @@ async def evaluate(
     step = await target_step(client, target)
     asked = _asked(step, inputs, examples)
     served, spec = await metric_for(client.bus, metric)
+    check_labels(spec, examples.fields, asked)
     try:
         definition = evaluation(step, spec, asked, parallel=parallel or await _room(client), name="evaluation")
         handle = await client.submit(definition, {EXAMPLES: list(examples.rows)}, timeout_s=timeout_s, session=session)

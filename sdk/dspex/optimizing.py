@@ -21,6 +21,7 @@ from dspex_bus.signatures import read_signature
 from dspex_bus.wire import Progress, RunResult, StepDefinition, Usage, decode
 from dspex_services.evaluation.builtin import COMPARISONS
 from dspex_services.evaluation.datasets import Dataset, DataSource, load_dataset
+from dspex_services.evaluation.metrics import check_labels
 from dspex_services.evaluation.stored import keep_dataset
 from dspex_services.optimizing import (
     Budget,
@@ -174,6 +175,7 @@ async def start(
         if one is not None:
             _check_fields(one, asked)
     served, scored = await metric_for(client.bus, metric)
+    check_labels(scored, train.fields, asked)
     if name == "knn_few_shot" and scored.name not in COMPARISONS:
         raise InvalidRequest(
             f"what knn_few_shot makes scores its demos at every request: its metric is one of {', '.join(COMPARISONS)}",

@@ -11,12 +11,15 @@ judges, or a function that a client serves while its job lives.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
+
+from dspex_bus.errors import InvalidRequest
 
 from ..errors import StepError
 from .builtin import COMPARISONS, compare_fields
@@ -77,7 +80,34 @@ def metric_spec(wanted: str | Mapping[str, Any]) -> MetricSpec:
             f"a metric is exactly one of name, handler, judge and served, not {' and '.join(given) or 'none'}",
             code="invalid_metric",
         )
+    if spec.name is not None and ":" not in spec.name and spec.name not in (*COMPARISONS, *ASKING):
+        near = difflib.get_close_matches(spec.name, (*COMPARISONS, *ASKING), 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise StepError(
+            f"there is no metric {spec.name!r}; {hint}there are: {', '.join((*COMPARISONS, *ASKING))}, and "
+            "package.module:function, {handler: …} and {judge: …}",
+            code="unknown_metric",
+        )
     return spec
+
+
+def check_labels(spec: MetricSpec, fields: Sequence[str], asked: Sequence[str]) -> None:
+    """Whether a comparison finds right answers among the examples' ``fields``. Raises InvalidRequest."""
+    if spec.name not in COMPARISONS:
+        return
+    labels = [name for name in fields if name not in asked and not name.startswith("dspy_")]
+    if not labels:
+        raise InvalidRequest(
+            f"the examples hold nothing but what is asked ({', '.join(asked)}): {spec.name} needs right answers",
+            code="missing_field",
+        )
+    if spec.field is not None and spec.field not in labels:
+        raise InvalidRequest(
+            f"the metric compares the field {spec.field!r}, which no example has for an answer; there are: "
+            f"{', '.join(labels)}",
+            code="missing_field",
+            details={"field": spec.field},
+        )
 
 
 def scorer(spec: MetricSpec, ask: Ask, imported: Mapping[str, Callable[..., Any]]) -> Scorer:

@@ -140,6 +140,9 @@ async def test_what_cannot_be_asked_is_refused_before_anything_runs(whole: Syste
         (dspex.native("template", template="x"), ROWS, {}, "missing_field"),
         ("nobody", ROWS, {}, "unknown_program"),
         (PREDICT, ROWS, {"metric": {"name": "f1", "judge": "x"}}, "invalid_metric"),
+        (PREDICT, ROWS, {"metric": "exact_mach"}, "unknown_metric"),
+        (PREDICT, ROWS, {"metric": {"name": "f1", "field": "reply"}}, "missing_field"),
+        (PREDICT, [{"context": "c", "question": "q"}], {"metric": "f1"}, "missing_field"),
         (PREDICT, [], {}, "invalid_dataset"),
     ):
         with pytest.raises(DspexError) as refused:

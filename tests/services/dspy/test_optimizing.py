@@ -291,6 +291,8 @@ async def test_what_is_wrong_with_a_job_is_said_before_anything_is_spent(whole: 
         ({"auto": "light", "num_candidates": 3}, "conflicting_options"),
         ({"candidates": 3}, "invalid_option"),
         ({"metric": {"judge": "x", "name": "f1"}}, "invalid_metric"),
+        ({"metric": "exactly"}, "unknown_metric"),
+        ({"metric": {"name": "f1", "field": "reply"}}, "missing_field"),
         ({"budget": {"dollars": 3}}, "invalid_job"),
         ({"trainset": [{"question": "?"}] * 3}, "missing_field"),
         ({"module": Mine(), "inputs": ["question"]}, "invalid_job"),
