@@ -123,8 +123,8 @@ class Session(Handle):
         timeout_s: float | None = None,
         id: str | None = None,
     ) -> Session:
-        """A new session that runs again from the step ``node`` (its place, as :meth:`view` tells it), with ``input``
-        over this one's and what was done before it kept."""
+        """A new session that runs again from the step ``node`` (its place, as :meth:`view` tells it, or its name
+        where no other has it), with ``input`` over this one's and what was done before it kept."""
         given = dict(input or {})
         request = ForkRequest(session=self.id, node=node, input=given, timeout_s=timeout_s, id=id or _new_id())
         return await self._fork("fork", request)

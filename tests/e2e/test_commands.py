@@ -254,7 +254,10 @@ class TestSessions:
         gate.touch()
         again = ask.json("retry", failed["session"])["session"]
         assert again != failed["session"]
-        assert "succeeded" in ask("watch", again).stdout
+        done = ask("watch", again)
+        assert "succeeded" in done.stdout
+        assert done.stdout.endswith('{"text":"done"}\n')
+        assert f"go on from there: dspex retry {failed['session']}" in ask("watch", failed["session"]).stderr
 
     @pytest.mark.parametrize("verb", ["cancel", "pause", "resume", "retry"])
     def test_unknown_session(self, ask: Ask, verb: str) -> None:

@@ -256,6 +256,28 @@ async def test_fork_keeps_what_was_before_and_takes_new_input(client: dspex.Clie
     with pytest.raises(dspex.DspexError) as refusal:
         await handle.fork("7")
     assert refusal.value.code == "unknown_step"
+    assert "it has come to: 0 (rough.stamp), 1 (template)" in refusal.value.message
+
+
+async def test_a_fork_finds_its_step_by_name(client: dspex.Client) -> None:
+    twins = [say("{{ word }}", name="twin", outputs={"text": field}) for field in ("a", "b")]
+    steps = [dspex.native("rough.stamp"), dspex.parallel(twins), say("{{ stamp }} {{ a }}", name="say")]
+    handle = await client.submit(dspex.pipeline(steps, output=["a", "text"]), {"word": "old"})
+    first = (await handle.result(timeout_s=20)).output
+    late = (await (await handle.fork("say", {"word": "new"})).result(timeout_s=20)).output
+    assert late == first
+    early = (await (await handle.fork("parallel", {"word": "new"})).result(timeout_s=20)).output
+    assert first is not None
+    assert early == {"a": "new", "text": first["text"].replace("old", "new")}
+    with pytest.raises(dspex.DspexError, match="several steps are called 'twin': say which by its place, 1-0 or 1-1"):
+        await handle.fork("twin")
+    with pytest.raises(dspex.DspexError, match="has not come to a step 'nobody'"):
+        await handle.fork("nobody")
+
+
+async def test_a_map_of_nothing_writes_empty_lists(client: dspex.Client) -> None:
+    steps = [dspex.map("words", [say("{{ item }}")]), say("{{ text | length }}", outputs={"text": "count"})]
+    assert await run(client, *steps, words=[]) == {"count": "0"}
 
 
 async def test_a_fork_is_forked_where_its_own_results_were_kept(client: dspex.Client) -> None:

@@ -131,9 +131,9 @@ class SignalReply(Struct, frozen=True, kw_only=True):
 
 class ForkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """For ``session.retry`` (a session that ended without success goes on from what failed, its successes kept) and
-    ``session.fork``: a new session that keeps what was done before step ``node`` of this one, with ``input`` merged
-    over this one's. Either has the signals that no wait had taken by then. ``id`` is the new session's, if the client
-    wants one; ``timeout_s`` bounds it anew."""
+    ``session.fork``: a new session that keeps what was done before step ``node`` of this one (its place, or its name
+    where one step alone has it), with ``input`` merged over this one's. Either has the signals that no wait had taken
+    by then. ``id`` is the new session's, if the client wants one; ``timeout_s`` bounds it anew."""
 
     session: SessionId
     node: Annotated[str, Meta(max_length=1024)] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import takewhile
 from typing import Any
@@ -12,6 +12,7 @@ from dspex_bus.errors import Conflict, InvalidRequest, NotFound
 from dspex_bus.wire import (
     ForkRequest,
     JournalEvent,
+    Node,
     Origin,
     Rounds,
     SessionAccepted,
@@ -19,7 +20,9 @@ from dspex_bus.wire import (
     SignalRequest,
     StepSucceeded,
     Submitted,
+    find,
     is_before,
+    members,
 )
 
 from ..core import Session, decide, keeping
@@ -57,8 +60,19 @@ class Forking:
         """NotFound ``unknown_step`` where the session has not come to the step."""
         if request.node is None:
             raise InvalidRequest("a fork needs 'node', the step to go on from", code="missing_field")
-        state, kept = await self._folded(request.session, until=request.node)
-        return await self._submit(request, state, Origin(session=state.id, node=request.node), kept)
+        node = await self._place(request.session, request.node)
+        state, kept = await self._folded(request.session, until=node)
+        return await self._submit(request, state, Origin(session=state.id, node=node), kept)
+
+    async def _place(self, session: str, node: str) -> str:
+        """Of a step that is called by its name, its place. What runs more than once has many, and is left as it is."""
+        begun = await self._journals.accepted(session)
+        if begun is None or find(begun[0].plan, node) is not None:
+            return node
+        places = [found.id for found in _below(begun[0].plan.root) if found.name == node]
+        if len(places) > 1:
+            raise InvalidRequest(f"several steps are called {node!r}: say which by its place, {' or '.join(places)}")
+        return places[0] if places else node
 
     async def _folded(self, session: str, *, until: str | None) -> tuple[Session, Kept]:
         """The session as it was when the step ``until`` started, or as it is, and what it need not do again by then."""
@@ -88,7 +102,7 @@ class Forking:
         if state is None:
             raise NotFound(f"there is no session {session!r}; it may have been purged", code="unknown_session")
         if until is not None:
-            known = ", ".join(state.runs) or "none"
+            known = ", ".join(f"{place} ({run.node.name})" for place, run in state.runs.items()) or "none"
             before = "" if base is None else ", or that is told of no more"
             raise NotFound(
                 f"session {session} has not come to a step {until!r}{before}; it has come to: {known}",
@@ -125,6 +139,12 @@ class Forking:
                 request = SignalRequest(session=session, name=signal.name, id=signal.id, payload=signal.payload)
                 with suppress(Conflict):  # it has ended without
                     await self._controls.signal(request)
+
+
+def _below(node: Node) -> Iterator[Node]:
+    for member in members(node):
+        yield member
+        yield from _below(member)
 
 
 def _earlier(

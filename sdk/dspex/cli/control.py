@@ -113,8 +113,8 @@ async def fork(
     server: str | None,
     as_json: bool,
 ) -> None:
-    """Fork SESSION at STEP (its place, such as 2 or 2-0: `dspex replay` shows them): a new session keeps what was done
-    before that step, takes changed input fields, and runs from there. SESSION itself stays as it is."""
+    """Fork SESSION at STEP (its name, or its place, such as 2 or 2-0: `dspex replay` shows them): a new session keeps
+    what was done before that step, takes changed input fields, and runs from there. SESSION itself stays as it is."""
     async with connect(server, name="dspex-fork") as client:
         made = await client.session(session).fork(step, parse_inputs(fields, document), timeout_s=timeout)
     _made(made, as_json)

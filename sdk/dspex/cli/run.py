@@ -11,15 +11,15 @@ import anyio
 import click
 from rich.markup import escape
 
-from dspex_bus.wire import PipelineDefinition, Priority, Usage
+from dspex_bus.wire import PipelineDefinition, Priority
 
 from ..loading import load_pipeline
 from .attaching import attach_files, files_option
 from .connecting import connect
 from .explain import show
-from .shell import SECONDS, asynchronous, count, detached, json_option, out, parse_inputs, print_json, server_option
+from .shell import SECONDS, asynchronous, detached, json_option, out, parse_inputs, print_json, server_option
 from .spending import budget_of, budget_options, tenant_option
-from .watching import follow
+from .watching import conclude, follow
 
 _RAN = ("implementation", "handler", "pool", "worker", "duration_us", "usage")
 
@@ -116,13 +116,10 @@ async def run(
             )
             raise
         result = await handle.result(timeout_s=30)
-    if as_json or result.status == "succeeded":
-        print_json(result if as_json else result.output)
-        if result.usage is not None and not as_json:
-            click.echo(_used(result.usage), err=True)
+    if as_json:
+        print_json(result)
     else:
-        reason = f": {result.error.code}: {result.error.message}" if result.error else ""
-        click.echo(f"{result.status}{reason}\nsee it again: dspex watch {handle.id}", err=True)
+        conclude(result)
     return 0 if result.status == "succeeded" else 1
 
 
@@ -183,10 +180,3 @@ async def call(
     where = (prediction.handler, prediction.implementation, f"pool {prediction.pool}", prediction.worker)
     out.print(f"[dim]{escape(' · '.join(where))}[/]")
     return 0
-
-
-def _used(usage: Usage) -> str:
-    cost = "" if usage.cost is None else f", cost {usage.cost:.6g}"
-    saved = f", {count(usage.saved_calls, 'call')} saved" if usage.saved_calls else ""
-    tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
-    return f"{count(usage.calls, 'LM call')}, {tokens}{cost}{saved}"

@@ -9,7 +9,7 @@ import click
 from .connecting import connect
 from .drawing import tree
 from .shell import asynchronous, json_option, live, out, print_json, server_option
-from .watching import follow
+from .watching import conclude, follow
 
 
 @click.command(short_help="Watch a session, live or after its end.")
@@ -20,8 +20,8 @@ from .watching import follow
 @json_option
 @asynchronous
 async def watch(session: str, after: int, tokens: bool, server: str | None, as_json: bool) -> None:
-    """Show SESSION's steps as they go, from its first event to its last. With --json, one event a line: to go on after
-    a break, give the last "sequence" seen to --after."""
+    """Show SESSION's steps as they go, from its first event to its last, and its output. With --json, one event a
+    line: to go on after a break, give the last "sequence" seen to --after."""
     if after and not as_json:
         raise click.UsageError("--after needs --json")
     async with connect(server, name="dspex-watch") as client:
@@ -35,3 +35,4 @@ async def watch(session: str, after: int, tokens: bool, server: str | None, as_j
         progression = await follow(client, handle, tokens=tokens)
         if not live():
             out.print(tree(progression))
+        conclude(await handle.result(timeout_s=30))

@@ -7,19 +7,20 @@ from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, n
 from typing import Any
 
 import anyio
+import click
 import msgspec
 from rich.live import Live
 from rich.text import Text
 
 from dspex_bus import Message, subjects
-from dspex_bus.wire import Progress, StoredEvent, TokenPiece, TokenStatus
+from dspex_bus.wire import Progress, RunResult, StoredEvent, TokenPiece, TokenStatus, Usage
 
 from .._feed import TokenEvent
 from ..client import Client
 from ..progression import Progression, StepProgress, field_name
 from ..sessions import Session
 from .drawing import line, tree
-from .shell import live, out
+from .shell import count, live, out, print_json
 
 
 async def follow(
@@ -52,6 +53,27 @@ async def follow(
                     progression.tell(item)
                     printer.told(*progression.place(item.node), item)
     return progression
+
+
+def conclude(result: RunResult) -> None:
+    """What a run came to: its output on standard output, or on standard error why there is none."""
+    if result.status == "succeeded":
+        print_json(result.output)
+        if result.usage is not None:
+            click.echo(_used(result.usage), err=True)
+        return
+    reason = f": {result.error.code}: {result.error.message}" if result.error else ""
+    click.echo(f"{result.status}{reason}", err=True)
+    click.echo(
+        f"see it again: dspex watch {result.session}, or go on from there: dspex retry {result.session}", err=True
+    )
+
+
+def _used(usage: Usage) -> str:
+    cost = "" if usage.cost is None else f", cost {usage.cost:.6g}"
+    saved = f", {count(usage.saved_calls, 'call')} saved" if usage.saved_calls else ""
+    tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    return f"{count(usage.calls, 'LM call')}, {tokens}{cost}{saved}"
 
 
 class Printer:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from dspex_bus.errors import InvalidRequest
 
 from ..handlers import Handlers, Step
@@ -18,12 +20,16 @@ STORED = "template_name"
 _WAYS = (INLINE, FILE, STORED)
 
 
+class Rendered(msgspec.Struct, frozen=True):
+    text: str
+
+
 def templates() -> Handlers:
     handlers = Handlers()
     stored: StoredTemplates | None = None
 
     @handlers.handler("template", pure=True)
-    async def template(values: dict[str, Any], step: Step) -> dict[str, str]:
+    async def template(values: dict[str, Any], step: Step) -> Rendered:
         """Render a template (``template``, ``template_file`` or ``template_name``) with the context, as ``text``."""
         fields = dict(values)
         way = _way(step.options) or _way(fields)
@@ -33,7 +39,7 @@ def templates() -> Handlers:
         if not isinstance(wanted, str):
             raise InvalidRequest(f"template: the constant {way!r} must be a text", code="invalid_input")
         compiled = await _found(way, wanted, step)
-        return {"text": await step.in_thread(lambda: compiled.render(fields))}
+        return Rendered(await step.in_thread(lambda: compiled.render(fields)))
 
     async def _found(way: str, wanted: str, step: Step) -> Template:
         nonlocal stored
