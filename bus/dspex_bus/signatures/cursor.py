@@ -35,6 +35,17 @@ class Cursor:
         self.at += 1
         return self.words[self.at] != closing
 
+    def more(self, opened: int) -> bool:
+        """Like :meth:`another`; where nothing more follows, steps over the closing bracket."""
+        word = self.words[self.at]
+        if word == "]":
+            self.at += 1
+            return False
+        if word == "," and self.another():
+            return True
+        self.close(opened)
+        return False
+
     def close(self, opened: int, closing: str = "]") -> None:
         if self.words[self.at] != closing:
             if not self.words[self.at]:
@@ -46,10 +57,13 @@ class Cursor:
         word = self.words[self.at]
         if len(word) < 2:
             self.fail("this quote is never closed", self.at, "write \\' for a quote inside a text in quotes")
-        try:
-            value = unquote(word)
-        except (ValueError, OverflowError) as error:
-            self.fail(f"this text cannot be read: {error}", self.at, "write \\\\ for a backslash")
+        if "\\" in word:
+            try:
+                value = unquote(word)
+            except (ValueError, OverflowError) as error:
+                self.fail(f"this text cannot be read: {error}", self.at, "write \\\\ for a backslash")
+        else:
+            value = word[1:-1]
         self.at += 1
         return value
 

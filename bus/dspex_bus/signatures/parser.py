@@ -3,8 +3,9 @@
     signature   = fields "->" fields
     fields      = field { "," field } [ "," ]
     field       = name [ ":" type ] [ "=" value ] [ string ]
-    type        = atom { "|" atom }
-    atom        = ( name [ "[" arguments "]" ] | record ) [ "[" limit { "," limit } "]" ]
+    type        = limited { "|" limited }
+    limited     = atom [ "[" limit { "," limit } "]" ]
+    atom        = name [ "[" arguments "]" ] | record
     record      = [ name ] "{" [ string ] fields "}"
     limit       = name "=" ( number | string )
     value       = string | number | True | False | None | "[" values "]" | "{" string ":" value … "}"
@@ -41,6 +42,7 @@ from .types import (
     choice,
     hashable,
     literal,
+    optional,
     union,
 )
 from .values import Mismatch, coercer
@@ -52,6 +54,8 @@ MAX_PARTS = 4096
 
 _UNUSUAL = RESERVED | set(keyword.kwlist) | {END}
 _CONTINUES = ("[", "|", "{")
+_FOLLOWS = frozenset({",", "->", END})
+"""What follows a field that is a name and a type."""
 Names = MappingABC[str, Type]
 """Type names that a caller has registered, and what they stand for."""
 
@@ -81,7 +85,7 @@ class _Parser(Cursor):
 
     def __init__(self, text: str, names: Names | None = None) -> None:
         super().__init__(text)
-        self.known = dict(names or {})
+        self.known = dict(names) if names else {}
         self.parts = 0
         self.sizes: dict[str, int] = {}
         self.owner = "Record"  # what a record without a name is called after
@@ -117,16 +121,17 @@ class _Parser(Cursor):
         return found
 
     def rest_of_field(self, name: str) -> Field:
-        words = self.words
-        typed = words[self.at] == ":"
+        words, at = self.words, self.at
+        typed = words[at] == ":"
         kind: Type = STR
         if typed:
-            self.at += 1
-            start = self.at
+            start = self.at = at + 1
             self.owner = name
             kind = self.type()
             if kind is NONE:
                 self.fail("a field that can only be None says nothing", start, "write X | None for an optional field")
+        if words[self.at] in _FOLLOWS:
+            return Field(name, kind, None, typed)
         default = self.default(kind, typed) if words[self.at] == "=" else None
         description = (self.string() or None) if words[self.at].startswith(QUOTES) else None
         return Field(name, kind, description, typed, default)
@@ -149,28 +154,27 @@ class _Parser(Cursor):
             self.at = at + 1  # by far the most types are a single word
             return plain
         first = self.atom()
-        if self.words[self.at] != "|":
+        if words[self.at] not in _CONTINUES:
             return first
-        members = [first]
-        while self.words[self.at] == "|":
-            self.at += 1
-            members.append(self.atom())
+        members = [self.within_limits(first, at)]
+        while words[self.at] == "|":
+            at = self.at = self.at + 1
+            members.append(self.within_limits(self.atom(), at))
         return union(members)
 
-    def atom(self) -> Type:
-        at = self.at
-        made = self.unlimited()
+    def within_limits(self, made: Type, at: int) -> Type:
+        """The type that began ``at``, with the limits that follow it."""
         while self.words[self.at] == "[" and self.words[self.at + 2] == "=":
             made = self.limited(made, at)
         return made
 
-    def unlimited(self) -> Type:
-        at = self.at
-        word = self.words[at]
-        if word == "{" or (self.words[at + 1] == "{" and word.isidentifier()):
+    def atom(self) -> Type:
+        words, at = self.words, self.at
+        word, following = words[at], words[at + 1]
+        if word == "{" or (following == "{" and word.isidentifier()):
             return self.record()
         self.at = at + 1
-        if self.words[at + 1] != "[" or self.words[at + 3] == "=":
+        if following != "[" or words[at + 3] == "=":
             self.grow(self.sizes.get(word, 1), at)
             found = BARE.get(word) or self.known.get(word)
             return found if found is not None else fail_type(self, at, self.known)
@@ -220,9 +224,8 @@ class _Parser(Cursor):
             if reason:
                 self.fail(reason, start, suggestion)
             limits.append(Limit(name, value))
-            if not self.another():
+            if not self.more(opened):
                 break
-        self.close(opened)
         if isinstance(base, Constrained):
             self.fail("limits go into one pair of brackets", opened)
         return Constrained(base, tuple(limits))
@@ -266,21 +269,20 @@ class _Parser(Cursor):
             number += 1
 
     def generic(self, name: str, at: int) -> Type:
-        arguments: list[Type] = []
+        arguments = [self.type()]
         open_ended = False
-        while True:
+        while self.more(at + 1):
             if name == "tuple" and len(arguments) == 1 and self.words[self.at] == "...":
                 open_ended = True
                 self.at += 1
             else:
                 arguments.append(self.type())
-            if not self.another():
-                break
-        self.close(at + 1)
         return self.build(name, arguments, open_ended, at)
 
     def build(self, name: str, arguments: list[Type], open_ended: bool, at: int) -> Type:
         count = len(arguments)
+        if name == "list" and count == 1:
+            return Array(name, arguments[0])
         if name == "Union":
             return union(arguments)
         if name == "tuple":
@@ -291,7 +293,7 @@ class _Parser(Cursor):
             wanted = "two types, of its keys and its values" if name == "dict" else "one type"
             self.fail(f"{name} takes {wanted}, not {count}", at)
         if name == "Optional":
-            return union([arguments[0], NONE])
+            return optional(arguments[0])
         if name in ("dict", "set", "frozenset") and not hashable(arguments[0]):
             what = "a key" if name == "dict" else "a member of a set"
             self.fail(f"{arguments[0]} cannot be {what}: its values have no hash", at + 2)
@@ -299,10 +301,7 @@ class _Parser(Cursor):
 
     def literal(self) -> Type:
         opened = self.at - 1
-        values: list[str | int | bool | None] = []
-        while True:
+        values = [self.constant()]
+        while self.more(opened):
             values.append(self.constant())
-            if not self.another():
-                break
-        self.close(opened)
         return choice(tuple(values))

@@ -126,7 +126,7 @@ def made_of(inputs: Sequence[Field], outputs: Sequence[Field], instructions: str
 
 
 def _listed(fields: Sequence[Field]) -> str:
-    return ", ".join([f"`{field.name}`" for field in fields])
+    return f"`{'`, `'.join([field.name for field in fields])}`"
 
 
 def _object_schema(fields: Iterable[Field], *, any_when_untyped: bool) -> dict[str, Any]:

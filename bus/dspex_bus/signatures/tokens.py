@@ -10,18 +10,20 @@ import re
 
 END = ""
 
-# What comes most often comes first. White space is that of str.isspace.
-_PATTERN = r"""[\s\x1c-\x1f]*(
-        [^\W\d][\w.]*                        # a name, dotted or not
-      | [^\w\s\x1c-\x1f'"\-.*]               # a word of its own: the parser says what is wrong with it, if anything
+# What comes most often comes first. Nothing here begins with white space, that of str.isspace: the search for the next
+# word steps over it.
+_PATTERN = r"""
+        [a-zA-Z_][\w.]*                      # a name, dotted or not
+      | [,:\[\]|={}]
       | ->
       | '[^'\\]*(?:\\.[^'\\]*)*'
       | "[^"\\]*(?:\\.[^"\\]*)*"
       | -?\d\w*(?:\.\w*)?(?:(?<=[eE])[+-]\d+)?  # a number; the parser says what is wrong with it
+      | [^\W\d][\w.]*                        # a name that begins with a letter of another script
       | \.\.\.
       | \*\*
-      | [^\s\x1c-\x1f]
-    )"""
+      | [^\s\x1c-\x1f]                       # a word of its own: the parser says what is wrong with it
+    """
 _TOKEN = re.compile(_PATTERN, re.VERBOSE | re.DOTALL)
 _ASCII_TOKEN = re.compile(_PATTERN, re.VERBOSE | re.DOTALL | re.ASCII)  # a quarter faster
 
@@ -40,14 +42,13 @@ def locate(text: str, index: int) -> tuple[int, int]:
     """Offset and length of the word at ``index``; the end of the text for the end marks."""
     for number, match in enumerate(_TOKEN.finditer(text)):
         if number == index:
-            return match.start(1), len(match.group(1))
+            return match.start(), len(match.group())
     return len(text.rstrip()), 1
 
 
 def unquote(word: str) -> str:
     """What a quoted word says. Raises ValueError on an escape that is not known."""
-    inner = word[1:-1]
-    return _ESCAPE.sub(_unescape, inner) if "\\" in inner else inner
+    return _ESCAPE.sub(_unescape, word[1:-1])
 
 
 def _unescape(match: re.Match[str]) -> str:

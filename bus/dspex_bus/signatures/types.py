@@ -1,6 +1,7 @@
 """The types a signature's field can have, as a small tree of values.
 
-``str(type)`` is the canonical text: what the parser reads back to an equal tree.
+``str(type)`` is the canonical text: what the parser reads back to an equal tree. None holds itself, so the garbage
+collector need not follow them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 
-class Scalar(msgspec.Struct, frozen=True):
+class Scalar(msgspec.Struct, frozen=True, gc=False):
     """A type without arguments: one of ``SCALARS``."""
 
     name: str
@@ -21,7 +22,7 @@ class Scalar(msgspec.Struct, frozen=True):
         return self.name
 
 
-class Array(msgspec.Struct, frozen=True):
+class Array(msgspec.Struct, frozen=True, gc=False):
     """``list``, ``set``, ``frozenset``, or a ``tuple`` of any length; ``item`` is None for the bare name."""
 
     kind: str
@@ -33,7 +34,7 @@ class Array(msgspec.Struct, frozen=True):
         return f"tuple[{self.item}, ...]" if self.kind == "tuple" else f"{self.kind}[{self.item}]"
 
 
-class FixedTuple(msgspec.Struct, frozen=True):
+class FixedTuple(msgspec.Struct, frozen=True, gc=False):
     """``tuple[int, str]``: as many items as types."""
 
     items: tuple[Type, ...]
@@ -42,7 +43,7 @@ class FixedTuple(msgspec.Struct, frozen=True):
         return f"tuple[{', '.join(map(str, self.items))}]"
 
 
-class Mapping(msgspec.Struct, frozen=True):
+class Mapping(msgspec.Struct, frozen=True, gc=False):
     """``dict[key, value]``; both None for the bare name."""
 
     key: Type | None = None
@@ -52,7 +53,7 @@ class Mapping(msgspec.Struct, frozen=True):
         return "dict" if self.key is None else f"dict[{self.key}, {self.value}]"
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """``Literal[...]``. The text takes part in equality, because ``(1,) == (True,)`` in Python."""
 
     values: tuple[str | int | bool | None, ...]
@@ -62,7 +63,7 @@ class Choice(msgspec.Struct, frozen=True):
         return self.text
 
 
-class AnyOf(msgspec.Struct, frozen=True):
+class AnyOf(msgspec.Struct, frozen=True, gc=False):
     """``A | B``: at least two members, none of them an AnyOf, no two equal."""
 
     members: tuple[Type, ...]
@@ -71,7 +72,7 @@ class AnyOf(msgspec.Struct, frozen=True):
         return " | ".join(map(str, self.members))
 
 
-class Foreign(msgspec.Struct, frozen=True):
+class Foreign(msgspec.Struct, frozen=True, gc=False):
     """A type only DSPy can handle, such as ``dspy.Image``: known by name, never imported here."""
 
     name: str
@@ -80,7 +81,7 @@ class Foreign(msgspec.Struct, frozen=True):
         return self.name
 
 
-class Constrained(msgspec.Struct, frozen=True):
+class Constrained(msgspec.Struct, frozen=True, gc=False):
     """``int[ge=0, le=10]``: values of ``base`` that keep to all of the ``limits``, in the order written."""
 
     base: Type
@@ -90,7 +91,7 @@ class Constrained(msgspec.Struct, frozen=True):
         return f"{self.base}[{', '.join(map(str, self.limits))}]"
 
 
-class Limit(msgspec.Struct, frozen=True):
+class Limit(msgspec.Struct, frozen=True, gc=False):
     """``name`` is one of ``LIMITS``."""
 
     name: str
@@ -100,7 +101,7 @@ class Limit(msgspec.Struct, frozen=True):
         return f"{self.name}={quote(self.value) if isinstance(self.value, str) else repr(self.value)}"
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """``Person{name: str, age: int}``: an object with these fields. What is known under one name is one record."""
 
     name: str
@@ -112,7 +113,7 @@ class Record(msgspec.Struct, frozen=True):
         return f"{self.name}{{{said}{', '.join(map(str, self.fields))}}}"
 
 
-class Field(msgspec.Struct, frozen=True):
+class Field(msgspec.Struct, frozen=True, gc=False):
     """A field of a signature or of a record. ``typed`` is whether a type was written. An input without one takes any
     value, as in DSPy; it is still ``str`` in the prompt. ``default`` is its literal, None where there is none."""
 
@@ -200,6 +201,13 @@ def union(members: list[Type]) -> Type:
     return AnyOf(tuple(flat)) if len(flat) > 1 else next(iter(flat))
 
 
+def optional(kind: Type) -> Type:
+    """The type, or None."""
+    if isinstance(kind, AnyOf) or kind == NONE:
+        return union([kind, NONE])
+    return AnyOf((kind, NONE))
+
+
 def allows_none(kind: Type) -> bool:
     """Whether None is a value of the type by being a member: what makes a field optional."""
     return kind == NONE or (isinstance(kind, AnyOf) and NONE in kind.members)
@@ -208,15 +216,15 @@ def allows_none(kind: Type) -> bool:
 def hashable(kind: Type) -> bool:
     """Whether values of the type can be dictionary keys or members of a set."""
     match kind:
+        case Scalar() | Choice():
+            return True
         case Array(kind="tuple" | "frozenset", item=item):
             return item is None or hashable(item)
         case FixedTuple(items=parts) | AnyOf(members=parts):
             return all(map(hashable, parts))
-        case Array() | Mapping() | Foreign() | Record():
-            return False
         case Constrained(base=base):
             return hashable(base)
-    return True
+    return False
 
 
 def foreign_names(kind: Type) -> tuple[str, ...]:
