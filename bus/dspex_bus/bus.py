@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from .clock import Clock
 from .streams import BucketSpec, StreamSpec
 
 Headers = Mapping[str, str]
@@ -231,6 +232,8 @@ class Bus(ABC):
     """Entered with ``async with``. Every wait is bounded; lost connections are mended in the background."""
 
     name: str
+    clock: Clock
+    """Told the time whenever a stream is asked about."""
 
     @property
     @abstractmethod
@@ -373,7 +376,8 @@ class Bus(ABC):
 
     @abstractmethod
     async def stream_info(self, stream: str) -> dict[str, Any]:
-        """``messages``, ``bytes``, ``last_sequence``, ``consumers``, ``storage``, ``metadata``; NotFound if absent."""
+        """``messages``, ``bytes``, ``last_sequence``, ``consumers``, ``storage``, ``metadata``; NotFound if absent.
+        ``clock`` is told what time it is."""
 
     @abstractmethod
     async def consumer_info(self, stream: str, durable: str) -> dict[str, int]:

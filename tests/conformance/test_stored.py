@@ -206,6 +206,17 @@ async def test_what_a_stream_tells_of_itself(place: Place, bus: Bus) -> None:
         await bus.stream_info("S_nowhere")
 
 
+@pytest.mark.parametrize("off_ms", [3_600_000, -3_600_000])
+async def test_who_asks_about_a_stream_is_told_the_time(place: Place, bus: Bus, off_ms: int) -> None:
+    """The time by which messages are stamped."""
+    bus.clock.ahead_ms += off_ms
+    await bus.stream_info(place.stream)
+    await bus.store_and_wait(place.subject("log.a"), b"1")
+    message = await bus.last(place.stream, place.subject("log.a"))
+    assert message is not None
+    assert abs(bus.clock.now_ms() - message.time_ms) < 60_000
+
+
 async def test_preparing_again_keeps_what_is_there(place: Place, bus: Bus) -> None:
     await bus.store_and_wait(place.subject("log.a"), b"1")
     other = await place.bus()

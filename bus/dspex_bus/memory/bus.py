@@ -32,6 +32,7 @@ from ..bus import (
     StoredMessage,
     Subscription,
 )
+from ..clock import Clock
 from ..errors import DeadlineExceeded, InvalidName, NotFound, PayloadTooLarge, StoreFailed, Unavailable
 from ..streams import BucketSpec, StreamSpec
 from .buckets import MemoryKeyValue, MemoryObjects
@@ -47,6 +48,7 @@ class MemoryBus(Bus):
     def __init__(self, server: MemoryServer | None = None, *, name: str = "memory") -> None:
         self.server = server or MemoryServer()
         self.name = name
+        self.clock = Clock()
         self._tasks = Tasks()
         self._open: list[Subscription] = []
 
@@ -233,6 +235,8 @@ class MemoryBus(Bus):
 
     async def stream_info(self, stream: str) -> dict[str, Any]:
         held = self._stream(stream)
+        now_ms = self.clock.steady_ms()
+        self.clock.told(now_ms, time.time_ns() / 1e6, now_ms)
         return {
             "messages": len(held),
             "bytes": held.size,

@@ -32,6 +32,7 @@ from ..bus import (
     StoredMessage,
     Subscription,
 )
+from ..clock import Clock
 from ..errors import DspexError, NotFound, Unavailable
 from ..streams import BucketSpec, StreamSpec
 from .connection import CONNECT_S, Connection
@@ -72,6 +73,7 @@ class NatsBus(Bus):
         patient: bool = True,
     ) -> None:
         self.name = name
+        self.clock = Clock()
         self._connection = Connection(
             server,
             name,
@@ -291,12 +293,15 @@ class NatsBus(Bus):
         return int(answer.get("purged", 0))
 
     async def stream_info(self, stream: str) -> dict[str, Any]:
+        asked_ms = self.clock.steady_ms()
         try:
             answer = await self._jetstream.ask(f"STREAM.INFO.{stream}")
         except NotFound as error:
             if stream in self._prepared:
                 raise Unavailable(f"the stream {stream} is not back yet") from error
             raise
+        if "ts" in answer:
+            self.clock.told(asked_ms, milliseconds(answer["ts"]), self.clock.steady_ms())
         state = answer["state"]
         return {
             "messages": state["messages"],

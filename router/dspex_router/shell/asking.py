@@ -18,7 +18,6 @@ from dspex_bus.wire import (
 )
 
 from ..plan.operations import how_to_start
-from .clock import now_ms
 
 _MARGIN_S = 2.0
 """The worker enforces the timeout; this much later nobody is there to do so."""
@@ -27,7 +26,7 @@ _MARGIN_S = 2.0
 async def ask(bus: Bus, pool: str, task: Task) -> StepOutcome:
     """The outcome, whatever happens: an absent or silent worker is a failure like any other."""
     subject = subjects.now(pool, task.handler)
-    allowed_s = max(0.0, min(task.longest_ms, task.deadline_ms - now_ms()) / 1000)
+    allowed_s = max(0.0, min(task.longest_ms, task.deadline_ms - bus.clock.now_ms()) / 1000)
     try:
         answer = await Claims(bus).request(subject, encode(task), timeout_s=allowed_s + _MARGIN_S)
         return decode_outcome(answer.data, subject=subject)

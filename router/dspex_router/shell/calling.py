@@ -23,7 +23,6 @@ from dspex_bus.wire import (
 
 from ..plan import Choice, choose
 from .asking import ask
-from .clock import now_ms
 from .config import RouterConfig
 from .presence import Presence
 
@@ -48,7 +47,7 @@ class Calling:
             options=request.with_,
             inputs=request.inputs,
             timeout_ms=timeout_ms,
-            deadline_ms=now_ms() + timeout_ms,
+            deadline_ms=self._bus.clock.now_ms() + timeout_ms,
             budget=request.budget,
             used=request.used,
             tenant=request.tenant,

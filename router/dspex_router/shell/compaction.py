@@ -16,7 +16,6 @@ from dspex_bus.streams import EVENTS, OBJECTS
 from dspex_bus.wire import FORMAT_OF_SNAPSHOTS, SessionSnapshot, encode, encode_event
 
 from ..core import Session, decide, save
-from .clock import now_ms
 from .config import RouterConfig
 from .journals import Journals
 from .snapshots import SHORTEST, Snapshot
@@ -127,7 +126,7 @@ class Compaction:
 
     async def _forget(self, session: str) -> None:
         """What is not needed any more; objects last, for those who are just reading what names them."""
-        before = now_ms() - self._grace_ms
+        before = self._bus.clock.now_ms() - self._grace_ms
         messages = await self._snapshots.messages(session)
         settled = [message for message in messages[:-1] if message.time_ms <= before]
         if not settled:

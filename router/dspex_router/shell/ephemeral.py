@@ -28,7 +28,6 @@ from ..core import (
 )
 from ..core.state import JoinRun, StepRun
 from .asking import ask
-from .clock import now_ms
 
 
 async def run_ephemeral(bus: Bus, accepted: SessionAccepted) -> RunResult:
@@ -76,7 +75,7 @@ class _Run:
 
     def _deadline_near(self, state: Session, task: Task) -> bool:
         """A run whose deadline may pass during an attempt must be able to hear of it."""
-        return now_ms() + task.longest_ms > state.accepted.deadline_ms
+        return self._bus.clock.now_ms() + task.longest_ms > state.accepted.deadline_ms
 
     async def _perform(self, command: Command) -> None:
         match command:
@@ -99,7 +98,7 @@ class _Run:
         came.send_nowait(await self._attempt(command))
 
     async def _wait(self, command: SetTimer) -> None:
-        await anyio.sleep(max(0, command.at_ms - now_ms()) / 1000)
+        await anyio.sleep(max(0, command.at_ms - self._bus.clock.now_ms()) / 1000)
         self.came.send_nowait(command.event)
 
     def _say(self, event: JournalEvent, pool: str = "", node: str = "", attempt: int = 0) -> None:
@@ -107,4 +106,11 @@ class _Run:
 
     def _recorded(self, event: JournalEvent, pool: str = "", node: str = "", attempt: int = 0) -> Recorded:
         self._sequence += 1
-        return Recorded(sequence=self._sequence, time_ms=now_ms(), event=event, pool=pool, node=node, attempt=attempt)
+        return Recorded(
+            sequence=self._sequence,
+            time_ms=self._bus.clock.now_ms(),
+            event=event,
+            pool=pool,
+            node=node,
+            attempt=attempt,
+        )

@@ -26,7 +26,6 @@ from dspex_bus.wire import (
 )
 
 from ..core import Session, decide, keeping
-from .clock import now_ms
 from .controlling import Controls
 from .journals import Journals
 from .snapshots import Snapshot
@@ -118,7 +117,7 @@ class Forking:
             session=request.id or secrets.token_hex(12),
             plan=old.plan,
             input={**old.input, **request.input},
-            deadline_ms=now_ms() + allowed_ms,
+            deadline_ms=self._journals.bus.clock.now_ms() + allowed_ms,
             origin=origin,
             kept=kept[0],
             rounds=kept[1],

@@ -15,7 +15,6 @@ from dspex_bus import Bus, Message, subjects
 from dspex_bus.errors import Conflict, DspexError
 
 from ..permits import LEASE_MS, turn
-from .clock import now_ms
 from .limits import Limits
 from .waiting import Step, Waiting
 
@@ -34,6 +33,7 @@ class Gate:
         self, bus: Bus, limits: Limits, alive: Callable[[str], bool], is_over: Callable[[str], Awaitable[bool]]
     ) -> None:
         self._bus = bus
+        self._clock = bus.clock
         self._limits = limits
         self._alive = alive
         self._is_over = is_over
@@ -41,7 +41,7 @@ class Gate:
         self._waiting: dict[str, Waiting] = defaultdict(partial(Waiting, alive))
         self._held: dict[str, set[str]] = defaultdict(set)
         self._released: dict[str, set[str]] = defaultdict(set)
-        self._due_ms: dict[str, int] = {}
+        self._due_ms: dict[str, float] = {}
         self._woken = anyio.Event()
 
     async def send(
@@ -86,11 +86,12 @@ class Gate:
     async def run(self) -> None:
         while True:
             self._woken = anyio.Event()
-            now = now_ms()
+            now = self._clock.steady_ms()
             for name in [name for name, due in self._due_ms.items() if due <= now]:
                 del self._due_ms[name]
                 await self._turn(name)
-            with anyio.move_on_after(max(0.0, min(self._due_ms.values(), default=math.inf) - now_ms()) / 1000):
+            next_ms = min(self._due_ms.values(), default=math.inf) - self._clock.steady_ms()
+            with anyio.move_on_after(max(0.0, next_ms) / 1000):
                 await self._woken.wait()
 
     def _wait(self, step: Step) -> None:
@@ -103,7 +104,8 @@ class Gate:
             self._released[name].add(step.holder)
             self._due(name, 0)
 
-    def _due(self, name: str, at_ms: int) -> None:
+    def _due(self, name: str, in_ms: int) -> None:
+        at_ms = self._clock.steady_ms() + in_ms
         if at_ms < self._due_ms.get(name, at_ms + 1):
             self._due_ms[name] = at_ms
             self._woken.set()
@@ -119,7 +121,7 @@ class Gate:
             await self._turned(name, released)
         except DspexError as error:
             self._released[name] |= released
-            self._due(name, now_ms() + (0 if isinstance(error, Conflict) else _AGAIN_MS))
+            self._due(name, 0 if isinstance(error, Conflict) else _AGAIN_MS)
             if not isinstance(error, Conflict):
                 log.warning("permits of %s are looked at again in %d ms: %s", name, _AGAIN_MS, error)
 
@@ -130,13 +132,14 @@ class Gate:
         queue = self._waiting[name]
         book, revision = await self._limits.book(name)
         released |= {holder for holder in book.holders if holder not in self._steps and await self._is_over(holder)}
+        now_ms = self._clock.now_ms()
         turned = turn(
             book,
             self._limits.find(name),
             ours=self._held[name],
             released=released,
             wanted=queue,
-            now_ms=now_ms(),
+            now_ms=now_ms,
         )
         await self._limits.replace(name, turned.book, revision)
         if released:
@@ -146,9 +149,9 @@ class Gate:
         for step in filter(None, map(queue.get, turned.granted)):
             await self._granted(name, step)
         if turned.again_ms is not None:
-            self._due(name, turned.again_ms)
+            self._due(name, turned.again_ms - now_ms)
         if self._held[name]:
-            self._due(name, now_ms() + _RENEW_MS)
+            self._due(name, _RENEW_MS)
 
     def _leave(self, step: Step) -> None:
         """To the new owner of its session, with its permits; where there is none they run out."""

@@ -11,7 +11,6 @@ from dspex_bus import Bus, subjects
 from dspex_bus.errors import DspexError
 from dspex_bus.streams import OBJECTS
 
-from .clock import now_ms
 from .config import RouterConfig
 from .journals import Journals
 from .owner import Owner
@@ -50,7 +49,7 @@ class Leftovers:
                 log.warning("strays were not removed: %s", error)
 
     async def _remove_strays(self) -> None:
-        before_ms = now_ms() - int(self._kept_s * 1000)
+        before_ms = self._bus.clock.now_ms() - int(self._kept_s * 1000)
         await self._objects.tidy(before_ms)
         known: dict[str, bool] = {}
         for info in await self._objects.contents():

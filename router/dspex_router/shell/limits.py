@@ -16,7 +16,6 @@ from dspex_bus.streams import LIMITS
 from dspex_bus.wire import LimitDefinition, LimitList, LimitPut, LimitRequest, LimitView
 
 from ..permits import Book, held
-from .clock import now_ms
 from .readable import readable
 
 log = logging.getLogger(__name__)
@@ -114,7 +113,7 @@ class Limits:
 
     async def _view(self, definition: LimitDefinition) -> LimitView:
         book, _ = await self.book(definition.name) if not definition.name.endswith("*") else (Book(), 0)
-        return LimitView(definition=definition, held=held(book, now_ms()))
+        return LimitView(definition=definition, held=held(book, self._bus.clock.now_ms()))
 
     async def _read(self) -> None:
         found: builtins.list[LimitDefinition | None] = [

@@ -20,7 +20,6 @@ from dspex_bus import Bus, Message, subjects
 from dspex_bus.errors import DecodeError, DspexError
 from dspex_bus.wire import JOURNAL_FORMAT, RouterPresence, decode, encode
 
-from .clock import now_ms
 from .hearing import Heard
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class Membership:
         self._bus = bus
         self.id = f"{subjects.safe(socket.gethostname().split('.')[0][:24])}-{os.getpid()}-{secrets.token_hex(2)}"
         self._owned: frozenset[int] = frozenset()
-        self._started_ms = now_ms()
+        self._started_ms = bus.clock.now_ms()
         self._heard = Heard(INTERVAL_S, FRESH_S, time.monotonic())
         self._formats: dict[str, int] = {}
         self._came_back_ms = 0

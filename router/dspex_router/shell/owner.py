@@ -16,7 +16,6 @@ from dspex_bus.errors import DecodeError, DspexError, NewerJournal
 from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
 from ..core import Command, Event, Recorded, Session, SetTimer, Timer, decide, finish, is_over, resume
-from .clock import now_ms
 from .compaction import Compaction
 from .config import RouterConfig
 from .controlling import Controls
@@ -62,7 +61,7 @@ class Owner:
         self._journals = journals
         self._sure = sure
         self.owned: frozenset[int] = frozenset()
-        self.timers = Timers(self._alive)
+        self.timers = Timers(self._alive, bus.clock)
         self._writer = Writer(bus, errands, self.timers, config.store_tries, self._set_aside)
         self.sessions: dict[str, Session] = {}
         self.controls = Controls(bus, journals, self.sessions)
@@ -213,6 +212,7 @@ class Owner:
         return self.sessions.get(state.id) is state and state.id not in self._fetching
 
     async def _on_entry(self, message: StoredMessage, entry: Entry) -> None:
+        self._bus.clock.heard(entry.recorded.time_ms)
         await self._take_in(message, entry)
         partition, sequence = entry.where.partition, entry.recorded.sequence
         self._handled[partition] = max(sequence, self._handled.get(partition, 0))
@@ -238,7 +238,7 @@ class Owner:
         if state is None:
             return
         if tries and not self._sure():
-            self.timers.set(now_ms() + _UNSURE_MS, session, partial(self._on_timer, session, event, tries - 1))
+            self.timers.after(_UNSURE_MS, session, partial(self._on_timer, session, event, tries - 1))
         else:
             await self._fold(state, event)
 

@@ -21,7 +21,6 @@ from dspex_bus.errors import Conflict, DspexError
 from dspex_bus.streams import EVENTS, LIVE
 
 from ..core import Session, let_go, wakes_at
-from .clock import now_ms
 from .config import RouterConfig
 from .journals import Journals
 from .owner import Owner
@@ -128,7 +127,7 @@ class Parking:
     async def _claimed_hold(self, partition: int, last: int) -> _Hold:
         while True:
             found, revision = await self._parked.checkpoint(partition)
-            mark = found or Checkpoint(sequence=last, second=_now_s())
+            mark = found or Checkpoint(sequence=last, second=self._now_s())
             try:
                 revision = await self._parked.replace(partition, mark, revision)
             except Conflict:
@@ -209,7 +208,7 @@ class Parking:
         holds = dict(self._holds)
         if not holds:
             return
-        until = _now_s() + self._lead_s
+        until = self._now_s() + self._lead_s
         due = await self._parked.due(min(hold.second for hold in holds.values()) + 1, until)
         for session, partition in due.items():
             if partition in holds:
@@ -244,6 +243,9 @@ class Parking:
         hold.mark, hold.marked_at = mark, anyio.current_time()
         return self._holds.get(partition) is hold
 
+    def _now_s(self) -> int:
+        return self._bus.clock.now_ms() // 1000
+
     # --- parking ---
 
     async def _park(self) -> None:
@@ -264,7 +266,7 @@ class Parking:
 
     def _idle(self) -> Iterator[_Leaving]:
         """Those that have waited for long enough, and have to for long enough."""
-        now = now_ms()
+        now = self._bus.clock.now_ms()
         wait_ms = int(self._park_after_s * 1000)
         for state in self._owner.sessions.values():
             if now - state.now_ms < wait_ms or state.id in self._waking[state.partition]:
@@ -301,7 +303,3 @@ class Parking:
                 let_go(state)
                 return
         self.wake(state.id)
-
-
-def _now_s() -> int:
-    return now_ms() // 1000

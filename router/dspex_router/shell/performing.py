@@ -43,7 +43,6 @@ from ..core import (
     TellChild,
     Timer,
 )
-from .clock import now_ms
 from .controlling import Controls
 from .errands import Errand, Errands
 from .gate import Gate, holder_of
@@ -99,7 +98,9 @@ class Performer:
                 case RecordEnd():
                     await self._writer.write(end_write(state.id, state.partition, command.ended))
                 case SetTimer():
-                    self._timers.set(command.at_ms, state.id, partial(self._on_timer, state.id, command.event))
+                    self._timers.set(
+                        command.at_ms, state.id, partial(self._on_timer, state.id, command.event), absolute=resent
+                    )
                 case StartChild():
                     await self._start_child(state.id, command.accepted)
                 case TellChild():
@@ -157,7 +158,7 @@ class Performer:
             await self._live.put(live_key(partition, accepted.session), b"1")
         except DspexError as error:
             log.warning("session %s is begun in a moment: %s", accepted.session, error)
-            self._timers.set(now_ms() + _AGAIN_MS, parent, partial(self._start_child, parent, accepted))
+            self._timers.after(_AGAIN_MS, parent, partial(self._start_child, parent, accepted))
             return
         subject = subjects.accepted(partition, accepted.session)
         data, headers = encode_event(stamped(accepted), subject)

@@ -11,13 +11,13 @@ from dspex_bus.streams import PIPELINES
 from dspex_bus.wire import PipelineDefinition, PipelineList, PipelinePut, PipelineRequest, PipelineView, decode
 
 from ..plan import Reference, check_structure, digest_of
-from .clock import now_ms
 from .definitions import Definitions
 from .readable import readable
 
 
 class Pipelines:
     def __init__(self, bus: Bus, definitions: Definitions) -> None:
+        self._clock = bus.clock
         self._bucket = bus.key_value(PIPELINES)
         self._definitions = definitions
 
@@ -30,7 +30,10 @@ class Pipelines:
             )
         check_structure(definition)
         stored = PipelineView(
-            name=definition.name, version=digest_of(definition), stored_ms=now_ms(), definition=definition
+            name=definition.name,
+            version=digest_of(definition),
+            stored_ms=self._clock.now_ms(),
+            definition=definition,
         )
         data = msgspec.json.encode(stored)
         await self._bucket.put(_version(stored.name, stored.version), data)

@@ -10,7 +10,6 @@ from dspex_bus import Bus, subjects
 from dspex_bus.errors import DspexError
 from dspex_bus.streams import EVENTS
 
-from .clock import now_ms
 from .config import RouterConfig
 from .leftovers import Leftovers
 from .owner import Owner
@@ -43,7 +42,7 @@ class Retention:
 
     async def _purge(self, partition: int) -> set[str]:
         """The sessions whose journals are no more."""
-        oldest_ms = now_ms() - int(self._config.retention_s * 1000)
+        oldest_ms = self._bus.clock.now_ms() - int(self._config.retention_s * 1000)
         gone: list[str] = []
         async for message in self._bus.history(EVENTS, subjects.session_journal_end(partition)):
             if message.time_ms > oldest_ms or len(gone) == _AT_ONCE:

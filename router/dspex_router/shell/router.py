@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 import anyio
 from anyio.abc import TaskStatus
@@ -13,6 +14,7 @@ from dspex_bus.streams import DEFAULT_PARTITIONS, EVENTS, PARTITIONS_KEY, bucket
 
 from .admission import Admission
 from .calling import Calling
+from .clock import keep_time
 from .compiling import Compiling
 from .config import RouterConfig
 from .dead import DeadLetters
@@ -83,6 +85,7 @@ class Router:
         ):
             for keep in (
                 errands.run,
+                partial(keep_time, bus),
                 presence.expire,
                 membership.keep,
                 owner.timers.run,

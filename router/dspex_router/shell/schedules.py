@@ -22,7 +22,6 @@ from dspex_bus.wire import (
 )
 
 from ..ticks import check, upcoming
-from .clock import now_ms
 from .readable import readable
 from .submitting import Submitting
 
@@ -61,13 +60,13 @@ class Schedules:
         :func:`check` raises."""
         definition = request.definition
         check(definition)
-        if not definition.paused and not upcoming(definition, now_ms(), 1):
+        if not definition.paused and not upcoming(definition, self._bus.clock.now_ms(), 1):
             raise InvalidRequest(
                 f"schedule {definition.name!r}: {definition.at or definition.cron} will not come again"
             )
         name, run = as_run(definition, "check")
         await self._submitting.definition(name, run)
-        kept = _Kept(definition=definition, stored_ms=now_ms())
+        kept = _Kept(definition=definition, stored_ms=self._bus.clock.now_ms())
         await self._bucket.put(f"{definition.name}.definition", msgspec.json.encode(kept))
         await self._changed()
         return await self.get(ScheduleRequest(name=definition.name))
@@ -77,11 +76,12 @@ class Schedules:
         if schedule is None:
             known = ", ".join(await self.names()) or "none"
             raise NotFound(f"there is no schedule {request.name!r}; stored: {known}", code="unknown_schedule")
-        return _view(schedule)
+        return _view(schedule, self._bus.clock.now_ms())
 
     async def list(self) -> ScheduleList:
         found = [await self.read(name) for name in await self.names()]
-        return ScheduleList(schedules=tuple(_view(schedule) for schedule in found if schedule is not None))
+        now_ms = self._bus.clock.now_ms()
+        return ScheduleList(schedules=tuple(_view(schedule, now_ms) for schedule in found if schedule is not None))
 
     async def pause(self, request: ScheduleRequest) -> ScheduleView:
         return await self._paused(request, True)
@@ -135,10 +135,10 @@ def as_run(definition: ScheduleDefinition, session: str) -> tuple[str, RunReques
     return definition.pipeline or subjects.INLINE, request
 
 
-def _view(schedule: Schedule) -> ScheduleView:
+def _view(schedule: Schedule, now_ms: int) -> ScheduleView:
     return ScheduleView(
         definition=schedule.definition,
         stored_ms=schedule.stored_ms,
         state=schedule.state,
-        next_ms=upcoming(schedule.definition, max(now_ms(), schedule.after_ms), _SHOWN),
+        next_ms=upcoming(schedule.definition, max(now_ms, schedule.after_ms), _SHOWN),
     )

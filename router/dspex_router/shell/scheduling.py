@@ -14,7 +14,6 @@ from dspex_bus.errors import Conflict, DspexError, InvalidRequest
 from dspex_bus.wire import ScheduleState, error_info
 
 from ..ticks import check, due, session_id, upcoming
-from .clock import now_ms
 from .journals import Journals
 from .owner import Owner
 from .schedules import Schedule, Schedules, as_run
@@ -85,14 +84,14 @@ class Scheduler:
         self._ours = found
 
     def _pause_s(self) -> float:
-        now = now_ms()
+        now = self._bus.clock.now_ms()
         soonest = [tick for schedule in self._ours.values() for tick in upcoming(schedule.definition, now, 1)]
         return min(_LOOK_S, max(min(soonest) - now, 1) / 1000) if soonest else _LOOK_S
 
     async def _tick(self, schedule: Schedule) -> None:
         if anyio.current_time() < schedule.not_before:
             return
-        now = now_ms()
+        now = self._bus.clock.now_ms()
         for tick in due(schedule.definition, schedule.after_ms, now, late_ms=_LATE_MS):
             state = await self._started(schedule, tick)
             if state is None:
@@ -112,7 +111,7 @@ class Scheduler:
         except Conflict:
             log.debug("the session %s was there already, started before the schedule was changed", session)
         except DspexError as error:
-            if error.retryable and now_ms() < tick + _LATE_MS:
+            if error.retryable and self._bus.clock.now_ms() < tick + _LATE_MS:
                 schedule.not_before = anyio.current_time() + _LOOK_S
                 log.warning("schedule %s: its tick is tried again: %s", definition.name, error)
                 return None

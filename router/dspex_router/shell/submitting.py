@@ -15,7 +15,6 @@ from dspex_bus.streams import LIVE
 from dspex_bus.wire import JSON, PipelineDefinition, Plan, RunRequest, SessionAccepted, Submitted, encode_event
 
 from ..plan import Reference, least_ms, references
-from .clock import now_ms
 from .compiling import Compiling
 from .config import RouterConfig
 from .journals import Journals
@@ -90,7 +89,7 @@ class Submitting:
             session=request.session or secrets.token_hex(12),
             plan=plan,
             input=request.input,
-            deadline_ms=now_ms() + int(timeout_s * 1000),
+            deadline_ms=self._bus.clock.now_ms() + int(timeout_s * 1000),
             reply=reply,
             reply_content=content,
             budget=request.budget or definition.budget,

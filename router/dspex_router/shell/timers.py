@@ -7,24 +7,43 @@ import itertools
 from collections.abc import Awaitable, Callable
 
 import anyio
+from msgspec import Struct
 
-from .clock import now_ms
+from dspex_bus.clock import Clock
 
 _LONGEST_SLEEP_S = 5.0
-"""The wall clock may be set while we sleep: look at it again at least this often."""
+"""The bus's clock may be set while we sleep: look at it again at least this often."""
+
+_JUMP_MS = 50.0
+"""Less is no jump, but that we know the bus's time better."""
 
 _SLACK = 1024
 
 Action = Callable[[], Awaitable[None]]
 
 
+class _Timer(Struct, order=True):
+    """``due_ms`` by the steady clock. ``at_ms`` of one that keeps to the bus's time."""
+
+    due_ms: float
+    number: int
+    session: str
+    action: Action
+    at_ms: int | None
+
+
 class Timers:
     """``alive`` says whether a session still wants its timers. Those of sessions that ended are dropped lazily, so that
-    an end costs nothing here."""
+    an end costs nothing here.
 
-    def __init__(self, alive: Callable[[str], bool]) -> None:
+    What is left of a timer's time passes by a clock that never jumps. The bus's time is looked at when it is set, and
+    again only of those that are ``absolute``: of what was begun before our time the bus's clock is all there is."""
+
+    def __init__(self, alive: Callable[[str], bool], clock: Clock) -> None:
         self._alive = alive
-        self._heap: list[tuple[int, int, str, Action]] = []
+        self._clock = clock
+        self._ahead_ms = clock.ahead_ms
+        self._heap: list[_Timer] = []
         self._order = itertools.count()
         self._compact_at = _SLACK
         self._sooner = anyio.Event()
@@ -32,10 +51,17 @@ class Timers:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def set(self, at_ms: int, session: str, action: Action) -> None:
+    def set(self, at_ms: int, session: str, action: Action, *, absolute: bool = False) -> None:
         """``action`` must be short, and raise nothing."""
-        sooner = not self._heap or at_ms < self._heap[0][0]
-        heapq.heappush(self._heap, (at_ms, next(self._order), session, action))
+        self._add(at_ms - self._clock.ahead_ms, session, action, at_ms if absolute else None)
+
+    def after(self, delay_ms: float, session: str, action: Action) -> None:
+        """See :meth:`set`."""
+        self._add(self._clock.steady_ms() + delay_ms, session, action, None)
+
+    def _add(self, due_ms: float, session: str, action: Action, at_ms: int | None) -> None:
+        sooner = not self._heap or due_ms < self._heap[0].due_ms
+        heapq.heappush(self._heap, _Timer(due_ms, next(self._order), session, action, at_ms))
         if len(self._heap) > self._compact_at:
             self._compact()
         if sooner:
@@ -44,29 +70,40 @@ class Timers:
     async def run(self) -> None:
         while True:
             self._sooner = anyio.Event()
-            for action in self._due(now_ms()):
+            self._keep_to_the_clock()
+            for action in self._due(self._clock.steady_ms()):
                 await action()
             with anyio.move_on_after(self._sleep_s()):
                 await self._sooner.wait()
 
-    def _due(self, now: int) -> list[Action]:
+    def _keep_to_the_clock(self) -> None:
+        ahead_ms = self._clock.ahead_ms
+        if abs(ahead_ms - self._ahead_ms) < _JUMP_MS:
+            return
+        self._ahead_ms = ahead_ms
+        for timer in self._heap:
+            if timer.at_ms is not None:
+                timer.due_ms = timer.at_ms - ahead_ms
+        heapq.heapify(self._heap)
+
+    def _due(self, now_ms: float) -> list[Action]:
         due = []
-        while self._heap and self._heap[0][0] <= now:
-            _, _, session, action = heapq.heappop(self._heap)
-            if self._alive(session):
-                due.append(action)
+        while self._heap and self._heap[0].due_ms <= now_ms:
+            timer = heapq.heappop(self._heap)
+            if self._alive(timer.session):
+                due.append(timer.action)
         return due
 
     def _sleep_s(self) -> float:
         if not self._heap:
             return _LONGEST_SLEEP_S
-        return min(max(self._heap[0][0] - now_ms(), 1) / 1000, _LONGEST_SLEEP_S)
+        return min(max(self._heap[0].due_ms - self._clock.steady_ms(), 1) / 1000, _LONGEST_SLEEP_S)
 
     def tidy(self) -> None:
         """Sessions that may come back have gone: what is left of theirs would be kept until it is due."""
         self._compact()
 
     def _compact(self) -> None:
-        self._heap = [entry for entry in self._heap if self._alive(entry[2])]
+        self._heap = [timer for timer in self._heap if self._alive(timer.session)]
         heapq.heapify(self._heap)
         self._compact_at = 2 * len(self._heap) + _SLACK

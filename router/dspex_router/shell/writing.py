@@ -14,7 +14,6 @@ from dspex_bus.claim import Claims
 from dspex_bus.errors import DspexError, PayloadTooLarge, StoreFailed
 from dspex_bus.wire import RESENT
 
-from .clock import now_ms
 from .errands import Errands
 from .timers import Timers
 
@@ -90,7 +89,7 @@ class Writer:
                 "session %s: %s could not be stored, again in %d ms: %s", write.session, write.subject, pause, error
             )
             write.headers = {**(write.headers or {}), RESENT: "1"}  # what it is about may be over by then
-            self._timers.set(now_ms() + pause, write.session, partial(self.write, write))
+            self._timers.after(pause, write.session, partial(self.write, write))
         elif write.instead is not None:
             self._errands.add(partial(self.write, write.instead(error)))
         else:

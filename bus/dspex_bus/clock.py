@@ -1,0 +1,43 @@
+"""The time by the clock that stamps what is stored: one for all who share a bus, whatever their own clocks say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def steady_ms() -> float:
+    """By a clock of this host that is never set, and goes on while the host is suspended where there is one that
+    does."""
+    return time.clock_gettime_ns(_STEADY) / 1e6
+
+
+def _wall_ms() -> float:
+    return time.time_ns() / 1e6
+
+
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Clock:
+    """Goes by the steady clock from what servers have said, and until one has, from this host's wall clock as it was in
+    the beginning. So a jump of this host's clock is none of this one's; one of the server's is, once it is known."""
+
+    def __init__(self, steady: Callable[[], float] = steady_ms, wall: Callable[[], float] = _wall_ms) -> None:
+        self.steady_ms = steady
+        self.ahead_ms = wall() - steady()
+        """Of the steady clock."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return int(self.steady_ms() + self.ahead_ms)
+
+    def heard(self, time_ms: int) -> None:
+        """Something has come that a server stamped with this: it is no earlier."""
+        self.ahead_ms = max(self.ahead_ms, time_ms - self.steady_ms())
+
+    def told(self, asked_ms: float, time_ms: float, answered_ms: float) -> None:
+        """A server was asked for the time and said ``time_ms``, between these moments of the steady clock. Where what
+        we go by cannot be right, the least that can be is taken: what is late does less harm than what is early."""
+        if not time_ms - answered_ms <= self.ahead_ms <= time_ms + 1 - asked_ms:
+            self.ahead_ms = time_ms - answered_ms
