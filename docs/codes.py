@@ -121,7 +121,7 @@ CODES: dict[str, dict[str, tuple[str, str]]] = {
     "Programs, evaluations and optimizers": {
         "unknown_program": ("no such program, version or tag", "no"),
         "invalid_program": ("the program cannot be used here", "no"),
-        "program_mismatch": ("the program is another module's", "no"),
+        "program_mismatch": ("the program is another module's, or of a signature with other fields", "no"),
         "damaged_program": ("a stored program is not what was stored", "no"),
         "pickle_refused": ("a program in a pickle: loading one runs whatever it says", "no"),
         "unknown_dataset": ("no such data set in the store", "no"),

@@ -36,6 +36,7 @@ from dspex_services.optimizing import (
     job_definition,
     optimizer_named,
 )
+from dspex_services.programs.fitting import check_asked
 from dspex_services.programs.states import predictors
 
 from ._handle import Handle
@@ -268,7 +269,11 @@ async def _of_step(client: Client, step: StepDefinition) -> ModuleSpec:
         raise InvalidRequest("only steps of a DSPy module can be optimized: dspex.module(…)", code="invalid_job")
     digest = ""
     if "program" in constants:
-        digest = (await client.programs.version(str(constants.pop("program")))).digest
+        version = await client.programs.version(str(constants.pop("program")))
+        signature = constants.get("signature")
+        if isinstance(signature, str):
+            check_asked(version.origin.signature, signature)
+        digest = version.digest
     spec = ModuleSpec(
         module=step.module,
         signature=constants.pop("signature", None),

@@ -10,6 +10,7 @@ import click
 from rich.table import Table
 
 from dspex_services.programs import Change, Origin, ProgramVersion, diff, from_file, reference, to_file
+from dspex_services.programs.fitting import check_state
 from dspex_services.programs.states import predictors
 from dspex_services.programs.store import PRODUCTION, find
 
@@ -160,6 +161,7 @@ async def import_(
 ) -> None:
     """Store FILE, which DSPy's save("….json") wrote, as NAME's next version. Pickles are refused."""
     state = from_file(file)
+    check_state(state, module, signature)
     origin = Origin(module=module, signature=signature, note=note)
     async with connect(server, name="dspex-programs") as client:
         version = await client.programs.put(name, state, origin, tag=tag)

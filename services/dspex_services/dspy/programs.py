@@ -15,6 +15,7 @@ from dspex_bus.signatures import Signature, parse_signature
 from ..errors import InvalidInput
 from ..handlers import Step
 from ..programs import Origin
+from ..programs.fitting import check_asked
 from ..references import resolved
 from .adapters import adapter_for
 from .discovery import Directory
@@ -85,6 +86,8 @@ class Programs:
         """The module with the state of the step's program, if it names one, and its demos."""
         if options.program is not None:
             program = await self.loader.load(step.bus, options.program)
+            if isinstance(options, ModuleOptions):
+                check_asked(program.origin.signature, options.spelled[0])
             apply(module, program.state, self.models)
             step.program = program.digest
         if options.demos:

@@ -14,9 +14,14 @@ import msgspec
 from dspex_bus.errors import InvalidRequest
 
 METADATA = "metadata"
-_OPERATORS = frozenset(
-    ("api_base", "base_url", "model_list", "api_key", "headers", "extra_headers", "default_headers", "organization")
+_OF_PROGRAMS = frozenset(
+    (
+        *("_dspy_lm_class", "model", "model_type", "cache", "num_retries", "finetuning_model", "use_developer_role"),
+        *("temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "stop", "seed", "n", "rollout_id"),
+        *("presence_penalty", "frequency_penalty", "reasoning_effort"),
+    )
 )
+"""What is kept of a predictor's model. Whatever else there is may be an address or somebody's key."""
 
 _canonical = msgspec.json.Encoder(order="deterministic")
 
@@ -63,7 +68,7 @@ def clean(state: Mapping[str, Any]) -> dict[str, Any]:
 def _without_secrets(predictor: Any) -> Any:
     if not isinstance(predictor, Mapping) or not isinstance(predictor.get("lm"), Mapping):
         return predictor
-    lm = {key: value for key, value in predictor["lm"].items() if key not in _OPERATORS}
+    lm = {key: value for key, value in predictor["lm"].items() if key in _OF_PROGRAMS or value in (None, {}, [])}
     return {**predictor, "lm": lm}
 
 

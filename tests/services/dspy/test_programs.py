@@ -16,6 +16,7 @@ import dspex
 from dspex_bus.errors import InvalidRequest, NotFound
 from dspex_bus.wire import StepSucceeded
 from dspex_services.programs import Origin, ProgramStore, from_file, to_file
+from dspex_services.programs.fitting import check_state
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +117,26 @@ async def test_another_modules_program_is_refused(system: System, store: Program
     await store.put("qa", state(chain()), ORIGIN)
     error = await system.refused("dspy.Predict", INPUTS, signature=SIGNATURE, program="qa")
     assert (error.code, "self" in error.message) == ("program_mismatch", True)
+    other = {"context": INPUTS["context"], "query": INPUTS["question"]}
+    error = await system.refused("dspy.ChainOfThought", other, signature="context, query -> answer", program="qa")
+    assert (error.code, SIGNATURE in error.message) == ("program_mismatch", True)
+    typed = await system.step("dspy.ChainOfThought", INPUTS, signature="context, question: str -> answer", program="qa")
+    assert typed["answer"]
+
+
+@pytest.mark.parametrize(
+    ("module", "signature", "said"),
+    [
+        ("dspy.Predict", SIGNATURE, "predictors predict"),
+        ("dspy.ChainOfThought", "question -> answer", "4 fields"),
+        ("dspy.ChainOfThought", "a, b -> c", "its demos"),
+    ],
+)
+def test_a_file_of_another_module_or_signature_is_refused(module: str, signature: str, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said) as refused:
+        check_state(state(chain(DEMO)), module, signature)
+    assert refused.value.code == "program_mismatch"
+    check_state(state(chain(DEMO)), "dspy.ChainOfThought", SIGNATURE)
 
 
 async def test_a_bare_predictors_state(system: System, store: ProgramStore, tmp_path: Path) -> None:
@@ -171,6 +192,7 @@ async def test_what_is_the_operators_of_a_model_is_not_kept(system: System, stor
     module.set_lm(dspy.LM("openai/offline-extractive", api_base="http://127.0.0.1:1", temperature=0.3))
     document = state(module)
     document["predict"]["lm"]["extra_headers"] = {"Authorization": "secret"}
+    document["predict"]["lm"]["aws_secret_access_key"] = "secret"
     version = await store.put("qa", document, ORIGIN)
     kept = await store.state(version.digest)
     assert "secret" not in json.dumps(kept)
