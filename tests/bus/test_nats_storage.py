@@ -267,7 +267,7 @@ async def test_a_reader_whose_stream_is_gone_goes_on_when_it_is_back(bus: NatsBu
     reader = await bus.read("LOG", ["log.>"], callback)
     await bus._jetstream.ask("STREAM.DELETE.LOG")
     reader.restart()  # type: ignore[attr-defined]
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # it looks for its stream meanwhile, and finds none
     await bus.store_and_wait("log.a", b"back", once=True)
     with anyio.fail_after(10):
         while got != [b"back"]:
@@ -308,7 +308,7 @@ async def test_a_pull_that_expires_is_asked_anew(bus: NatsBus, monkeypatch: pyte
     got: asyncio.Queue[Delivery] = asyncio.Queue()
     consumer = await bus.consume("WORK", "pool", "work.>", got.put)
     await consumer.want(2)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # past the pull's time, and nothing tells of that
     await bus.store_and_wait("work.a", b"")
     assert (await asyncio.wait_for(got.get(), 0.5)).deliveries == 1
     assert (await bus.consumer_info("WORK", "pool"))["waiting"] == 1
@@ -336,7 +336,7 @@ async def test_a_pull_that_is_turned_down_is_asked_again_but_not_at_once(
         await other.publish(next_task, b'{"batch":1,"expires":1000000000}', reply="elsewhere")
         await other.stream_info("WORK")  # the server has seen it
         await consumer.want(1)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.6)  # as often as it asks in that time, and no more
         assert 3 <= len(asked) <= 5
         await taken.close()
         await bus.store_and_wait("work.a", b"")

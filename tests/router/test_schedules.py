@@ -86,7 +86,7 @@ async def test_a_paused_schedule_starts_nothing(server: EmbeddedServer) -> None:
         assert paused.next_ms == ()
         await anyio.sleep(STEP_MS / 1000)  # what was on its way
         before = (await client.get_schedule("quick")).state.started
-        await anyio.sleep(3 * STEP_MS / 1000)
+        await anyio.sleep(3 * STEP_MS / 1000)  # nothing may be started for three ticks
         assert (await client.get_schedule("quick")).state.started == before
         await client.resume_schedule("quick")
         await until(client, "quick", lambda view: view.state.started > before)

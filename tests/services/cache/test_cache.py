@@ -77,7 +77,7 @@ async def test_equal_concurrent_misses_make_one_call(caches: Any, where: str) ->
     maker = Maker(held=True)
     calls = [asyncio.create_task(cache.fetch(KEY, maker, ttl_s=60)) for cache in [one, other] * 8]
     await asyncio.wait_for(maker.begun.wait(), 10)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # nobody else may begin meanwhile
     maker.go.set()
     found = await asyncio.wait_for(asyncio.gather(*calls), 10)
     assert maker.calls == 1
@@ -93,7 +93,7 @@ async def test_an_error_of_the_one_call_is_everybodys(caches: Any, where: str) -
     first = asyncio.create_task(one.fetch(KEY, maker, ttl_s=60))
     await asyncio.wait_for(maker.begun.wait(), 10)
     others = [asyncio.create_task(other.fetch(KEY, maker, ttl_s=60)) for _ in range(5)]
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # nobody else may begin meanwhile
     maker.go.set()
     ended = await asyncio.wait_for(asyncio.gather(first, *others, return_exceptions=True), 10)
     assert maker.calls == 1
@@ -111,7 +111,7 @@ async def test_one_that_gives_up_leaves_it_to_the_next(caches: Any, where: str, 
     first = asyncio.create_task(one.fetch(KEY, stuck, ttl_s=60))
     await asyncio.wait_for(stuck.begun.wait(), 10)
     next_ = asyncio.create_task(other.fetch(KEY, maker, ttl_s=60))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # it must not begin while the first has it
     assert maker.calls == 0
     if how == "cancelled":
         first.cancel()

@@ -388,7 +388,7 @@ async def test_a_server_that_keeps_failing_is_left_alone_and_then_probed() -> No
         assert caught.value.retryable
         assert 0 < (caught.value.retry_after_s or 0) <= 0.3
         healthy.set()
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(0.35)  # the time for which it is left alone
         assert (await lm.complete(ASK)).text == "Hello!"
         await asyncio.gather(*(lm.complete(ASK) for _ in range(5)))
 

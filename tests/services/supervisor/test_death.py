@@ -117,7 +117,7 @@ async def test_what_others_run_is_left_alone_when_a_worker_dies(rig: Rig, whose:
             await rig.until(lambda: len({said.worker for said in rig.presences}) == 2)
             (dies,) = {said.pid for said in rig.presences} - {there}
             os.kill(dies, signal.SIGKILL)
-            await anyio.sleep(4)
+            await anyio.sleep(4)  # nothing may be given back, and silence is noticed after three seconds
         assert len(holds.began) == 1
         await holds.let_go(0)
         assert (await rig.outcome(task)).outputs == {"pid": there}
@@ -179,7 +179,7 @@ async def test_nothing_is_lost_while_a_worker_is_killed_every_second(rig: Rig) -
                 group.start_soon(flow)
             killed: set[int] = set()
             for _ in range(8):
-                await anyio.sleep(1)
+                await anyio.sleep(1)  # as often as that
                 (*_, pid) = [said.pid for said in rig.presences if said.pid and said.pid not in killed]
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
@@ -255,7 +255,7 @@ async def test_a_silent_machines_tasks_are_given_back_once(rig: Rig, monkeypatch
             await group.start(Neighbours(other, "0", ["another"], lambda: []).run)
             async with NatsBus(rig.url, name="hangs") as silent, anyio.create_task_group() as hanging:
                 await hanging.start(Neighbours(silent, "c", [rig.pool], lambda: claims).run)
-                await anyio.sleep(0.5)
+                await anyio.sleep(0.5)  # nothing may be given back while it is heard
                 assert not given
                 monkeypatch.setattr(silent, "publish", _nothing)  # cut off, and not told of it
                 await rig.until(lambda: len(given) == 2)
@@ -279,9 +279,9 @@ async def test_whoever_leaves_is_not_taken_for_silent(rig: Rig, monkeypatch: pyt
         await group.start(Neighbours(a, "a", [rig.pool], lambda: []).run)
         async with anyio.create_task_group() as leaving:
             await leaving.start(Neighbours(b, "b", [rig.pool], lambda: claims).run)
-            await anyio.sleep(0.3)
+            await anyio.sleep(0.3)  # what it holds is told
             leaving.cancel_scope.cancel()
-        await anyio.sleep(0.8)
+        await anyio.sleep(0.8)  # nothing may be given back: twice what a silent one is given
         group.cancel_scope.cancel()
     assert not given
 

@@ -97,7 +97,7 @@ async def test_a_worker_that_has_grown_is_replaced_and_finishes_what_it_has(rig:
         with anyio.fail_after(5):
             while (await rig.run("echo")).outputs["pid"] == old:
                 await anyio.sleep(0.05)
-        await anyio.sleep(1)
+        await anyio.sleep(1)  # it must outlast the time that a drain has
         await holds.let_go(0)
         assert (await rig.outcome(task)).outputs == {"pid": old}
         await rig.until(lambda: any(said.pid == old and said.state == "leaving" for said in rig.presences))
@@ -113,7 +113,7 @@ async def test_a_worker_that_takes_its_time_to_leave_is_hurried_when_the_supervi
             (old,) = await holds.until(1)
             await rig.run("grow", {"mib": 300})
             await rig.until(lambda: any(said.pid == old and said.state == "draining" for said in rig.presences))
-            await anyio.sleep(1)
+            await anyio.sleep(1)  # as above
             began = time.monotonic()
         assert time.monotonic() - began < 5
         async with supervised(rig):  # it was given back
@@ -166,7 +166,7 @@ async def test_the_oldest_wait_is_known(rig: Rig) -> None:
         for _ in range(3):
             await rig.send(rig.task("hold", {"tell": holds.subject}))
         await holds.until(1)
-        await anyio.sleep(0.3)
+        await anyio.sleep(0.3)  # the wait that is to be told
         counts = await rig.counts()
         assert counts["pending"] == 2
         assert 250 <= counts["oldest_wait_ms"] <= 1000 * (time.monotonic() - began) + 50

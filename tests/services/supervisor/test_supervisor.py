@@ -181,7 +181,7 @@ async def test_workers_that_end_at_once_are_started_less_and_less_often(rig: Rig
     brief = spec(rig, handlers=("brief:handlers",), path=(str(tmp_path), str(WORK)))
     async with anyio.create_task_group() as group:
         group.start_soon(Supervisor(rig.url, [brief]).run)
-        await anyio.sleep(6)
+        await anyio.sleep(6)  # how often in so long is what is asked
         group.cancel_scope.cancel()
     starts = len((tmp_path / "starts").read_text())
     assert 3 <= starts <= 6  # at 0, 0.1, 0.3, 0.7, 1.5 and 3.1 s, and half a second each
@@ -198,7 +198,7 @@ async def test_it_waits_for_the_server(rig: Rig) -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(start)
-        await anyio.sleep(0.2)
+        await anyio.sleep(0.2)  # it must not be ready for as long as there is no server
         assert not ready.is_set()
         async with EmbeddedServer(port=port):
             with anyio.fail_after(10):
@@ -263,7 +263,7 @@ async def test_a_supervisor_that_was_suspended_or_cut_off_kills_nobody(rig: Rig)
     with supervising(rig, spec(rig, silent_s=2.5, ack_wait_s=1.0)) as supervisor:
         pid = (await rig.run("echo")).outputs["pid"]
         os.kill(supervisor.pid, signal.SIGSTOP)
-        await anyio.sleep(4)
+        await anyio.sleep(4)  # longer than a worker may be silent
         os.kill(supervisor.pid, signal.SIGCONT)
-        await anyio.sleep(1.5)
+        await anyio.sleep(1.5)  # it looks at its workers again, and must kill none
         assert (await rig.run("echo")).outputs["pid"] == pid

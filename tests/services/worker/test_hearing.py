@@ -65,7 +65,7 @@ def while_we_stand_still(url: str, does: Callable[[NatsBus], Awaitable[None]]) -
     async def elsewhere() -> None:
         async with NatsBus(url, name="elsewhere") as bus:
             await does(bus)
-            await asyncio.sleep(2 * DEAF_S)
+            await asyncio.sleep(2 * DEAF_S)  # for that long we stand still
 
     other = threading.Thread(target=asyncio.run, args=(elsewhere(),))
     other.start()

@@ -95,7 +95,7 @@ async def test_an_attempt_that_a_home_is_asked_for_twice_runs_once(rig: Rig) -> 
     @handlers.handler("count")
     async def count(values: dict[str, Any]) -> dict[str, Any]:
         runs.append(1)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # a second run may begin beside it, and must not
         return {"runs": len(runs)}
 
     async with rig.worker(handlers, name="bob"):
