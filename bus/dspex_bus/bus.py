@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 from msgspec import Struct
 
 from .clock import Clock
 from .streams import BucketSpec, StreamSpec
 
 Headers = Mapping[str, str]
+_CLOSE_S = 2.0
 
 
 class Message(Struct):
@@ -264,6 +267,16 @@ class Bus(ABC):
     async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
         """Callbacks run one at a time per subscription. With ``queue``, each message goes to one
         subscriber of the group."""
+
+    @asynccontextmanager
+    async def subscribed(self, subject: str, callback: OnMessage) -> AsyncIterator[None]:
+        """:meth:`subscribe` for as long as the block takes, whatever ends it."""
+        subscription = await self.subscribe(subject, callback)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
+                await subscription.close()
 
     @abstractmethod
     async def request(

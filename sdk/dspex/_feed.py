@@ -146,12 +146,8 @@ async def telling(bus: Bus, session: str, on_token: Callable[[TokenEvent], objec
         if (told := token_event(message)) is not None:
             on_token(told)
 
-    subscription = await bus.subscribe(subjects.session_tokens(session), hear)
-    try:
+    async with bus.subscribed(subjects.session_tokens(session), hear):
         yield
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-            await subscription.close()
 
 
 def live_event(message: Message) -> StoredEvent | None:

@@ -66,6 +66,19 @@ async def test_a_closed_subscription_hears_nothing(place: Place, bus: Bus, gathe
     assert data_of(await gathered.count(1)) == [b"yes"]
 
 
+async def test_who_is_cancelled_while_subscribed_hears_nothing_more(place: Place, bus: Bus, gathered: Gathered) -> None:
+    with anyio.CancelScope() as scope:
+        async with bus.subscribed(place.subject("x"), gathered.put):
+            await bus.publish(place.subject("x"), b"heard")
+            await gathered.count(1)
+            scope.cancel()
+            await anyio.sleep_forever()
+    await bus.subscribe(place.subject("y"), gathered.put)
+    await bus.publish(place.subject("x"), b"no")
+    await bus.publish(place.subject("y"), b"yes")
+    assert data_of(await gathered.count(2)) == [b"heard", b"yes"]
+
+
 async def test_request_and_answer(place: Place, bus: Bus) -> None:
     async def answer(message: Message) -> None:
         await bus.publish(message.reply, message.data.upper(), headers={"Said": (message.headers or {})["Asked"]})

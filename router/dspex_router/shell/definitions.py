@@ -6,8 +6,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import anyio
-
 from dspex_bus import Bus, Message, subjects
 from dspex_bus.wire import PipelineDefinition
 
@@ -30,12 +28,8 @@ class Definitions:
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        subscription = await self._bus.subscribe(subjects.PIPELINES_CHANGED, self._on_changed)
-        try:
+        async with self._bus.subscribed(subjects.PIPELINES_CHANGED, self._on_changed):
             yield
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await subscription.close()
 
     async def changed(self) -> None:
         """Forget what is kept, here and in every other router."""

@@ -76,12 +76,8 @@ class Gate:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         self._limits.on_change(self.look_again)
-        subscription = await self._bus.subscribe(subjects.PERMITS, self._on_freed)
-        try:
+        async with self._bus.subscribed(subjects.PERMITS, self._on_freed):
             yield
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await subscription.close()
 
     async def run(self) -> None:
         while True:

@@ -47,13 +47,9 @@ class Limits:
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        subscription = await self._bus.subscribe(subjects.LIMITS_CHANGED, self._on_changed)
-        try:
+        async with self._bus.subscribed(subjects.LIMITS_CHANGED, self._on_changed):
             await self._read()
             yield
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await subscription.close()
 
     async def keep(self) -> None:
         """Run for as long as limits are asked for: a router that was not heard is believed after a while."""

@@ -51,14 +51,10 @@ class Presence:
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        subscription = await self._bus.subscribe(subjects.PRESENCE, self._on_presence)
-        self._bus.on_reconnect(self._on_reconnect)
-        try:
+        async with self._bus.subscribed(subjects.PRESENCE, self._on_presence):
+            self._bus.on_reconnect(self._on_reconnect)
             await self.call_roll()
             yield
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await subscription.close()
 
     async def call_roll(self) -> None:
         """Ask every worker to announce itself at once."""

@@ -46,12 +46,8 @@ class Scheduler:
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        subscription = await self._bus.subscribe(subjects.SCHEDULES_CHANGED, self._on_changed)
-        try:
+        async with self._bus.subscribed(subjects.SCHEDULES_CHANGED, self._on_changed):
             yield
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await subscription.close()
 
     async def run(self) -> None:
         while True:

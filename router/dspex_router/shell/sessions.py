@@ -63,8 +63,7 @@ class Sessions:
             came.set()
 
         subject = subjects.session_end(self._journals.partition(session), session)
-        subscription = await self._bus.subscribe(subject, told)
-        try:
+        async with self._bus.subscribed(subject, told):
             ended = await self._journals.ended(session)
             until = anyio.current_time() + wait_s
             while ended is None and (left := until - anyio.current_time()) > 0:
@@ -72,9 +71,6 @@ class Sessions:
                     await came.wait()
                 ended = await self._journals.ended(session)
             return ended
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await subscription.close()
 
     async def events(self, request: EventsRequest) -> EventPage:
         oldest = await self._journals.snapshots.oldest(request.session)

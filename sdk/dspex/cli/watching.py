@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext
 from typing import Any
 
-import anyio
 import click
 import msgspec
 from rich.live import Live
@@ -119,9 +118,5 @@ async def _progress(client: Client, session: Session, progression: Progression) 
         *_, node, attempt = message.subject.split(".")
         progression.say(node, int(attempt), msgspec.json.decode(message.data, type=Progress))
 
-    subscription = await client.bus.subscribe(subjects.session_progress(session.id), on_message)
-    try:
+    async with client.bus.subscribed(subjects.session_progress(session.id), on_message):
         yield
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-            await subscription.close()

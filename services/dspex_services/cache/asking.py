@@ -20,12 +20,9 @@ async def reports(bus: Bus, *, wait_s: float = 1.0) -> list[CacheReport]:
             found.append(decode(CacheReport, message.data, subject=message.subject))
 
     inbox = f"{subjects.CACHE_REPORT}.{bus.name}"
-    subscription = await bus.subscribe(inbox, hear)
-    try:
+    async with bus.subscribed(inbox, hear):
         await bus.publish(subjects.CACHE_REPORT, reply=inbox)
         await asyncio.sleep(wait_s)
-    finally:
-        await subscription.close()
     return sorted(found, key=lambda report: report.worker)
 
 

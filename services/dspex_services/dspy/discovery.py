@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from dspex_bus import Bus, Message, subjects
@@ -32,15 +33,11 @@ class Directory:
             if self._fresh(name) is not None:
                 heard.set()
 
-        subscription = await bus.subscribe(subjects.PRESENCE, on_presence)
-        try:
+        async with bus.subscribed(subjects.PRESENCE, on_presence):
             await bus.publish(subjects.ROLL_CALL)
-            async with asyncio.timeout(_WAIT_S):
-                await heard.wait()
-        except TimeoutError:
-            pass
-        finally:
-            await subscription.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WAIT_S):
+                    await heard.wait()
         return self._fresh(name)
 
     async def under(self, bus: Bus, prefix: str) -> list[str]:
@@ -49,12 +46,9 @@ class Directory:
         async def on_presence(message: Message) -> None:
             self._take(message)
 
-        subscription = await bus.subscribe(subjects.PRESENCE, on_presence)
-        try:
+        async with bus.subscribed(subjects.PRESENCE, on_presence):
             await bus.publish(subjects.ROLL_CALL)
             await asyncio.sleep(_WAIT_S)
-        finally:
-            await subscription.close()
         return sorted(name for name in self._known if name.startswith(prefix) and self._fresh(name) is not None)
 
     def _fresh(self, name: str) -> tuple[HandlerInfo, str] | None:

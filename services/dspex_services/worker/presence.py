@@ -30,16 +30,12 @@ class Presence:
         self._subject = subjects.presence(worker.config.pool, worker.config.name)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        subscription = await self._worker.bus.subscribe(subjects.ROLL_CALL, self._on_roll_call)
-        try:
+        async with self._worker.bus.subscribed(subjects.ROLL_CALL, self._on_roll_call):
             await self._say()
             task_status.started()
             while True:
                 await anyio.sleep(INTERVAL_S)
                 await self._say()
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await subscription.close()
 
     def drain(self) -> None:
         """Say from now on that no work is taken any more."""
