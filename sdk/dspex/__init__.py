@@ -67,7 +67,6 @@ __all__ = [
 if TYPE_CHECKING:
     from dspex_bus.errors import DspexError, InvalidRequest, RunFailed, SetupError, Unavailable
     from dspex_bus.signatures import Input, Output, Signature
-    from dspex_bus.signatures import signature_of as signature
     from dspex_bus.wire import (
         Budget,
         PipelineDefinition,
@@ -102,13 +101,14 @@ if TYPE_CHECKING:
     from .loading import load_pipeline, parse_pipeline
     from .predictions import Prediction, Predictor
     from .sessions import Session
+    from .signing import signature
     from .sync import connect_sync
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "dspex_bus.errors": "DspexError, InvalidRequest, RunFailed, SetupError, Unavailable",
-            "dspex_bus.signatures": "Input, Output, Signature, signature_of as signature",
+            "dspex_bus.signatures": "Input, Output, Signature",
             "dspex_bus.wire": "Budget, PipelineDefinition, RetryPolicy, RunResult, StepDefinition, StoredEvent, "
             "TokenPiece, TokensEnded, TokensStarted, TokenStatus",
             "dspex_services.errors": "StepError",
@@ -120,6 +120,7 @@ else:
             ".loading": "load_pipeline, parse_pipeline",
             ".predictions": "Prediction, Predictor",
             ".sessions": "Session",
+            ".signing": "signature",
             ".sync": "connect_sync",
         },
     )

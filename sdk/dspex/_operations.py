@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from dspex_bus import subjects
 from dspex_bus.wire import Budget, CallReply, CallRequest, Implementation
 
 from ._asking import Asking
 from .predictions import Prediction, Predictor
+from .signing import SignatureForm, sendable, signature, signed
 
 if TYPE_CHECKING:
     from dspex_bus.signatures import Signature
-
-SignatureForm: TypeAlias = "Signature | str | Mapping[str, Any] | type"
 
 DEFAULT_TIMEOUT_S = 60.0
 _MARGIN_S = 5.0
@@ -25,15 +24,13 @@ class Operations(Asking):
     """Predictions, model calls, and any handler by name."""
 
     def signature(self, spec: SignatureForm, instructions: str | None = None) -> Signature:
-        """The signature that ``spec`` spells out, as a text, a class with ``Input[…]`` and ``Output[…]``, or plain
-        data. Read here: it costs microseconds and no message."""
-        from dspex_bus.signatures import signature_of
+        """The signature that ``spec`` spells out, as :func:`dspex.signature`. Read here: it costs microseconds and no
+        message."""
+        return signature(spec, instructions)
 
-        return signature_of(spec, instructions)
-
-    async def compile_signature(self, spec: str, **options: Any) -> Prediction:
+    async def compile_signature(self, spec: SignatureForm, **options: Any) -> Prediction:
         """The signature's fields, JSON Schemas and digest, as any client in any language gets them."""
-        return await self.call("compile_signature", constants={"spec": spec}, **options)
+        return await self.call("compile_signature", constants=signed(spec, "spec"), **options)
 
     async def predict(
         self,
@@ -47,7 +44,7 @@ class Operations(Asking):
     ) -> Prediction:
         """The signature's outputs for ``inputs`` (a mapping, or keywords). ``config``: model, temperature,
         max_tokens, demos."""
-        constants = {**_signed(signature), **(config or {})}
+        constants = {**signed(signature), **(config or {})}
         values = {**(inputs or {}), **fields}
         return await self.call(
             "predict", inputs=values, constants=constants, implementation=implementation, timeout_s=timeout_s
@@ -80,7 +77,7 @@ class Operations(Asking):
     ) -> Predictor:
         """An operation bound to a signature. ``kind``: ``predict``, ``chain_of_thought``, ``react``, or any
         handler's name."""
-        return Predictor(self, kind, {**_signed(signature), **config}, implementation)
+        return Predictor(self, kind, {**signed(signature), **config}, implementation)
 
     def chain_of_thought(self, signature: SignatureForm, **config: Any) -> Predictor:
         """A predictor that reasons before it answers; its outputs have a ``reasoning`` field."""
@@ -106,7 +103,7 @@ class Operations(Asking):
         """One operation, or any handler by name. The execution router picks the implementation; the answer says
         which."""
         request = CallRequest(
-            with_=dict(constants or {}),
+            with_=sendable(dict(constants or {})),
             inputs=dict(inputs or {}),
             implementation=implementation,
             pool=pool,
@@ -116,15 +113,3 @@ class Operations(Asking):
         )
         wait = (timeout_s or DEFAULT_TIMEOUT_S) + _MARGIN_S
         return Prediction(await self._ask(subjects.call(operation), request, CallReply, wait))
-
-
-def _signed(form: SignatureForm) -> dict[str, Any]:
-    if isinstance(form, str):
-        return {"signature": form}
-    from dspex_bus.signatures import signature_of
-
-    signature = signature_of(form)
-    constants = {"signature": signature.text}
-    if signature.instructions:
-        constants["instructions"] = signature.instructions
-    return constants

@@ -17,6 +17,8 @@ from dspex_bus.wire import (
     StepDefinition,
 )
 
+from .signing import sendable
+
 _ATTRIBUTES = (
     "name",
     "inputs",
@@ -226,4 +228,4 @@ def wait(
 
 def _step(kind: dict[str, Any], options: dict[str, Any]) -> StepDefinition:
     attributes = {key: options.pop(key) for key in _ATTRIBUTES if key in options}
-    return StepDefinition(**kind, **attributes, with_=options)
+    return StepDefinition(**kind, **attributes, with_=sendable(options))

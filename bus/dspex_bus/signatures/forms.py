@@ -22,7 +22,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from .errors import SignatureError
-from .json_types import described, required_of, type_from_schema, unreadable
+from .json_types import definitions_of, described, required_of, type_from_schema, unreadable
 from .parser import parse_type
 from .reading import Metadata, Special, description_of, meta_of, no_special, own_doc, plain_default, type_of
 from .signature import Signature, made_of, parse_signature, parse_with
@@ -141,7 +141,7 @@ def from_json_schema(
 
 
 def _from_object_schema(schema: Mapping[str, Any]) -> list[Field]:
-    definitions = schema.get("$defs", {})
+    definitions = definitions_of(schema)
     if not isinstance(schema.get("properties"), Mapping):
         raise unreadable("one side of a signature is an object with properties", schema)
     required = required_of(schema)

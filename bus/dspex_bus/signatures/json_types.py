@@ -39,17 +39,36 @@ _LIMITS = {
     "maxProperties": "max_items",
 }
 
+_BEYOND = frozenset(
+    {"not", "if", "patternProperties", "dependentSchemas", "dependentRequired", "dependencies", "contains"}
+    | {"$dynamicRef", "$recursiveRef"}
+)
+"""Keywords that no type can say. Formats and annotations are not among them: they hold values to nothing."""
+
+_SAYS_NOTHING = frozenset(
+    {"$ref", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment"}
+    | {"$defs", "definitions", "$schema", "$id"}
+)
+"""Keywords that hold no value to anything."""
+
 Definitions = MappingABC[str, Any]
 
 
 def type_from_schema(schema: Any, definitions: Definitions | None = None, name: str = "Record") -> Type:
     """The type whose values a JSON Schema describes; ``name`` is for objects without a title. Raises SignatureError for
     schemas that say more than a type can."""
-    own = schema.get("$defs", {}) if isinstance(schema, MappingABC) else {}
-    found = definitions or own
-    if not isinstance(found, MappingABC):
-        raise unreadable("$defs is an object", found)
-    return _Reader(found).read(schema, name)
+    return _Reader(definitions or definitions_of(schema)).read(schema, name)
+
+
+def definitions_of(schema: Any) -> Definitions:
+    """Under ``$defs``, or under ``definitions`` as in older drafts."""
+    if not isinstance(schema, MappingABC):
+        return {}
+    found = {name: schema.get(name, {}) for name in ("$defs", "definitions")}
+    for name, said in found.items():
+        if not isinstance(said, MappingABC):
+            raise unreadable(f"{name} is an object", said)
+    return {**found["definitions"], **found["$defs"]}
 
 
 def described(schema: Any) -> str | None:
@@ -74,8 +93,14 @@ class _Reader:
             return ANY
         if not isinstance(schema, MappingABC):
             raise unreadable("it is no JSON Schema", schema)
-        if "$ref" in schema:
-            return self._referred(schema["$ref"], name)
+        for keyword in schema:
+            if keyword in _BEYOND:
+                raise unreadable(f"no type says {keyword!r}", schema)
+        reference = _alone(schema)
+        if reference is not None:
+            return self._referred(reference, name)
+        if "allOf" in schema or "$ref" in schema:
+            return self.read(self._together(schema), name)
         for several in ("anyOf", "oneOf"):
             if several in schema:
                 return union([self.read(part, name) for part in _list(schema, several, least=1)])
@@ -100,9 +125,7 @@ class _Reader:
         return limited(_SIMPLE[kind], said)
 
     def _referred(self, reference: str, name: str) -> Type:
-        key = str(reference).removeprefix("#/$defs/")
-        if key not in self._definitions:
-            raise unreadable(f"{reference!r} refers to nothing in $defs", reference)
+        key = self._key(reference)
         if key in self._open:
             raise unreadable(f"{key} contains itself; a struct cannot", reference)
         self._open.append(key)
@@ -110,6 +133,33 @@ class _Reader:
             return self.read(self._definitions[key], key)
         finally:
             self._open.pop()
+
+    def _key(self, reference: Any) -> str:
+        key = str(reference).removeprefix("#/$defs/").removeprefix("#/definitions/")
+        if key not in self._definitions:
+            raise unreadable(f"{reference!r} refers to nothing in $defs", reference)
+        return key
+
+    def _together(self, schema: MappingABC[str, Any], opened: tuple[str, ...] = ()) -> dict[str, Any]:
+        """What a schema and all the parts of its ``allOf`` say, as one. Raises SignatureError where two of them say
+        different things."""
+        made = {key: value for key, value in schema.items() if key not in ("allOf", "$ref")}
+        parts = _list(schema, "allOf", least=1) if "allOf" in schema else []
+        for part in [*([{"$ref": schema["$ref"]}] if "$ref" in schema else []), *parts]:
+            if not isinstance(part, MappingABC):
+                raise unreadable("allOf is a list of schemas", part)
+            for key, value in self._resolved(part, opened).items():
+                made[key] = _both(key, made[key], value) if key in made else value
+        return made
+
+    def _resolved(self, part: MappingABC[str, Any], opened: tuple[str, ...]) -> MappingABC[str, Any]:
+        if "$ref" in part:
+            key = self._key(part["$ref"])
+            if key in opened:
+                raise unreadable(f"{key} contains itself; a struct cannot", part)
+            part = {**part, "allOf": [*part.get("allOf", ()), self._definitions[key]]}
+            return self._together({name: value for name, value in part.items() if name != "$ref"}, (*opened, key))
+        return self._together(part, opened) if "allOf" in part else part
 
     def _array(self, schema: MappingABC[str, Any], name: str, said: list[tuple[str, Any]]) -> Type:
         if "prefixItems" in schema:
@@ -142,6 +192,30 @@ class _Reader:
         if not required and default is None:
             kind, default = union([kind, NONE]), "None"
         return Field(name, kind, described(schema), True, default)
+
+
+def _alone(schema: MappingABC[str, Any]) -> Any:
+    """The reference that is all that a schema says of its values, or None."""
+    parts = schema.get("allOf")
+    if "$ref" not in schema and isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], MappingABC):
+        schema = {**schema, **parts[0]}
+        schema.pop("allOf", None)
+    return schema["$ref"] if "$ref" in schema and schema.keys() <= _SAYS_NOTHING else None
+
+
+def _both(key: str, first: Any, second: Any) -> Any:
+    """One keyword's value where two schemas hold together. Raises SignatureError where no type says both."""
+    if key == "properties" and isinstance(first, MappingABC) and isinstance(second, MappingABC):
+        return {**first, **{name: _same(name, first, value) for name, value in second.items()}}
+    if key == "required" and isinstance(first, list) and isinstance(second, list):
+        return [*first, *second]
+    return first if key in _SAYS_NOTHING else _same(key, {key: first}, second)
+
+
+def _same(name: str, known: MappingABC[str, Any], value: Any) -> Any:
+    if known.get(name, value) != value:
+        raise unreadable(f"two parts say different things of {name!r}", [known[name], value])
+    return value
 
 
 def _list(schema: MappingABC[str, Any], key: str, *, least: int = 0) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
+import enum
 import types as python
 import typing
 import uuid
@@ -15,6 +16,7 @@ import msgspec
 
 from .errors import SignatureError
 from .limits import why_not
+from .names import DSPY_TYPES
 from .types import (
     ANY,
     NONE,
@@ -24,6 +26,7 @@ from .types import (
     Constrained,
     Field,
     FixedTuple,
+    Foreign,
     Limit,
     Mapping,
     Record,
@@ -50,6 +53,11 @@ _SCALARS: dict[Any, Type] = {
     decimal.Decimal: SCALARS["decimal.Decimal"],
     uuid.UUID: SCALARS["uuid.UUID"],
     dict: Mapping(),
+    typing.Dict: Mapping(),  # noqa: UP006
+    typing.List: Array("list"),  # noqa: UP006
+    typing.Set: Array("set"),  # noqa: UP006
+    typing.FrozenSet: Array("frozenset"),  # noqa: UP006
+    typing.Tuple: Array("tuple"),  # noqa: UP006
     **{kind: Array(kind.__name__) for kind in (list, set, frozenset, tuple)},
 }
 _ARRAYS = {list: "list", set: "set", frozenset: "frozenset"}
@@ -63,12 +71,17 @@ def no_special(kind: Any) -> Type | None:
     return None
 
 
+_SAID = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "description")
+
+
 def meta_of(data: Any) -> dict[str, Any]:
-    """What a ``msgspec.Meta`` says, by the names of limits, and its ``description``."""
-    if not isinstance(data, msgspec.Meta):
-        return {}
-    names = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "description")
-    return {name: value for name in names if (value := getattr(data, name)) is not None}
+    """What a ``msgspec.Meta`` says, by the names of limits, and its ``description``; or one of annotated_types' or
+    pydantic's, which are known by their attributes."""
+    said = {name: value for name in _SAID if (value := getattr(data, name, None)) is not None}
+    parts = [] if isinstance(data, msgspec.Meta) else getattr(data, "metadata", ())
+    for part in parts if isinstance(parts, list) else ():
+        said |= meta_of(part)
+    return {name: value for name, value in said.items() if isinstance(value, str | int | float)}
 
 
 def type_of(kind: Any, special: Special = no_special, metadata: Metadata = meta_of) -> Type:
@@ -102,11 +115,17 @@ def type_of(kind: Any, special: Special = no_special, metadata: Metadata = meta_
         return Mapping(of(arguments[0]), of(arguments[1]))
     if _is_record(kind):
         return _record(kind, special, metadata)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return choice(tuple(member.value for member in kind))
+    if isinstance(kind, type) and kind.__module__.startswith("dspy.") and kind.__name__ in DSPY_TYPES:
+        return Foreign(f"dspy.{kind.__name__}")
     raise _unknown(kind)
 
 
 def _is_record(kind: Any) -> bool:
-    return isinstance(kind, type) and (msgspec.inspect.is_struct_type(kind) or dataclasses.is_dataclass(kind))
+    if not isinstance(kind, type):
+        return False
+    return msgspec.inspect.is_struct_type(kind) or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
 
 
 def limited(base: Type, said: list[tuple[str, Any]]) -> Type:
@@ -133,11 +152,22 @@ def description_of(kind: Any, metadata: Metadata = meta_of) -> str | None:
 
 
 def _record(kind: type, special: Special, metadata: Metadata) -> Record:
+    def within(part: Any) -> Type | None:
+        if part is kind:
+            raise SignatureError(f"{kind.__name__} contains itself; a struct cannot", text=str(kind))
+        return special(part)
+
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = []
     for name, default in _defaults(kind).items():
         made = None if default is msgspec.NODEFAULT else literal(plain_default(default, f"{kind.__name__}.{name}"))
-        read = type_of(hints[name], special, metadata)
+        hint = hints[name]
+        if (said := typing.get_origin(hint)) in (typing.Required, typing.NotRequired):
+            hint = hints[name] = typing.get_args(hint)[0]
+            made = "None" if said is typing.NotRequired else None  # what the class itself knows may be a text
+        read = type_of(hint, within, metadata)
+        if made == "None" and typing.is_typeddict(kind):
+            read = union([read, NONE])
         fields.append(Field(name, read, description_of(hints[name], metadata), True, made))
     return Record(kind.__name__, tuple(fields), own_doc(kind))
 
@@ -149,6 +179,8 @@ def _defaults(kind: Any) -> dict[str, Any]:
             field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
             for field in msgspec.structs.fields(kind)
         }
+    if typing.is_typeddict(kind):
+        return {name: msgspec.NODEFAULT if name in kind.__required_keys__ else None for name in kind.__annotations__}
     found: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         given = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
@@ -176,4 +208,11 @@ def own_doc(kind: Any) -> str | None:
 
 def _unknown(kind: Any) -> SignatureError:
     name = getattr(kind, "__name__", None) or str(kind)
-    return SignatureError(f"{name} has no form in a signature", text=str(kind))
+    meant = next((hint for attribute, hint in _INSTEAD if hasattr(kind, attribute)), None)
+    return SignatureError(f"{name} has no form in a signature", text=str(kind), suggestion=meant)
+
+
+_INSTEAD = (
+    ("model_fields", "write it as a msgspec Struct or a dataclass; pydantic's models come with a dspy.Signature"),
+    ("_fields", "write it as a msgspec Struct or a dataclass"),
+)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 
 import dspex
+from dspex_bus.errors import InvalidRequest
 
 YAML = """
 name: research
@@ -97,6 +99,35 @@ def test_constants_and_attributes_do_not_mix() -> None:
     step = dspex.native("template", template="{{ a }}", name="greet", save_as="out", pool="mine")
     assert step.with_ == {"template": "{{ a }}"}
     assert (step.name, step.save_as, step.pool) == ("greet", "out", "mine")
+
+
+class Answering:
+    """Answer it."""
+
+    question: dspex.Input[str]
+    answer: dspex.Output[Annotated[str, msgspec.Meta(min_length=2)]] = "no"
+
+
+WRITTEN = {"signature": "question: str -> answer: str[min_length=2] = 'no'", "instructions": "Answer it."}
+
+
+@pytest.mark.parametrize("form", [Answering, dspex.signature(Answering)])
+def test_a_step_takes_a_signature_in_any_form(form: Any) -> None:
+    assert dspex.call("predict", signature=form, model="m").with_ == {**WRITTEN, "model": "m"}
+    assert dspex.module("dspy.Predict", signature=form, instructions="Other.").with_["instructions"] == "Other."
+    assert dspex.native("compile_signature", spec=form).with_["spec"] == WRITTEN["signature"]
+
+
+def test_a_step_takes_a_signature_of_dspys() -> None:
+    dspy = pytest.importorskip("dspy")
+    assert dspex.call("predict", signature=dspy.Signature("q, k: int -> a", "Do.")).with_ == {
+        "signature": "q, k: int -> a: str",
+        "instructions": "Do.",
+    }
+    kind = enum.Enum("Kind", ["A"])
+    fields = {"q": (str, dspy.InputField()), "kind": (kind, dspy.OutputField())}
+    with pytest.raises(InvalidRequest, match="code of their own cannot travel: Kind"):
+        dspex.signature(dspy.Signature(fields, "Do."))
 
 
 @pytest.mark.parametrize(

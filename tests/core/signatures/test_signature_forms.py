@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from typing import Annotated, Any, Literal
+import enum
+import typing
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Required, TypedDict
 
+import annotated_types
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -188,6 +191,34 @@ def test_a_class_without_a_docstring_gets_the_usual_instructions() -> None:
     assert from_class(Plain).instructions == "Given the fields `a`, produce the fields `b`."
 
 
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Seen(TypedDict):
+    where: str
+    when: NotRequired[int]
+
+
+class Hints(TypedDict, total=False):
+    kind: Required[str]
+    size: Annotated[int, msgspec.Meta(ge=1, description="in pages")]
+
+
+class Chain(msgspec.Struct):
+    inside: Chain | None = None
+
+
+@dataclasses.dataclass
+class Left:
+    right: Right
+
+
+class Right(msgspec.Struct):
+    lefts: list[Left]
+
+
 class Unmarked:
     a: Input[str]
     b: int
@@ -203,6 +234,25 @@ class WrongDefault:
     b: Output[str]
 
 
+class Within:
+    a: Input[Chain]
+    b: Output[str]
+
+
+class WithinEachOther:
+    a: Input[list[Left]]
+    b: Output[str]
+
+
+class Point(NamedTuple):
+    x: int
+
+
+class WithPoint:
+    a: Input[Point]
+    b: Output[str]
+
+
 class OneSided:
     a: Input[int]
 
@@ -214,6 +264,9 @@ class OneSided:
         (Unknown, "no form in a signature"),
         (WrongDefault, "does not fit its type"),
         (OneSided, "at least one output"),
+        (Within, "Chain contains itself"),
+        (WithinEachOther, "Left contains itself"),
+        (WithPoint, "a msgspec Struct or a dataclass"),
     ],
 )
 def test_classes_that_are_no_signatures(cls: type, reason: str) -> None:
@@ -230,6 +283,14 @@ def test_classes_that_are_no_signatures(cls: type, reason: str) -> None:
         (dict[str, list[bool]], "dict[str, list[bool]]"),
         (Annotated[list[int], msgspec.Meta(max_length=3)], "list[int][max_items=3]"),
         (set, "set"),
+        (typing.List, "list"),  # noqa: UP006
+        (typing.Tuple, "tuple"),  # noqa: UP006
+        (typing.Dict, "dict"),  # noqa: UP006
+        (Colour, "Literal['red', 'blue']"),
+        (Seen, "Seen{where: str, when: int | None = None}"),
+        (Hints, "Hints{kind: str, size: int[ge=1] | None = None 'in pages'}"),
+        (Annotated[int, annotated_types.Ge(3), annotated_types.Lt(9)], "int[ge=3, lt=9]"),
+        (Annotated[list[str], annotated_types.Len(1, 4)], "list[str][min_items=1, max_items=4]"),
         (Any, "Any"),
     ],
 )
@@ -314,6 +375,17 @@ def test_json_schemas_of_two_objects_are_a_signature() -> None:
         ({"type": "string", "format": "date"}, "datetime.date"),
         ({"type": "string", "format": "email"}, "str"),
         (True, "Any"),
+        ({"allOf": [{"type": "integer"}, {"minimum": 3}]}, "int[ge=3]"),
+        ({"allOf": [{"$ref": "#/$defs/A"}], "description": "x", "$defs": {"A": {"type": "integer"}}}, "int"),
+        ({"$ref": "#/definitions/A", "minimum": 1, "definitions": {"A": {"type": "integer"}}}, "int[ge=1]"),
+        (
+            {
+                "allOf": [{"$ref": "#/$defs/A"}, {"properties": {"b": {"type": "string"}}, "required": ["b"]}],
+                "title": "Both",
+                "$defs": {"A": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}},
+            },
+            "Both{a: int, b: str}",
+        ),
     ],
 )
 def test_schemas_as_others_write_them(schema: Any, text: str) -> None:
@@ -330,6 +402,12 @@ def test_schemas_as_others_write_them(schema: Any, text: str) -> None:
             "contains itself",
         ),
         ([], "no JSON Schema"),
+        ({"allOf": [{"type": "integer"}, {"type": "string"}]}, "different things of 'type'"),
+        ({"allOf": [{"properties": {"a": {}}}, {"properties": {"a": True}}]}, "different things of 'a'"),
+        ({"allOf": [3]}, "allOf is a list of schemas"),
+        ({"allOf": [{"$ref": "#/$defs/A"}, {}], "$defs": {"A": {"allOf": [{"$ref": "#/$defs/A"}]}}}, "contains itself"),
+        ({"type": "string", "not": {"const": "x"}}, "no type says 'not'"),
+        ({"type": "object", "patternProperties": {"^a": {}}}, "no type says 'patternProperties'"),
         ({"type": "string", "minLength": -1}, "whole number"),
         ({"type": []}, "type is a list with something in it"),
         ({"type": {}}, "no type {}"),
@@ -351,7 +429,20 @@ def test_schemas_that_have_no_type(schema: Any, reason: str) -> None:
 
 
 _WORDS = ["type", "properties", "items", "required", "enum", "const", "anyOf", "prefixItems", "additionalProperties"]
-_WORDS += ["$ref", "$defs", "title", "description", "default", "format", "minimum", "pattern", "propertyNames"]
+_WORDS += [
+    "allOf",
+    "not",
+    "definitions",
+    "$ref",
+    "$defs",
+    "title",
+    "description",
+    "default",
+    "format",
+    "minimum",
+    "pattern",
+    "propertyNames",
+]
 _VALUES = ["string", "integer", "number", "object", "array", "null", "#/$defs/A", "date", "(", "A", "class", "", "a b"]
 _ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 5) | st.just(1.5) | st.sampled_from(_VALUES),
