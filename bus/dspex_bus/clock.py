@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskStatus
+
+from .errors import DspexError
+
+if TYPE_CHECKING:
+    from .bus import Bus
+
+log = logging.getLogger(__name__)
 
 
-def steady_ms() -> float:
-    """By a clock of this host that is never set, and goes on while the host is suspended where there is one that
-    does."""
-    return time.clock_gettime_ns(_STEADY) / 1e6
+def _steady_ms() -> float:
+    return time.monotonic() * 1000
 
 
 def _wall_ms() -> float:
     return time.time_ns() / 1e6
 
 
-_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
 class Clock:
     """Goes by the steady clock from what servers have said, and until one has, from this host's wall clock as it was in
     the beginning. So a jump of this host's clock is none of this one's; one of the server's is, once it is known."""
 
-    def __init__(self, steady: Callable[[], float] = steady_ms, wall: Callable[[], float] = _wall_ms) -> None:
+    def __init__(self, steady: Callable[[], float] = _steady_ms, wall: Callable[[], float] = _wall_ms) -> None:
         self.steady_ms = steady
         self.ahead_ms = wall() - steady()
         """Of the steady clock."""
@@ -41,3 +48,21 @@ class Clock:
         we go by cannot be right, the least that can be is taken: what is late does less harm than what is early."""
         if not time_ms - answered_ms <= self.ahead_ms <= time_ms + 1 - asked_ms:
             self.ahead_ms = time_ms - answered_ms
+
+
+async def keep_time(
+    bus: Bus, stream: str, every_s: float, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Ask what time it is, and again for as long as this runs. It has started when that was asked once."""
+    await _ask(bus, stream)
+    task_status.started()
+    while True:
+        await anyio.sleep(every_s)
+        await _ask(bus, stream)
+
+
+async def _ask(bus: Bus, stream: str) -> None:
+    try:
+        await bus.stream_info(stream)
+    except DspexError as error:
+        log.debug("%s was not told the time: %s", bus.name, error)

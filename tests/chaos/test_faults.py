@@ -95,15 +95,15 @@ async def test_a_router_that_is_cut_off_and_comes_back(tmp_path: Path) -> None:
         assert await runs_through(server.url, parts, tmp_path, 80, harm) == []
 
 
-@pytest.mark.parametrize(("which", "jumps_s"), [("router", (3600, -3600, 20, 0)), ("worker", (5, -5, 20, 0))])
-async def test_a_clock_that_jumps(tmp_path: Path, which: str, jumps_s: tuple[float, ...]) -> None:
-    """Ahead and back, a worker's by less than a run may take: nothing is lost, early, or late."""
+@pytest.mark.parametrize("which", ["router", "worker"])
+async def test_a_clock_that_jumps(tmp_path: Path, which: str) -> None:
+    """Ahead and back, by more than a run may take: nothing is lost, early, or late."""
     told = tmp_path / "clock"
     told.write_text("0")
     jumping = {"PYTHONPATH": str(CLOCK), "DSPEX_TEST_CLOCK": str(told)}
 
     async def harm(_client: dspex.Client) -> None:
-        for off_s in jumps_s:
+        for off_s in (3600, -3600, 20, 0):
             await anyio.sleep(1)
             told.write_text(str(off_s))
 

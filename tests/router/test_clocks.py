@@ -11,7 +11,8 @@ import pytest
 
 import dspex
 from dspex_bus import MemoryBus, MemoryServer
-from dspex_router.shell import Router, clock, timers
+from dspex_router.shell import Router, timers
+from dspex_router.shell import router as shell
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +26,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """By how many seconds the wall clock of this process is off, the server's too; routers look at it often."""
     off, real = [0.0], time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: real() + int(off[0] * 1e9))
-    monkeypatch.setattr(clock, "_ASK_S", 0.02)
+    monkeypatch.setattr(shell, "_TIME_S", 0.02)
     monkeypatch.setattr(timers, "_LONGEST_SLEEP_S", 0.02)
     return off
 

@@ -10,11 +10,11 @@ import anyio
 from anyio.abc import TaskStatus
 
 from dspex_bus import Bus
+from dspex_bus.clock import keep_time
 from dspex_bus.streams import DEFAULT_PARTITIONS, EVENTS, PARTITIONS_KEY, buckets, streams
 
 from .admission import Admission
 from .calling import Calling
-from .clock import keep_time
 from .compiling import Compiling
 from .config import RouterConfig
 from .dead import DeadLetters
@@ -44,6 +44,9 @@ from .sessions import Sessions
 from .submitting import Submitting
 
 log = logging.getLogger(__name__)
+
+_TIME_S = 2.0
+"""How often the server is asked what time it is."""
 
 
 class Router:
@@ -85,7 +88,7 @@ class Router:
         ):
             for keep in (
                 errands.run,
-                partial(keep_time, bus),
+                partial(keep_time, bus, EVENTS, _TIME_S),
                 presence.expire,
                 membership.keep,
                 owner.timers.run,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from dspex_bus.clock import Clock
 from dspex_bus.wire import ErrorInfo, StepFailed, StepOutcome, StepSucceeded, StepTimedOut, Task
 
 from ..handlers import Handler, Step
@@ -22,9 +23,10 @@ class Attempt:
     """Runs a handler under the task's timeout. ``place`` is the step it is at, the task's own or one that travels
     along; ``so_far`` is there once the task's own has succeeded."""
 
-    def __init__(self, task: Task, handler: Handler, worker: str, threads: Threads) -> None:
+    def __init__(self, task: Task, handler: Handler, worker: str, threads: Threads, clock: Clock) -> None:
         self.task = task
-        self.started_ms = int(time.time() * 1000)
+        self.clock = clock
+        self.started_ms = clock.now_ms()
         self.began = time.monotonic()
         self._handler = handler
         self._worker = worker
@@ -81,7 +83,7 @@ class Attempt:
         """The outcome; a handler that takes no ``step`` needs none. Raises Abandoned after :meth:`abandon`, and when
         the worker cancels it CancelledError."""
         started, clock = self.started_ms, time.perf_counter()
-        left_s, limit_s = self.task.deadline_ms / 1000 - time.time(), self.task.timeout_ms / 1000
+        left_s, limit_s = (self.task.deadline_ms - self.clock.now_ms()) / 1000, self.task.timeout_ms / 1000
         if left_s > 0 and not self._abandoned:
             try:
                 arguments = self._handler.arguments(self.task.inputs, self.task.options, step)

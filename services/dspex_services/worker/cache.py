@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
+from dspex_bus.clock import Clock
 from dspex_bus.errors import DspexError
 from dspex_bus.wire import ErrorInfo, StepFailed, StepOutcome, StepSucceeded, StepTimedOut, Task, error_from, error_info
 
@@ -32,7 +32,8 @@ class StepCache:
     """By pool, handler, constants, inputs and the digest of a stored program: pools may offer different handlers under
     one name, and a program's name means another after a promotion."""
 
-    def __init__(self, cache: Cache, pool: str, worker: str) -> None:
+    def __init__(self, cache: Cache, pool: str, worker: str, clock: Clock) -> None:
+        self._clock = clock
         self._cache = cache
         self._pool = pool
         self._worker = worker
@@ -57,7 +58,7 @@ class StepCache:
                 raise error_from(outcome.error)
             raise _Own(outcome)
 
-        started = int(time.time() * 1000)
+        started = self._clock.now_ms()
         ttl_s = max(1.0, task.cache_ms / 1000)
         left_s = min(task.timeout_ms, max(0, task.deadline_ms - started)) / 1000
         try:

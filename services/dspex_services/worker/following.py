@@ -62,7 +62,7 @@ class Followers:
         self._first = first
         self._room -= len(msgspec.json.encode(first.outputs))
         self._write(first.outputs, self._task)
-        self._zero, self._zero_ms = time.monotonic(), time.time() * 1000
+        self._zero, self._zero_ms = time.monotonic(), self._attempt.clock.now_ms()
         self._ends_at = self._zero + (self._task.deadline_ms - self._zero_ms) / 1000
         self._looked = self._attempt.began
         self._attempt.so_far = self.so_far

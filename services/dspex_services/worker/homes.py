@@ -93,7 +93,7 @@ class Homes:
     async def outcome(self, task: Task) -> StepOutcome | None:
         """Of a task whose home is another worker; None where it is for us to run, because that worker is gone or, for a
         hint, has no slot free."""
-        left_s = max(0.0, min(task.timeout_ms, task.deadline_ms - time.time() * 1000) / 1000)
+        left_s = max(0.0, min(task.timeout_ms, task.deadline_ms - self._worker.bus.clock.now_ms()) / 1000)
         asking = asyncio.ensure_future(self._ask(task, left_s + _MARGIN_S))
         seen = time.monotonic()
         try:

@@ -15,7 +15,9 @@ from anyio.abc import TaskStatus
 
 from dspex_bus import Bus, Message, Subscription, subjects
 from dspex_bus.claim import LARGE_BYTES
+from dspex_bus.clock import keep_time
 from dspex_bus.errors import DspexError, NotFound, Unavailable
+from dspex_bus.streams import TASKS
 from dspex_bus.wire import (
     ErrorInfo,
     Progress,
@@ -51,6 +53,9 @@ from .watch import Watch
 
 logger = logging.getLogger("dspex.worker")
 
+_TIME_S = 10.0
+"""How often the server is asked what time it is."""
+
 _CANCELLED_KEPT = 10_000
 _UNWIND_S = 2.0
 """What is cancelled when the drain is over has that long to clean up."""
@@ -75,7 +80,7 @@ class Worker:
         self._tenants = Tenants(bus, self.spawn)
         self._ledgers = Ledgers()
         self.streams = Streams(bus, config.name, self.spawn)
-        self._kept = StepCache(self.cache, config.pool, config.name)
+        self._kept = StepCache(self.cache, config.pool, config.name, bus.clock)
         self._running = Watch(self._say_soon)
         self._cancelled: dict[str | tuple[str, str, int], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,6 +113,7 @@ class Worker:
             try:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self.hearing.keep)
+                    await group.start(keep_time, self.bus, TASKS, _TIME_S)
                     await self.direct.start()
                     await self._home.start()
                     await self._probe(stack)
@@ -207,7 +213,7 @@ class Worker:
             handler = self.handlers.get(task.handler)
         except NotFound as error:
             return StepFailed(error=error_info(error), worker=self.config.name), None
-        attempt = Attempt(task, handler, self.config.name, self._threads)
+        attempt = Attempt(task, handler, self.config.name, self._threads, self.bus.clock)
         run = partial(self._watched, attempt)
         if task.cache_ms and not task.thread:
             program_of = partial(self.handlers.program_of, self.bus, task.options)
@@ -248,7 +254,7 @@ class Worker:
         self.busy -= 1
 
     def _step(self, task: Task, attempt: Attempt) -> Step:
-        started = _now_ms()
+        started = self.bus.clock.now_ms()
 
         async def say(note: str, fraction: float | None) -> None:
             await self._say(task.session, (task.node, task.attempt), started, note, fraction)
@@ -311,7 +317,3 @@ def _forgetful(task: Task, worker: str) -> StepFailed:
 async def _closed(subscription: Subscription) -> None:
     with anyio.CancelScope(shield=True), anyio.move_on_after(2):
         await subscription.close()
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

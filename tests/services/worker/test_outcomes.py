@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import math
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -239,6 +240,19 @@ async def test_past_its_deadline_a_task_is_not_started(rig: Rig, kind: str) -> N
         assert outcome.error.code == "deadline_exceeded"
         await rig.queue_empty()
     assert not ran
+
+
+@pytest.mark.parametrize("off_s", [3600, -3600])
+async def test_deadlines_are_by_the_server_s_clock(rig: Rig, monkeypatch: pytest.MonkeyPatch, off_s: int) -> None:
+    """The worker's own may be wrong."""
+    right = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: right() + off_s * 1_000_000_000)
+    ran: list[str] = []
+    async with rig.worker(_noting(ran)):
+        assert isinstance(await rig.run("loop", deadline_ms=now_ms() + 60_000), StepSucceeded)
+        late = await rig.run("loop", deadline_ms=now_ms() - 60_000)
+        assert isinstance(late, StepTimedOut)
+    assert len(ran) == 1
 
 
 async def test_the_runs_deadline_cuts_a_step_short(rig: Rig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from dspex_bus.clock import Clock
 from dspex_bus.wire import Task
 from dspex_services.handlers import Handlers
 from dspex_services.worker.attempt import Attempt
@@ -23,7 +24,7 @@ def some(fields: dict[str, object]) -> dict[str, object]:
 
 def attempt() -> Attempt:
     task = Task(session="s", node="0", attempt=1, partition=0, handler="some", timeout_ms=1000, deadline_ms=2**60)
-    return Attempt(task, handlers.get("some"), "worker", Threads(1))
+    return Attempt(task, handlers.get("some"), "worker", Threads(1), Clock())
 
 
 async def test_the_slow_are_told_of_once_each() -> None:
