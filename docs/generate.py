@@ -16,6 +16,7 @@ from unittest import mock
 
 import codes
 import msgspec
+from blocking import STUB, blocking_stub
 
 from dspex_bus import subjects, wire
 from dspex_router.plan import OPERATIONS
@@ -241,6 +242,7 @@ def generated() -> dict[Path, str]:
         DOCS / "pipeline.schema.json": pipeline_schema(),
         DOCS / "dspy.md": dspy_page(),
         DOCS / "choosing.md": choosing_page(),
+        STUB: blocking_stub(),
     }
 
 

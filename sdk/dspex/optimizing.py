@@ -39,7 +39,6 @@ from dspex_services.optimizing import (
 from dspex_services.programs.fitting import check_asked
 from dspex_services.programs.states import predictors
 
-from ._handle import Handle
 from .serving import Metric, Served, import_path, metric_for
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Optimized(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
 
 
-class OptimizationJob(Handle):
+class OptimizationJob:
     """A job that runs, wherever its worker is. ``session`` is its durable run, under which any process finds it."""
 
     def __init__(self, client: Client, session: Session, served: Served | None = None) -> None:

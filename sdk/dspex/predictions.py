@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from dspex_bus.wire import CallReply, Implementation, Usage
 
-from ._handle import Handle
-
 if TYPE_CHECKING:
     from ._operations import Operations
 
@@ -48,7 +46,7 @@ class Prediction(Mapping[str, Any]):
         return f"Prediction({self._outputs!r}, implementation={self.implementation!r})"
 
 
-class Predictor(Handle):
+class Predictor:
     """An operation bound to its constants: ``await predictor(question="…")``."""
 
     def __init__(

@@ -32,7 +32,6 @@ from dspex_bus.wire import (
 
 from ._asking import Asking
 from ._feed import Feed, TokenEvent
-from ._handle import Handle
 
 _QUIET_S = 2.0
 """After that long without a live event the journal is asked: what was missed during a reconnect is found then."""
@@ -60,7 +59,7 @@ class Patience:
         return anyio.current_time() > self._until
 
 
-class Session(Handle):
+class Session:
     """One run, wherever its steps are. ``id`` is all that is needed to come back to it from another process."""
 
     def __init__(self, client: Asking, id: str) -> None:

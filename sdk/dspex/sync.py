@@ -10,34 +10,35 @@ import functools
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from ._handle import Handle
-from .client import Client, connect
+from .client import connect
+
+if TYPE_CHECKING:
+    from ._blocking import BlockingClient
 
 
 @contextmanager
-def connect_sync(server: str | None = None, **options: Any) -> Iterator[Any]:
+def connect_sync(server: str | None = None, *, name: str = "dspex-client", **options: Any) -> Iterator[BlockingClient]:
     """A blocking client. Its connection lives in a thread of its own, closed at the end of the ``with`` block."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(connect(server, **options)) as client:
-        yield Blocking(client, portal)
+    connecting = connect(server, name=name, **options)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(connecting) as client:
+        yield cast("BlockingClient", Blocking(client, portal))
 
 
 class Blocking:
-    """Any asynchronous object of the SDK (client, session, predictor, optimization job), with its coroutines run to
-    their end and its asynchronous iterators as plain ones."""
+    """Any asynchronous object of the SDK (client, session, predictor, optimization job, store), with its coroutines run
+    to their end and its asynchronous iterators as plain ones."""
 
-    def __init__(self, target: Client | Handle, portal: BlockingPortal) -> None:
+    def __init__(self, target: Any, portal: BlockingPortal) -> None:
         self._target = target
         self._portal = portal
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._target, name)
-        if not callable(attribute):
-            return attribute
-        return self._blocking(attribute)
+        return self._blocking(attribute) if inspect.isroutine(attribute) else self._handed_out(attribute)
 
     def __call__(self, **inputs: Any) -> Any:
         return self._blocking(self._target)(**inputs)
@@ -51,11 +52,12 @@ class Blocking:
             made = function(*args, **kwargs)
             if inspect.isawaitable(made):
                 made = self._portal.call(_await, made)
-            if hasattr(made, "__aiter__"):
-                return self._iterate(made)
-            return Blocking(made, self._portal) if isinstance(made, Handle) else made
+            return self._iterate(made) if hasattr(made, "__aiter__") else self._handed_out(made)
 
         return wait
+
+    def _handed_out(self, made: Any) -> Any:
+        return Blocking(made, self._portal) if _is_awaited(type(made)) else made
 
     def _iterate(self, source: Any) -> Iterator[Any]:
         try:
@@ -66,6 +68,13 @@ class Blocking:
                     return
         finally:
             self._portal.call(source.aclose)
+
+
+def _is_awaited(kind: type) -> bool:
+    """Whether it is one of ours with something to await."""
+    ours = [base for base in kind.__mro__ if base.__module__.startswith("dspex")]
+    parts = [part for base in ours for part in vars(base).values()]
+    return any(inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in parts)
 
 
 async def _await(awaitable: Any) -> Any:

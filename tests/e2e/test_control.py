@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,9 @@ import dspex
 
 from .conftest import RunningSystem
 from .processes import dspex_here
+
+if TYPE_CHECKING:
+    from dspex._blocking import BlockingClient
 
 APPROVAL: dict[str, Any] = {
     "name": "approval",
@@ -34,7 +37,7 @@ def run_json(running: RunningSystem, *arguments: str, code: int = 0) -> Any:
 
 
 @pytest.fixture
-def client(running: RunningSystem) -> Iterator[Any]:
+def client(running: RunningSystem) -> Iterator[BlockingClient]:
     """Without an event loop: each command has one of its own."""
     with dspex.connect_sync(running.url) as connected:
         yield connected
@@ -49,14 +52,16 @@ def session(running: RunningSystem, tmp_path: Any) -> str:
     return started
 
 
-def test_a_run_waits_for_a_signal_sent_by_another_program(running: RunningSystem, session: str, client: Any) -> None:
+def test_a_run_waits_for_a_signal_sent_by_another_program(
+    running: RunningSystem, session: str, client: BlockingClient
+) -> None:
     assert "stored" in run(running, "signal", session, "approval", "answer=yes", "--id", "one")
     assert not run_json(running, "signal", session, "approval", "answer=no", "--id", "one")["created"]
     assert (client.session(session).result(timeout_s=20)).output == {"text": "Lunch? yes"}
     assert "session_ended" in run(running, "signal", session, "approval", code=1)
 
 
-def test_pause_and_resume(running: RunningSystem, session: str, client: Any) -> None:
+def test_pause_and_resume(running: RunningSystem, session: str, client: BlockingClient) -> None:
     assert f"dspex resume {session}" in run(running, "pause", session, "--reason", "lunch")
     run(running, "signal", session, "approval", "answer=yes")
     assert run_json(running, "pause", session)["paused"]
@@ -64,7 +69,7 @@ def test_pause_and_resume(running: RunningSystem, session: str, client: Any) -> 
     assert (client.session(session).result(timeout_s=20)).output == {"text": "Lunch? yes"}
 
 
-def test_replay_shows_each_decision(running: RunningSystem, session: str, client: Any) -> None:
+def test_replay_shows_each_decision(running: RunningSystem, session: str, client: BlockingClient) -> None:
     run(running, "signal", session, "approval", "answer=yes")
     client.session(session).result(timeout_s=20)
     text = run(running, "replay", session)
@@ -80,7 +85,7 @@ def test_replay_shows_each_decision(running: RunningSystem, session: str, client
     assert lines[-1]["phase"] == "ended"
 
 
-def test_fork_and_retry(running: RunningSystem, session: str, client: Any) -> None:
+def test_fork_and_retry(running: RunningSystem, session: str, client: BlockingClient) -> None:
     run(running, "signal", session, "approval", "answer=no")
     client.session(session).result(timeout_s=20)
     forked = run_json(running, "fork", session, "1", "what=Dinner")["session"]
@@ -96,7 +101,7 @@ def test_fork_and_retry(running: RunningSystem, session: str, client: Any) -> No
     assert (client.session(again).result(timeout_s=20)).output == {"text": "Lunch? later"}
 
 
-def test_dead_letters(running: RunningSystem, client: Any) -> None:
+def test_dead_letters(running: RunningSystem, client: BlockingClient) -> None:
     """A task that kills its workers becomes a dead letter, with the reason and the original message."""
     die = dspex.pipeline([dspex.native("rough.die", retry=dspex.RetryPolicy(attempts=1))], name="deadly")
     handle = client.submit(die)

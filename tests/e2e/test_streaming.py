@@ -76,6 +76,12 @@ def test_a_program_without_an_event_loop(running: RunningSystem) -> None:
     with dspex.connect_sync(running.url) as dx:
         items = [item for item in dx.stream(pipeline, inputs, tokens=True) if isinstance(item, dspex.TokenEvent)]
         assert dx.run(pipeline, inputs, on_token=told.append).output == {"answer": "42"}
+        assert not dx.threads.list()  # its parts block, too
+        session = dx.submit(pipeline, inputs)
+        assert session.result(timeout_s=20).status == "succeeded"
+        assert [event.event for event in session.events()][-1] == list(dx.session(session.id).events())[-1].event
+        predictor = dx.predictor("predict", "question -> answer")
+        assert (predictor.operation, predictor(question="What is 17 plus 25?").answer) == ("predict", "42")
     assert [item.message for item in items][1:] == [item.message for item in told][1:]
     assert "".join(item.message.text for item in told if isinstance(item.message, dspex.TokenPiece)) == "42"
 

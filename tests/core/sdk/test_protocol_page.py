@@ -44,6 +44,13 @@ def test_the_page_is_what_the_code_says(generate: ModuleType) -> None:
     assert (DOCS / "pipeline.schema.json").read_text("utf-8") == generate.pipeline_schema(), "run: make docs"
 
 
+def test_the_blocking_client_has_the_types_of_the_other(generate: ModuleType) -> None:
+    stub = generate.STUB.read_text("utf-8")
+    assert stub == generate.blocking_stub(), "run: make docs"
+    assert "def submit(self, pipeline: Pipeline, input: Mapping[str, Any] | None=None, *, " in stub
+    assert "def events(self, *, after: int=0) -> Iterator[StoredEvent]:" in stub
+
+
 def test_the_page_names_every_request_and_kind_of_step(generate: ModuleType) -> None:
     page = (DOCS / "protocol.md").read_text("utf-8")
     for subject in ("session.signal", "session.fork", "letters.retry", "limit.put", "pools.list"):
