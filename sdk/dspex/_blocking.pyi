@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dspex._asking import T
 from dspex._feed import TokenEvent
-from dspex._operations import SignatureForm
 from dspex._runs import Pipeline
 from dspex.evaluating import Evaluation
 from dspex.evaluating import Target
@@ -20,6 +19,7 @@ from dspex.explaining import Explanation
 from dspex.optimizing import Optimized
 from dspex.options import RunOptions
 from dspex.predictions import Prediction
+from dspex.signing import SignatureForm
 from dspex_bus.signatures import Signature
 from dspex_bus.wire import Budget
 from dspex_bus.wire import DeadLetter
@@ -86,9 +86,9 @@ class BlockingClient:
         """Which implementation, handler and pool each step of a definition gets, or an operation with these constants,
         and why. Nothing is run."""
     def signature(self, spec: SignatureForm, instructions: str | None=None) -> Signature:
-        """The signature that ``spec`` spells out, as a text, a class with ``Input[…]`` and ``Output[…]``, or plain
-        data. Read here: it costs microseconds and no message."""
-    def compile_signature(self, spec: str, **options: Any) -> Prediction:
+        """The signature that ``spec`` spells out, as :func:`dspex.signature`. Read here: it costs microseconds and no
+        message."""
+    def compile_signature(self, spec: SignatureForm, **options: Any) -> Prediction:
         """The signature's fields, JSON Schemas and digest, as any client in any language gets them."""
     def predict(self, signature: SignatureForm, inputs: Mapping[str, Any] | None=None, *, implementation: Implementation='auto', config: Mapping[str, Any] | None=None, timeout_s: float | None=None, **fields: Any) -> Prediction:
         """The signature's outputs for ``inputs`` (a mapping, or keywords). ``config``: model, temperature,
