@@ -23,11 +23,18 @@ def import_object(path: str) -> Any:
         raise SetupError(f"cannot import {path}: {error}") from error
     if not (is_module(found) or inspect.isroutine(found)):
         raise SetupError(f"{path} is neither a dspy.Module class nor a function")
+    if is_module(found) and entry(found) is None:
+        raise SetupError(f"{path} has neither forward nor aforward")
     return found
 
 
 def is_module(found: Any) -> bool:
     return isinstance(found, type) and issubclass(found, dspy.Module)
+
+
+def entry(module: Any) -> Any:
+    """What a call of the module runs: ``forward``, or, of a module that has no other, ``aforward``; None without."""
+    return getattr(module, "forward", None) or getattr(module, "aforward", None)
 
 
 def expand(path: str) -> list[str]:
@@ -39,7 +46,8 @@ def expand(path: str) -> list[str]:
         root = importlib.import_module(path)
         names = [path]
         if hasattr(root, "__path__"):
-            names += [info.name for info in pkgutil.walk_packages(root.__path__, f"{path}.")]
+            within = pkgutil.walk_packages(root.__path__, f"{path}.")
+            names += [info.name for info in within if not info.name.endswith(".__main__")]  # that would run a program
         found = [
             f"{name}:{attribute}"
             for name in names
@@ -56,7 +64,7 @@ def expand(path: str) -> list[str]:
 def _offered(value: Any, module: str, name: str) -> bool:
     if name.startswith("_") or getattr(value, "__module__", None) != module:
         return False
-    return inspect.isfunction(value) or (is_module(value) and not _needs_arguments(value))
+    return inspect.isfunction(value) or (is_module(value) and entry(value) is not None and not _needs_arguments(value))
 
 
 def _needs_arguments(made: Any) -> bool:
@@ -68,10 +76,10 @@ def _needs_arguments(made: Any) -> bool:
 
 
 def fields(module: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names ``forward`` requires and those it has defaults for."""
+    """The names that a call of the module requires, and those it has defaults for."""
     parameters = [
         parameter
-        for name, parameter in inspect.signature(module.forward).parameters.items()
+        for name, parameter in inspect.signature(entry(module)).parameters.items()
         if name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     required = tuple(parameter.name for parameter in parameters if parameter.default is parameter.empty)

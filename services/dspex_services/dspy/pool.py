@@ -93,9 +93,12 @@ def user_module(programs: Programs, path: str) -> Handlers:
     required, optional = fields(found)
     prototype = found()
     programs.prototypes[path] = prototype
+    own = {*required, *optional}  # what the module takes itself is its own, whatever it is called
 
     async def run(values: dict[str, Any], step: Step) -> dict[str, Any]:
+        kept = {name: values.pop(name) for name in own if name in values}
         options = options_of(UserOptions, values)
+        values |= kept
         module = await programs.ready(prototype.deepcopy(), options, step)
         return await programs.run(module, values, options, step)
 
@@ -106,7 +109,7 @@ def user_module(programs: Programs, path: str) -> Handlers:
             name=path.replace(":", "."),
             implementation="dspy",
             required=required,
-            optional=(*optional, *UserOptions.__struct_fields__),
+            optional=(*optional, *(name for name in UserOptions.__struct_fields__ if name not in own)),
             summary=summary,
         ),
     )

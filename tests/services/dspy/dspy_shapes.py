@@ -24,6 +24,31 @@ class TwoHops(dspy.Module):  # type: ignore[misc]
         return self.answer(context=context, question=question, query=query)
 
 
+class Awaited(dspy.Module):  # type: ignore[misc]
+    """Only to be awaited."""
+
+    def __init__(self) -> None:
+        self.ask = dspy.Predict("context, question -> answer")
+
+    async def aforward(self, context: str, question: str) -> Any:
+        return await self.ask.acall(context=context, question=question)
+
+
+class Base(dspy.Module):  # type: ignore[misc]
+    """What others are made of."""
+
+
+class Car(dspy.Module):  # type: ignore[misc]
+    """Has inputs with names that a step has for its model."""
+
+    def __init__(self) -> None:
+        self.ask = dspy.Predict("model, question -> answer")
+
+    def forward(self, model: str, question: str, temperature: str = "cold") -> Any:
+        answer = self.ask(model=model, question=question).answer
+        return dspy.Prediction(answer=answer, model=model, temperature=temperature, asked=dspy.settings.lm.model)
+
+
 class Gallery(dspy.Module):  # type: ignore[misc]
     """Look twice: what it is told is no type of its own."""
 

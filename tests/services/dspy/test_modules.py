@@ -15,6 +15,7 @@ from dspex_bus.errors import DspexError
 from dspex_services.dspy.modules import expand
 from dspex_services.dspy.pool import user_module
 from dspex_services.dspy.sandbox import sandbox_factory
+from dspex_services.errors import SetupError
 from dspex_services.handlers import Handlers
 
 pytestmark = pytest.mark.anyio
@@ -205,6 +206,22 @@ async def test_a_users_module_takes_demos_and_an_unlisted_one_is_unknown(system:
     assert found["answer"] == "Ada Lovelace"
     error = await system.refused("os:system", {"command": "true"})
     assert error.code in ("unknown_operation", "unknown_handler")
+
+
+async def test_modules_that_are_awaited_and_inputs_called_as_constants_are(system: System) -> None:
+    listed = expand("dspy_shapes")
+    assert {"dspy_shapes:Awaited", "dspy_shapes:Car"} < set(listed)
+    assert "dspy_shapes:Base" not in listed
+    with pytest.raises(SetupError, match="neither forward nor aforward"):
+        user_module(system.programs, "dspy_shapes:Base")
+    offered = Handlers()
+    for path in ("dspy_shapes:Awaited", "dspy_shapes:Car"):
+        offered.include(user_module(system.programs, path))
+    await system.serve(offered, "mine")
+    assert await system.step("dspy_shapes:Awaited", BOTH) == {"answer": HEARTBEAT}
+    found = await system.step("dspy_shapes:Car", {"model": "T", "temperature": "warm", "question": "Which?"})
+    assert (found["model"], found["temperature"]) == ("T", "warm")
+    assert found["asked"].startswith("openai/")
 
 
 async def test_cancelling_a_run_abandons_the_tool_it_waits_for(system: System) -> None:
