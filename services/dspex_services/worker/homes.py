@@ -1,7 +1,8 @@
 """Steps with an affinity: a task that comes to one worker is run by the one that its session is at home with.
 
 Tasks stay in the pool's own queue, so that none is lost or stuck with a worker that is gone. Whoever gets one asks the
-home to run it, sees to its delivery and its outcome as for any other, and runs it itself once the home is gone.
+home to run it, sees to its delivery and its outcome as for any other, and runs it itself once the home is gone. A task
+for a handler that the worker does not have, as while a pool is upgraded, is asked of one that has it in the same way.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dspex_bus.wire import (
     StepOutcome,
     StepTimedOut,
     Task,
+    alone,
     decode_outcome,
     encode,
 )
@@ -93,8 +95,7 @@ class Homes:
     async def outcome(self, task: Task) -> StepOutcome | None:
         """Of a task whose home is another worker; None where it is for us to run, because that worker is gone or, for a
         hint, has no slot free."""
-        left_s = max(0.0, min(task.timeout_ms, task.deadline_ms - self._worker.bus.clock.now_ms()) / 1000)
-        asking = asyncio.ensure_future(self._ask(task, left_s + _MARGIN_S))
+        asking = asyncio.ensure_future(self._ask(task, self._left_s(task) + _MARGIN_S))
         seen = time.monotonic()
         try:
             while not (await asyncio.wait({asking}, timeout=_LOOK_S))[0]:
@@ -107,6 +108,25 @@ class Homes:
             return asking.result()
         finally:
             asking.cancel()
+
+    async def of_another(self, task: Task) -> StepOutcome | None:
+        """Of a task for a handler that others of the pool have; None where nobody has it. Raises Unavailable where
+        nobody came to run it: it had better be delivered again."""
+        subject = subjects.now(self._worker.config.pool, task.handler)
+        # What travels along may need handlers that the other does not have.
+        body, timeout_s = encode(alone(task)), self._left_s(task) + _MARGIN_S
+        try:
+            answer = await self._claims.request(subject, body, timeout_s=timeout_s)
+        except DeadlineExceeded:
+            return StepTimedOut(error=timeout_error(task), worker=self._worker.config.name)
+        except Unavailable as error:
+            if error.code == "no_responders":
+                return None
+            raise
+        outcome = decode_outcome(answer.data, subject=subject)
+        if isinstance(outcome, StepFailed) and not outcome.started_ms:
+            raise Unavailable(outcome.error.message)  # it has no room, or left or died before it was done
+        return outcome
 
     async def _ask(self, task: Task, timeout_s: float) -> StepOutcome | None:
         subject = subjects.home(self._worker.config.pool, task.home)
@@ -123,6 +143,9 @@ class Homes:
         if isinstance(outcome, StepFailed) and outcome.error.code in (_BUSY, _LEAVING):
             return None
         return outcome
+
+    def _left_s(self, task: Task) -> float:
+        return max(0.0, min(task.timeout_ms, task.deadline_ms - self._worker.bus.clock.now_ms()) / 1000)
 
     async def _lives(self, worker: str) -> bool | None:
         """None where it does not answer."""

@@ -199,6 +199,10 @@ class Worker:
             elsewhere = await self._homes.outcome(task)
             if elsewhere is not None:
                 return (None if cancelled(elsewhere) else elsewhere), None
+        if self.handlers.find(task.handler) is None:
+            another = await self._homes.of_another(task)
+            if another is not None:
+                return (None if cancelled(another) else another), None
         self.streams.open(task)
         try:
             outcome, attempt = await self._executed(task)

@@ -9,7 +9,16 @@ import anyio
 import pytest
 
 from dspex_bus import subjects
-from dspex_bus.wire import StepSucceeded, TokenPiece, TokensEnded, TokensStarted, Unwanted, decode_tokens, encode
+from dspex_bus.wire import (
+    StepFailed,
+    StepSucceeded,
+    TokenPiece,
+    TokensEnded,
+    TokensStarted,
+    Unwanted,
+    decode_tokens,
+    encode,
+)
 from dspex_services.handlers import Handlers, Step
 from dspex_services.worker.holding import Held
 
@@ -171,3 +180,54 @@ async def test_what_is_held_is_bounded_and_made_once() -> None:
         with pytest.raises(RuntimeError):
             await held.get("f", "k", fail)
     assert await get("f") == "f"
+
+
+async def test_whoever_gets_a_task_for_a_handler_it_has_not_asks_one_that_has_it(rig: Rig) -> None:
+    handlers, made = shelf()
+    older = Handlers()
+
+    @older.handler("glance")
+    async def glance(values: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    async with rig.worker(older, name="ada"):
+        unknown = await rig.run("look")
+        assert isinstance(unknown, StepFailed)
+        assert (unknown.error.code, unknown.worker) == ("unknown_handler", "ada")
+        async with rig.worker(handlers, name="bob"):
+            tasks = [rig.task("look", node=str(number)) for number in range(12)]
+            for task in tasks:
+                await rig.send(task)
+            for task in tasks:
+                found = await rig.outcome(task)
+                assert isinstance(found, StepSucceeded)
+                assert found.worker == "bob"
+    assert set(made) == {"bob"}
+
+
+async def test_who_leaves_with_what_it_was_asked_for_does_not_end_it(rig: Rig) -> None:
+    handlers, made = shelf()
+    older = Handlers()
+
+    @older.handler("glance")
+    async def glance(values: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    leave = anyio.Event()
+
+    async def bob() -> None:
+        async with rig.worker(handlers, name="bob", slots=8, drain_s=0.1):
+            await leave.wait()
+
+    async with rig.worker(older, name="ada"), anyio.create_task_group() as group:
+        group.start_soon(bob)
+        await rig.seen(lambda: any(said.worker == "bob" for said in rig.presences))
+        tasks = [rig.task("look", {"seconds": 1.5}, node=str(number)) for number in range(6)]
+        for task in tasks:
+            await rig.send(task)
+        with anyio.fail_after(5):
+            while len(made) < 6:
+                await anyio.sleep(0.01)
+        async with rig.worker(handlers, name="carl"):
+            leave.set()
+            assert {(await rig.outcome(task)).worker for task in tasks} == {"carl"}
