@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .bus import Bus
 
 log = logging.getLogger(__name__)
+
+_UNTOLD_S = 0.1
 
 
 def _steady_ms() -> float:
@@ -34,10 +37,15 @@ class Clock:
         self.steady_ms = steady
         self.ahead_ms = wall() - steady()
         """Of the steady clock."""
+        self.is_told = False
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
         return int(self.steady_ms() + self.ahead_ms)
+
+    def left_ms(self, until_ms: float) -> float:
+        """How long it is until then; for ever where no server has told the time yet."""
+        return until_ms - self.now_ms() if self.is_told else math.inf
 
     def heard(self, time_ms: int) -> None:
         """Something has come that a server stamped with this: it is no earlier."""
@@ -48,6 +56,7 @@ class Clock:
         we go by cannot be right, the least that can be is taken: what is late does less harm than what is early."""
         if not time_ms - answered_ms <= self.ahead_ms <= time_ms + 1 - asked_ms:
             self.ahead_ms = time_ms - answered_ms
+        self.is_told = True
 
 
 async def keep_time(
@@ -57,7 +66,7 @@ async def keep_time(
     await _ask(bus, stream)
     task_status.started()
     while True:
-        await anyio.sleep(every_s)
+        await anyio.sleep(every_s if bus.clock.is_told else _UNTOLD_S)
         await _ask(bus, stream)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import anyio
 import pytest
 
-from dspex_bus.clock import Clock
+from dspex_bus import MemoryBus, MemoryServer
+from dspex_bus.clock import Clock, keep_time
+from dspex_bus.streams import EVENTS, buckets, streams
 
 
 class Host:
@@ -29,6 +34,26 @@ def test_the_host_s_own_time_is_believed_until_a_server_says_one() -> None:
     host = Host()
     host.passes(10)
     assert host.clock.now_ms() == 1_000_010
+
+
+def test_no_time_is_over_that_nobody_has_told() -> None:
+    host = Host()
+    assert host.clock.left_ms(999_000) == math.inf
+    host.asks(998_000)
+    assert 990 < host.clock.left_ms(999_000) <= 1_000
+
+
+@pytest.mark.anyio
+async def test_the_time_is_asked_for_until_it_is_told() -> None:
+    """There may be no stream yet, which could tell."""
+    async with MemoryBus(MemoryServer()) as bus, anyio.create_task_group() as group:
+        await group.start(keep_time, bus, EVENTS, 3600.0)
+        assert not bus.clock.is_told
+        await bus.prepare(streams(), buckets())
+        with anyio.fail_after(10):
+            while not bus.clock.is_told:
+                await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("jump_ms", [3_600_000.0, -3_600_000.0])

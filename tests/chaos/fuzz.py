@@ -23,12 +23,13 @@ import dspex
 from dspex_bus import EmbeddedServer
 
 from .history import Violation
-from .parts import Part, router, worker
+from .parts import Part, router, with_a_clock, worker
 from .proxy import Proxy
 from .runs import Runs
 from .waits import Waits
 
 ACK_WAIT_S = 1.0
+WRONG_S = 7200.0
 PARK_AFTER_S = 0.2
 """Whatever waits is parked as soon as it does, and again."""
 
@@ -62,12 +63,13 @@ class Fuzz:
         async with self._server as server, Proxy(server.port) as self._way:
             urls = (server.url, self._way.url)
             self._routers = [
-                router(url, self._folder, name=f"router-{number}", arguments=self._arguments)
-                for number, url in enumerate(urls)
+                router(url, self._folder, name=name, arguments=self._arguments, **with_a_clock(self._clock(name)))
+                for name, url in zip(("router-0", "router-1"), urls, strict=True)
             ]
             await self._routers[0].started()
             self._workers = [
-                worker(server.url, self._folder, name=f"worker-{number}", ack_wait_s=ACK_WAIT_S) for number in range(2)
+                worker(server.url, self._folder, name=name, ack_wait_s=ACK_WAIT_S, **with_a_clock(self._clock(name)))
+                for name in ("worker-0", "worker-1")
             ]
             try:
                 for part in (self._routers[1], *self._workers):
@@ -102,6 +104,7 @@ class Fuzz:
             self._hang_router,
             self._cut_router_off,
             self._stop_router,
+            self._set_clock,
         ]
         while True:
             await anyio.sleep(self._fault_every_s * chance.uniform(0.7, 1.3))
@@ -134,6 +137,18 @@ class Fuzz:
             await anyio.sleep(chance.uniform(0.5, 3.5))
         finally:
             self._way.mend()
+
+    async def _set_clock(self, chance: random.Random) -> None:
+        """Of one host, and it stays so; what starts there again finds it wrong."""
+        part = chance.choice((*self._routers, *self._workers))
+        self.faults["clock set"] += 1
+        told = self._clock(part.name)
+        new = told.with_suffix(".new")
+        new.write_text(str(chance.uniform(-WRONG_S, WRONG_S)))
+        new.replace(told)
+
+    def _clock(self, name: str) -> Path:
+        return self._folder / f"{name}.clock"
 
     async def _hang(self, what: str, part: Part, for_s: float) -> None:
         self._send(what, part, signal.SIGSTOP)

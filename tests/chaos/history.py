@@ -34,6 +34,9 @@ from .joins import is_join_s, joins
 from .journal import History, Kept, histories
 from .times import CLOCK_MS, least_delay_ms
 
+LATE = "deadline_exceeded"
+"""The error of a step that the run's deadline cut short."""
+
 DAMAGED = "damaged"
 """The error of a step that was sent something else than what its digest says."""
 
@@ -174,6 +177,10 @@ def cause_of_end(history: History) -> Iterator[str]:
         yield "it ended cancelled, and nobody had asked for that"
     if end.status == "timed_out" and ended.time_ms < accepted.deadline_ms - CLOCK_MS:
         yield f"it timed out {accepted.deadline_ms - ended.time_ms} ms before its deadline"
+    for kept in history.of(StepTimedOut):
+        early_ms = accepted.deadline_ms - kept.time_ms
+        if isinstance(kept.event, StepTimedOut) and kept.event.error.code == LATE and early_ms > CLOCK_MS:
+            yield f"{kept.node}.{kept.attempt} was past the run's deadline {early_ms} ms before that"
 
 
 def intact(history: History) -> Iterator[str]:

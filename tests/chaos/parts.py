@@ -21,6 +21,7 @@ from .handlers import LOG
 TESTS = Path(__file__).parent.parent
 POOL = "chaos"
 READY_S = 30
+_CLOCK = Path(__file__).parent / "clock"
 
 _libc = ctypes.CDLL(None)
 
@@ -114,6 +115,12 @@ def worker(
     told = msgspec.json.encode(spec).decode()
     command = [sys.executable, "-m", "dspex_services.worker", server, told, str(os.getpid())]
     return Part(name, command, folder, {**env, "PYTHONUNBUFFERED": "1"})
+
+
+def with_a_clock(told: Path) -> dict[str, str]:
+    """The environment of a part whose wall clock is off by as many seconds as the file says."""
+    told.write_text("0")
+    return {"PYTHONPATH": str(_CLOCK), "DSPEX_TEST_CLOCK": str(told)}
 
 
 def die_with_us(parent: int) -> None:

@@ -15,13 +15,11 @@ from dspex_bus.errors import DspexError
 from dspex_bus.streams import EVENTS
 
 from .cluster import cluster
-from .parts import Part, router, worker
+from .parts import Part, router, with_a_clock, worker
 from .proxy import Proxy
 from .runs import Runs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(200)]
-
-CLOCK = Path(__file__).parent / "clock"
 
 
 async def runs_through(
@@ -99,8 +97,7 @@ async def test_a_router_that_is_cut_off_and_comes_back(tmp_path: Path) -> None:
 async def test_a_clock_that_jumps(tmp_path: Path, which: str) -> None:
     """Ahead and back, by more than a run may take: nothing is lost, early, or late."""
     told = tmp_path / "clock"
-    told.write_text("0")
-    jumping = {"PYTHONPATH": str(CLOCK), "DSPEX_TEST_CLOCK": str(told)}
+    jumping = with_a_clock(told)
 
     async def harm(_client: dspex.Client) -> None:
         for off_s in (3600, -3600, 20, 0):

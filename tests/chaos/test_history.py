@@ -288,6 +288,10 @@ def test_ends_without_a_cause() -> None:
     in_time = Written(task("0"))
     in_time.end("timed_out", time_ms=DEADLINE_MS)
     assert in_time.wrong() == []
+    cut_short = Written(task("0"))
+    cut_short.step("0", StepTimedOut(error=ErrorInfo(code="deadline_exceeded", message="late")))
+    cut_short.end("failed")
+    finds(cut_short, "0.1 was past the run's deadline 998998 ms before that")
 
 
 def test_a_step_before_its_turn() -> None:

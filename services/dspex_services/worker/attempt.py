@@ -83,7 +83,7 @@ class Attempt:
         """The outcome; a handler that takes no ``step`` needs none. Raises Abandoned after :meth:`abandon`, and when
         the worker cancels it CancelledError."""
         started, clock = self.started_ms, time.perf_counter()
-        left_s, limit_s = (self.task.deadline_ms - self.clock.now_ms()) / 1000, self.task.timeout_ms / 1000
+        left_s, limit_s = self.clock.left_ms(self.task.deadline_ms) / 1000, self.task.timeout_ms / 1000
         if left_s > 0 and not self._abandoned:
             try:
                 arguments = self._handler.arguments(self.task.inputs, self.task.options, step)

@@ -60,7 +60,7 @@ class StepCache:
 
         started = self._clock.now_ms()
         ttl_s = max(1.0, task.cache_ms / 1000)
-        left_s = min(task.timeout_ms, max(0, task.deadline_ms - started)) / 1000
+        left_s = min(task.timeout_ms, max(0, self._clock.left_ms(task.deadline_ms))) / 1000
         try:
             async with asyncio.timeout(left_s + _GRACE_S):
                 found = await self._cache.fetch(step_key(self._pool, task, program), make, ttl_s=ttl_s)

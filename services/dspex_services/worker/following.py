@@ -63,7 +63,7 @@ class Followers:
         self._room -= len(msgspec.json.encode(first.outputs))
         self._write(first.outputs, self._task)
         self._zero, self._zero_ms = time.monotonic(), self._attempt.clock.now_ms()
-        self._ends_at = self._zero + (self._task.deadline_ms - self._zero_ms) / 1000
+        self._ends_at = self._zero + self._attempt.clock.left_ms(self._task.deadline_ms) / 1000
         self._looked = self._attempt.began
         self._attempt.so_far = self.so_far
         try:

@@ -145,7 +145,7 @@ class Homes:
         return outcome
 
     def _left_s(self, task: Task) -> float:
-        return max(0.0, min(task.timeout_ms, task.deadline_ms - self._worker.bus.clock.now_ms()) / 1000)
+        return max(0.0, min(task.timeout_ms, self._worker.bus.clock.left_ms(task.deadline_ms)) / 1000)
 
     async def _lives(self, worker: str) -> bool | None:
         """None where it does not answer."""

@@ -17,7 +17,7 @@ from dspex_bus import Bus, Message, Subscription, subjects
 from dspex_bus.claim import LARGE_BYTES
 from dspex_bus.clock import keep_time
 from dspex_bus.errors import DspexError, NotFound, Unavailable
-from dspex_bus.streams import TASKS
+from dspex_bus.streams import EVENTS
 from dspex_bus.wire import (
     ErrorInfo,
     Progress,
@@ -113,7 +113,7 @@ class Worker:
             try:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self.hearing.keep)
-                    await group.start(keep_time, self.bus, TASKS, _TIME_S)
+                    await group.start(keep_time, self.bus, EVENTS, _TIME_S)
                     await self.direct.start()
                     await self._home.start()
                     await self._probe(stack)
@@ -272,7 +272,7 @@ class Worker:
             options=task.options,
             bus=self.bus,
             clock=time.monotonic,
-            ends_at=time.monotonic() + min(task.timeout_ms, task.deadline_ms - started) / 1000,
+            ends_at=time.monotonic() + min(task.timeout_ms, self.bus.clock.left_ms(task.deadline_ms)) / 1000,
             say=say,
             thread=attempt.in_thread,
             cache=self.cache,
