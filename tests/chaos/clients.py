@@ -10,7 +10,7 @@ import anyio
 
 import dspex
 from dspex_bus.errors import DeadlineExceeded
-from dspex_bus.streams import EVENTS
+from dspex_bus.streams import EVENTS, LIVE
 from dspex_bus.wire import LimitDefinition, PipelineDefinition, Priority, RunResult, ScheduleDefinition
 
 from .history import Acknowledged, Observed
@@ -36,6 +36,14 @@ async def persistently(ask: Callable[[], Awaitable[T]], *, try_s: float = TRY_S,
                     if not error.retryable and not isinstance(error, DeadlineExceeded):
                         raise
             await anyio.sleep(AGAIN_S)
+
+
+async def any_lives(client: dspex.Client) -> bool:
+    """Whether any session does; one that has ended counts for as long as it is in the routers' index, until all that
+    follows from its end is done."""
+    if await persistently(client.bus.key_value(LIVE).keys):
+        return True
+    return bool((await persistently(lambda: client.sessions(ended=False))).sessions)
 
 
 class Client:

@@ -10,10 +10,9 @@ from pathlib import Path
 import anyio
 
 import dspex
-from dspex_bus.streams import LIVE
 from dspex_bus.wire import Priority
 
-from .clients import LONGEST_S, RESULT_S, Client, persistently
+from .clients import LONGEST_S, RESULT_S, Client, any_lives, persistently
 from .handlers import executions
 from .history import Observed, Violation, check
 from .journal import read_journal
@@ -61,9 +60,8 @@ class Runs:
     async def wrong(self) -> list[Violation]:
         """What is wrong with the whole history, once no session is live any more. Whoever did harm has stopped; what it
         did may still be mended."""
-        live = self._connected.bus.key_value(LIVE)
         with anyio.move_on_after(_QUIET_S):
-            while await persistently(live.keys):
+            while await any_lives(self._connected):
                 await anyio.sleep(0.1)
         self.observed.executions = executions(self._folder / "executions")
         journal = await persistently(lambda: read_journal(self._connected.bus), try_s=_READ_S)

@@ -21,10 +21,10 @@ import pytest
 import dspex
 from dspex_bus import EmbeddedServer, NatsBus
 from dspex_bus.crashing import CRASH_AT
-from dspex_bus.streams import LIVE, PARKED
+from dspex_bus.streams import PARKED
 from dspex_bus.wire import RetryPolicy
 
-from .clients import Client
+from .clients import Client, any_lives
 from .handlers import executions
 from .history import Observed, check
 from .journal import read_journal
@@ -104,9 +104,8 @@ class World:
 
     async def quiet(self) -> None:
         """Until no session is live any more, children of those that have ended included."""
-        live = self.client.connected.bus.key_value(LIVE)
         with anyio.move_on_after(40):
-            while await live.keys():
+            while await any_lives(self.client.connected):
                 await anyio.sleep(0.05)
 
     async def wrong(self) -> list[str]:

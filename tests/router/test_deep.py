@@ -10,7 +10,7 @@ from dspex_bus import EmbeddedServer, NatsBus, subjects
 from dspex_bus.streams import DEFAULT_PARTITIONS, LIVE
 from dspex_bus.wire import SessionAccepted, encode_event
 from dspex_router.plan import Catalog, compile_pipeline
-from dspex_router.shell.performing import live_key
+from dspex_router.shell.young import live_key
 from dspex_services.handlers import Handlers
 from dspex_services.worker import WorkerConfig
 

@@ -19,6 +19,7 @@ from dspex_router.shell.errands import Errands
 from dspex_router.shell.journals import Journals
 from dspex_router.shell.limits import Limits
 from dspex_router.shell.owner import Owner
+from dspex_router.shell.young import Young
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +36,9 @@ class Fetching:
         self.failures = 0
         self.errands = Errands()
         self.journals = Journals(bus, 16)
-        self.owner = Owner(bus, config, self.errands, self.journals, Limits(bus), lambda: True)
+        self.owner = Owner(
+            bus, config, self.errands, self.journals, Limits(bus), lambda: True, Young(bus, lambda: True)
+        )
         self.owner.own(frozenset(range(16)))
         get = MemoryObjects.get
 

@@ -32,8 +32,8 @@ from dspex_bus.wire import (
     refuse_newer_unread,
 )
 from dspex_router.shell import RouterConfig
-from dspex_router.shell.performing import live_key
 from dspex_router.shell.release import RELEASE, stamped
+from dspex_router.shell.young import live_key
 
 from .inside import router
 

@@ -30,6 +30,7 @@ from dspex_router.shell.journals import Journals
 from dspex_router.shell.limits import Limits
 from dspex_router.shell.membership import Membership
 from dspex_router.shell.owner import Owner
+from dspex_router.shell.young import Young
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +102,9 @@ class Unsure:
         self.sure = False
         self.asked = 0
         self.errands = Errands()
-        self.owner = Owner(bus, RouterConfig(), self.errands, Journals(bus, 1), Limits(bus), self._sure)
+        self.owner = Owner(
+            bus, RouterConfig(), self.errands, Journals(bus, 1), Limits(bus), self._sure, Young(bus, lambda: True)
+        )
         self.owner.own(frozenset({0}))
 
     def _sure(self) -> bool:

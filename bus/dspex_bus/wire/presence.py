@@ -93,7 +93,8 @@ class PoolStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RouterPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``partitions`` are those it owns. ``state`` is ``leaving`` in a router's last announcement. ``format`` is the
     newest of journals that it reads: only routers of the newest one own partitions. ``own_ms`` is when it said so, by a
-    clock that means nothing to others."""
+    clock that means nothing to others. ``finds_starts``: it takes up sessions that began a moment ago, though they are
+    in no index yet."""
 
     router: str
     host: str = ""
@@ -103,3 +104,4 @@ class RouterPresence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     partitions: tuple[int, ...] = ()
     format: int = 1
     own_ms: int = 0
+    finds_starts: bool = False

@@ -35,6 +35,7 @@ _MOST_READ = 8192
 """What starts a session may be megabytes: few are kept at a time, and of a wide range not all are read."""
 
 _HANDS = 16
+_STARTS = f"{subjects.JOURNAL}.*.*.accepted"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,13 +51,36 @@ class Listing:
 
     async def listed(self, request: SessionListRequest) -> SessionList:
         before = request.before or (await self._bus.stream_info(EVENTS))["last_sequence"] + 1
-        if not request.ended and await self._live.count() + await self._parked.count() <= _FEW:
-            return await self._of_few(before, request.limit)
+        if not request.ended and (few := await self._few()) is not None:
+            return await self._of_few(few, before, request.limit)
         return await self._backwards(before, request)
 
-    async def _of_few(self, before: int, limit: int) -> SessionList:
+    async def _few(self) -> list[str] | None:
+        """Those that may live; None where they are many."""
+        if len(self._owner.sessions) + await self._live.count() + await self._parked.count() > _FEW:
+            return None
         keys = [*await self._live.keys(), *await self._parked.keys()]
-        sessions = list(dict.fromkeys(key.rpartition(".")[2] for key in keys))
+        begun = await self._begun_elsewhere()
+        if begun is None:
+            return None
+        return list(dict.fromkeys([*self._owner.sessions, *(key.rpartition(".")[2] for key in keys), *begun]))
+
+    async def _begun_elsewhere(self) -> list[str] | None:
+        """With other routers, and so late that they may be in no index; None where these are many."""
+        others = set(range(self._journals.partitions)) - self._owner.owned
+        marks = await _each(self._parked.checkpoint, sorted(others))
+        if not marks:
+            return []
+        after = min(0 if mark is None else mark.sequence for mark, _ in marks)
+        begun: list[str] = []
+        async with aclosing(self._bus.history(EVENTS, _STARTS, after=after)) as messages:  # type: ignore[type-var]
+            async for message in messages:
+                begun.append(subjects.object_owner(message.subject))
+                if len(begun) > _FEW:
+                    return None
+        return begun
+
+    async def _of_few(self, sessions: list[str], before: int, limit: int) -> SessionList:
         found = [one for one in await _each(self._look_for, sessions) if one is not None and one[0] < before]
         found.sort(key=lambda one: -one[0])
         page, more = found[:limit], len(found) > limit
@@ -84,8 +108,7 @@ class Listing:
     async def _newest(self, after: int, before: int, count: int) -> list[StoredMessage] | None:
         """Of what started sessions between two sequences the last, newest first; None where it is too much to read."""
         newest, read = deque[StoredMessage](maxlen=count), 0
-        pattern = f"{subjects.JOURNAL}.*.*.accepted"
-        async with aclosing(self._bus.history(EVENTS, pattern, after=after)) as messages:  # type: ignore[type-var]
+        async with aclosing(self._bus.history(EVENTS, _STARTS, after=after)) as messages:  # type: ignore[type-var]
             async for message in messages:
                 if message.sequence >= before:
                     break

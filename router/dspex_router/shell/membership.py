@@ -43,6 +43,7 @@ class Membership:
         self._started_ms = bus.clock.now_ms()
         self._heard = Heard(INTERVAL_S, FRESH_S, time.monotonic())
         self._formats: dict[str, int] = {}
+        self._index_only: set[str] = set()
         self._came_back_ms = 0
         self._changed = anyio.Event()
 
@@ -51,6 +52,10 @@ class Membership:
         formats = {self.id: JOURNAL_FORMAT, **{router: self._formats[router] for router in self._heard.names()}}
         newest = max(formats.values())
         return frozenset(router for router, format in formats.items() if format == newest)
+
+    def all_find_starts(self) -> bool:
+        """Whether each of them finds sessions that are in no index yet."""
+        return not self._index_only
 
     def sure(self) -> bool:
         """Whether nobody can have taken us for dead: if not, somebody else may know more than we do."""
@@ -110,6 +115,8 @@ class Membership:
         new = said.router not in self._heard
         self._heard.hear(said.router, time.monotonic())
         self._formats[said.router] = said.format
+        if not said.finds_starts:
+            self._index_only.add(said.router)
         if new:
             await self._say("ready")  # the newcomer need not wait for our next turn
             self._tell()
@@ -128,6 +135,7 @@ class Membership:
             partitions=tuple(sorted(self._owned)),
             format=JOURNAL_FORMAT,
             own_ms=_own_ms(),
+            finds_starts=True,
         )
         try:
             await self._bus.publish(subjects.router(self.id), encode(said))
@@ -137,6 +145,7 @@ class Membership:
     def _remove(self, router: str) -> None:
         if self._heard.drop(router):
             del self._formats[router]
+            self._index_only.discard(router)
             self._tell()
 
     def _tell(self) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 
 from dspex_bus import Bus, StoredMessage, subjects
 from dspex_bus.claim import claimed
@@ -26,6 +27,7 @@ from .limits import Limits
 from .performing import Performer, end_write
 from .timers import Timers
 from .writing import Writer
+from .young import Young
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +57,13 @@ class Owner:
         journals: Journals,
         limits: Limits,
         sure: Callable[[], bool],
+        young: Young,
     ) -> None:
         self._bus = bus
         self._errands = errands
         self._journals = journals
         self._sure = sure
+        self._young = young
         self.owned: frozenset[int] = frozenset()
         self.timers = Timers(self._alive, bus.clock)
         self._writer = Writer(bus, errands, self.timers, config.store_tries, self._set_aside)
@@ -68,7 +72,17 @@ class Owner:
         self.compaction = Compaction(bus, config, journals, self.sessions)
         self.gate = Gate(bus, limits, self._alive, self._is_over)
         self.performer = Performer(
-            bus, journals, self._writer, self.timers, errands, self.controls, limits, self.gate, self._on_timer, sure
+            bus,
+            journals,
+            self._writer,
+            self.timers,
+            errands,
+            self.controls,
+            limits,
+            self.gate,
+            young,
+            self._on_timer,
+            sure,
         )
         self.broken: dict[str, SessionAccepted] = {}
         self.refused: dict[str, NewerJournal] = {}
@@ -83,6 +97,7 @@ class Owner:
     def own(self, partitions: frozenset[int]) -> None:
         """What is stored about other partitions' sessions is from here on somebody else's to do."""
         self.owned = partitions
+        self._young.keep(partitions)
         for held in (self.sessions, self.broken, self.refused):
             for session in [session for session in held if self._journals.partition(session) not in partitions]:
                 del held[session]
@@ -146,6 +161,8 @@ class Owner:
     async def on_stored(self, message: StoredMessage) -> None:
         if message.subject.endswith(".snapshot"):
             return  # nothing has happened: somebody has written down how things stand
+        if message.subject.endswith(".accepted"):
+            self._begins(message)
         if message.data and not self._fetching:
             await self._on_whole(message)
             return
@@ -159,6 +176,13 @@ class Owner:
             # The others' events must not wait for it, and its session's own must.
             self._fetching[session] = deque([message])
             self._errands.add(partial(self._fetch, session))
+
+    def _begins(self, message: StoredMessage) -> None:
+        """Whatever comes of it: until it is in the index, nobody but the journal knows of it."""
+        session = subjects.object_owner(message.subject)
+        partition = self._journals.partition(session)
+        if session and partition in self.owned:
+            self._young.came(partition, session, message.sequence)
 
     async def _fetch(self, session: str) -> None:
         waiting = self._fetching[session]
@@ -295,6 +319,18 @@ class Owner:
         accepted = state.accepted
         if accepted.reply:
             self._errands.add(partial(self.performer.reply_error, accepted.reply, error, accepted.reply_content))
+
+    def tell_again(self, accepted: StoredMessage, end: StoredMessage) -> None:
+        """Of a session that has ended, whoever waited for that. It may have been done by somebody who is gone."""
+        self._errands.add(partial(self._tell_again, accepted, end))
+
+    async def _tell_again(self, accepted: StoredMessage, end: StoredMessage) -> None:
+        await anyio.lowlevel.checkpoint()  # there may be many, and they must not stand in the way of the next event
+        begun = (await self._journals.read(accepted)).recorded.event
+        ended = (await self._journals.read(end)).recorded.event
+        assert isinstance(begun, SessionAccepted)
+        assert isinstance(ended, SessionEnded)
+        await self.performer.tell_again(finish(begun, ended, accepted.time_ms, end.time_ms))
 
     def _alive(self, session: str) -> bool:
         return session in self.sessions or session in self.broken

@@ -81,8 +81,7 @@ class Ownership:
         """How many sessions they have that are not parked. What cannot be read now is taken over again."""
         try:
             await self._parking.claim(more)
-            taken = await self._recovery.take(more)
-            await self._parking.catch_up(more)
+            taken = await self._recovery.take(more) + await self._parking.catch_up(more)
         except DspexError:
             self._doubted |= more
             raise

@@ -1,8 +1,9 @@
 """Idle sessions leave this router's memory. They are back when something arrives for them, or is about to be due.
 
-What is in memory is in the live index; what is parked is not, so that a take-over does not come to it. What is stored
-of a session while it goes, or cannot be read when it should come back, is found by whoever has its partition next: the
-checkpoint stays behind what has not been seen to (``docs/decisions/0016``).
+What is in memory is in the live index, or began a moment ago; what is parked is not, so that a take-over does not come
+to it. What is stored of a session while it goes, or cannot be read when it should come back, is found by whoever has
+its partition next: the checkpoint stays behind what has not been seen to (``docs/decisions/0016``), and behind the
+start of what is in no index yet (``docs/decisions/0028``).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
-from dspex_bus import Bus, subjects
+from dspex_bus import Bus, StoredMessage, subjects
 from dspex_bus.errors import Conflict, DspexError
 from dspex_bus.streams import EVENTS, LIVE
 
@@ -25,8 +27,8 @@ from .config import RouterConfig
 from .journals import Journals
 from .owner import Owner
 from .parked import Checkpoint, Parked
-from .performing import live_key
 from .recovery import Recovery
+from .young import Young, live_key
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +39,13 @@ _LOOKS_A_WAIT = 4
 _LEAD_S = 3
 """A session is back so long before it is due, or by as much as it has to be idle, if that is less."""
 
-_MARK_S, _SECONDS_BEHIND = 5.0, 60
+_MARK_S, _SECONDS_BEHIND = 2.0, 60
 """How often a checkpoint is moved where something was stored, and how far it may fall behind where nothing was."""
 
 _AT_ONCE = 64
 """Of a partition: as many a router that dies can leave half parked."""
 
+_TOLD_MS = 60_000
 _HANDS = 16
 _NEVER = 1 << 62
 
@@ -56,6 +59,34 @@ class _Hold(Struct, eq=False):
     read: int
     second: int
     marked_at: float = 0.0
+
+
+class _Window:
+    """What is behind a checkpoint: of each session its first event, and its end. Those that ended before ``since_ms``
+    are nobody's business any more."""
+
+    def __init__(self, since_ms: int) -> None:
+        self._since_ms = since_ms
+        self._first: dict[str, StoredMessage] = {}
+        self._ends: dict[str, StoredMessage] = {}
+
+    def add(self, message: StoredMessage) -> None:
+        session = subjects.object_owner(message.subject)
+        if not message.subject.endswith(".end"):
+            self._first.setdefault(session, message)
+        elif message.time_ms >= self._since_ms:
+            self._ends[session] = message
+        else:
+            self._first.pop(session, None)
+
+    def open(self) -> list[tuple[str, StoredMessage]]:
+        return [(session, message) for session, message in self._first.items() if session not in self._ends]
+
+    def over(self) -> list[tuple[StoredMessage, StoredMessage]]:
+        """How those began and ended of which nothing but this tells. The others were in the index, and are for as long
+        as something is to be done about them."""
+        both = [(self._first[session], end) for session, end in self._ends.items() if session in self._first]
+        return [(first, end) for first, end in both if first.subject.endswith(".accepted")]
 
 
 class _Leaving(Struct, eq=False):
@@ -75,7 +106,14 @@ class Parking:
     nothing of them any more."""
 
     def __init__(
-        self, bus: Bus, config: RouterConfig, owner: Owner, recovery: Recovery, journals: Journals, parked: Parked
+        self,
+        bus: Bus,
+        config: RouterConfig,
+        owner: Owner,
+        recovery: Recovery,
+        journals: Journals,
+        parked: Parked,
+        young: Young,
     ) -> None:
         self._bus = bus
         self._live = bus.key_value(LIVE)
@@ -83,6 +121,7 @@ class Parking:
         self._recovery = recovery
         self._journals = journals
         self._parked = parked
+        self._young = young
         self._park_after_s = config.park_after_s
         self._lead_s = math.ceil(min(_LEAD_S, config.park_after_s or _LEAD_S))
         self._doubt: Callable[[int], None] = lambda _: None
@@ -114,39 +153,55 @@ class Parking:
 
     async def claim(self, partitions: Iterable[int]) -> None:
         """From here on another router's marks are refused, and what it was parking stays in the live index."""
-        last = (await self._bus.stream_info(EVENTS))["last_sequence"]
-        await asyncio.gather(*(self._claim(partition, last) for partition in partitions))
+        await asyncio.gather(*(self._claim(partition) for partition in partitions))
 
-    async def _claim(self, partition: int, last: int) -> None:
+    async def _claim(self, partition: int) -> None:
         self._holds.pop(partition, None)
-        hold = self._claimed[partition] = await self._claimed_hold(partition, last)
+        hold = self._claimed[partition] = await self._claimed_hold(partition)
         for session in hold.mark.leaving:
             await self._live.put(live_key(partition, session), b"1")
             self.wake(session)
 
-    async def _claimed_hold(self, partition: int, last: int) -> _Hold:
+    async def _claimed_hold(self, partition: int) -> _Hold:
         while True:
             found, revision = await self._parked.checkpoint(partition)
-            mark = found or Checkpoint(sequence=last, second=self._now_s())
+            mark = found or Checkpoint(sequence=0, second=self._now_s())
+            if mark.sequence > (await self._bus.stream_info(EVENTS))["last_sequence"]:
+                mark = replace(mark, sequence=0)  # the journal has lost its end, or was made anew
             try:
                 revision = await self._parked.replace(partition, mark, revision)
             except Conflict:
                 continue
             return _Hold(mark=mark, revision=revision, read=mark.sequence, second=mark.second)
 
-    async def catch_up(self, partitions: Iterable[int]) -> None:
-        """Wake those that were stored something which nobody has seen to."""
-        await asyncio.gather(*(self._catch_up(partition) for partition in partitions))
+    async def catch_up(self, partitions: Iterable[int]) -> int:
+        """Take up those that began so late that they are in no index, and wake those that were stored something which
+        nobody has seen to. How many began."""
+        begun = await asyncio.gather(*(self._catch_up(partition) for partition in partitions))
+        sessions = [session for some in begun for session in some]
+        await self._recovery.take_these(sessions)
+        return len(sessions)
 
-    async def _catch_up(self, partition: int) -> None:
+    async def _catch_up(self, partition: int) -> list[str]:
         hold = self._claimed.pop(partition)
-        pattern = subjects.partition_journal(partition)
-        async for message in self._bus.history(EVENTS, pattern, after=hold.mark.sequence):
-            session = subjects.object_owner(message.subject)
-            if session not in self._owner.sessions:
-                self.wake(session, message.sequence)
+        # Without a checkpoint all of the journal is behind it, and nearly all of that has long been told.
+        window = _Window(0 if hold.mark.sequence else self._bus.clock.now_ms() - _TOLD_MS)
+        async for message in self._bus.history(EVENTS, subjects.partition_journal(partition), after=hold.mark.sequence):
+            window.add(message)
             hold.read = message.sequence
+        for accepted, end in window.over():
+            self._owner.tell_again(accepted, end)
+        begun = []
+        for session, message in window.open():
+            if session in self._owner.sessions:
+                continue
+            if message.subject.endswith(".accepted") and session not in self._waking[partition]:
+                self._young.came(partition, session, message.sequence)
+                begun.append(session)
+            else:
+                self.wake(session, message.sequence)
         self._holds[partition] = hold
+        return begun
 
     # --- waking ---
 
@@ -183,7 +238,7 @@ class Parking:
         kept = await self._parked.kept(partition, session)
         if not kept and session not in self._owner.sessions and await self._journals.has_ended(session):
             return
-        await self._live.put(live_key(partition, session), b"1")
+        await self._young.put(partition, session)
         await self._recovery.take_one(session)
         await self._parked.forget(kept)
 
@@ -197,6 +252,7 @@ class Parking:
         for partition in self._holds.keys() - self._owner.owned:
             del self._holds[partition]
         await self._wake_due()
+        await self._young.put_those_that_last(self._marked)
         await self._mark()
         wait_s = self._park_after_s
         if wait_s and anyio.current_time() - self._looked_at >= min(wait_s / _LOOKS_A_WAIT, _MARK_S):
@@ -223,9 +279,16 @@ class Parking:
             if behind or (moved and anyio.current_time() - hold.marked_at >= _MARK_S):
                 await self._replace(partition, hold)
 
+    def _marked(self, partition: int) -> int:
+        hold = self._holds.get(partition)
+        return 0 if hold is None else hold.mark.sequence
+
     def _seen_to(self, partition: int, hold: _Hold) -> int:
-        """Up to where the partition's journal has nothing that a session outside the live index does not know."""
+        """Up to where the partition's journal has nothing that a session outside the live index does not know, and no
+        start of one."""
         waited_for = [sequence - 1 for sequence in self._waking[partition].values()]
+        if (oldest := self._young.oldest(partition)) is not None:
+            waited_for.append(oldest - 1)
         return max(hold.mark.sequence, min([max(hold.read, self._owner.handled(partition)), *waited_for]))
 
     async def _replace(self, partition: int, hold: _Hold, leaving: Iterable[str] = ()) -> bool:
@@ -278,15 +341,22 @@ class Parking:
     async def _park_those(self, partition: int, hold: _Hold, leavers: list[_Leaving]) -> None:
         """Who leaves is said first, so that whoever takes the partition over in the middle has them all."""
         try:
-            entries = [await self._live.get(live_key(partition, leaving.state.id)) for leaving in leavers]
+            revisions = [await self._revision(partition, leaving.state.id) for leaving in leavers]
             if not await self._replace(partition, hold, [leaving.state.id for leaving in leavers]):
                 return
             async with anyio.create_task_group() as group:
-                for leaving, entry in zip(leavers, entries, strict=True):
-                    group.start_soon(self._leave, hold, leaving, 0 if entry is None else entry.revision)
+                for leaving, revision in zip(leavers, revisions, strict=True):
+                    group.start_soon(self._leave, hold, leaving, revision)
             await self._replace(partition, hold)
         except DspexError as error:
             log.warning("sessions of the partition %d are not parked now: %s", partition, error)
+
+    async def _revision(self, partition: int, session: str) -> int:
+        """Of its index entry, 0 where there is none."""
+        if self._young.has(partition, session):
+            return await self._young.put(partition, session)
+        entry = await self._live.get(live_key(partition, session))
+        return 0 if entry is None else entry.revision
 
     async def _leave(self, hold: _Hold, leaving: _Leaving, revision: int) -> None:
         """An index entry that was put again is somebody else's, or ours for a session that is to be back."""

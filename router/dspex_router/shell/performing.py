@@ -44,13 +44,14 @@ from ..core import (
     Timer,
 )
 from .controlling import Controls
-from .errands import Errand, Errands
+from .errands import Errands
 from .gate import Gate, holder_of
 from .journals import Journals
 from .limits import Limits
 from .release import stamped
 from .timers import Timers
 from .writing import Write, Writer
+from .young import Young, live_key
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +71,14 @@ class Performer:
         controls: Controls,
         limits: Limits,
         gate: Gate,
+        young: Young,
         on_timer: Callable[[str, Timer], Awaitable[None]],
         sure: Callable[[], bool],
     ) -> None:
         self._bus = bus
         self._journals = journals
         self._live = bus.key_value(LIVE)
+        self._young = young
         self._claims = Claims(bus)
         self._writer = writer
         self._timers = timers
@@ -151,11 +154,9 @@ class Performer:
         self._errands.add(partial(self._begin_child, parent, accepted))
 
     async def _begin_child(self, parent: str, accepted: SessionAccepted) -> None:
-        """In the index before it is anywhere: begun without that it would be nobody's when its owner dies, and its
-        parent may want it no longer then."""
         partition = self._journals.partition(accepted.session)
         try:
-            await self._live.put(live_key(partition, accepted.session), b"1")
+            await self._young.announce(partition, accepted.session)
         except DspexError as error:
             log.warning("session %s is begun in a moment: %s", accepted.session, error)
             self._timers.after(_AGAIN_MS, parent, partial(self._start_child, parent, accepted))
@@ -189,18 +190,28 @@ class Performer:
     async def finish(self, session: str, partition: int, command: Finish) -> None:
         if command.reply:
             await self.reply(command.reply, command.result, command.reply_content)
-        forget = partial(self._live.delete, live_key(partition, session))
         if command.parent is not None and command.report is not None:
-            self._errands.add(partial(self._report, command.parent, command.report, forget))
-        else:
-            self._errands.add_later(forget)
+            self._errands.add(partial(self._report_and_forget, partition, session, command.parent, command.report))
+        elif not self._young.over(partition, session):
+            self._errands.add_later(partial(self._live.delete, live_key(partition, session)))
 
-    async def _report(self, parent: Parent, report: StepOutcome, forget: Errand) -> None:
+    async def _report_and_forget(self, partition: int, session: str, parent: Parent, report: StepOutcome) -> None:
         """The parent's step has its outcome before the session is out of the index: until then a sweep finds it and
         reports again."""
+        await self._report(parent, report)
+        if not self._young.over(partition, session):
+            await self._live.delete(live_key(partition, session))
+
+    async def _report(self, parent: Parent, report: StepOutcome) -> None:
         slot = subjects.outcome(parent.partition, parent.session, ROUTER_POOL, parent.node, parent.attempt)
         await self._claims.store_once(slot, *encode_event(report, slot))
-        await forget()
+
+    async def tell_again(self, command: Finish) -> None:
+        """What follows from an end, of which it is not known whether somebody did it."""
+        if command.reply:
+            await self.reply(command.reply, command.result, command.reply_content)
+        if command.parent is not None and command.report is not None:
+            await self._report(command.parent, command.report)
 
     async def reply(self, subject: str, result: Any, content: str) -> None:
         data, headers = encode(result, content), {CONTENT_TYPE: content}
@@ -226,11 +237,6 @@ class Performer:
             await self._bus.publish(subject, data, headers=headers)
         except DspexError as error:
             log.warning("nothing could be said on %s: %s", subject, error)
-
-
-def live_key(partition: int, session: str) -> str:
-    """The session's key in the live index."""
-    return f"{partition}.{session}"
 
 
 def outcome_write(state: Session, command: RecordOutcome) -> Write:

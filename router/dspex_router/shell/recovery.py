@@ -4,6 +4,7 @@ what was left."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
@@ -16,7 +17,7 @@ from .config import RouterConfig
 from .journals import Journals
 from .orphans import Orphans
 from .owner import Owner
-from .performing import live_key
+from .young import live_key
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,19 @@ class Recovery:
         async with self.steady:
             return await self._take(partitions)
 
+    async def take_these(self, sessions: Iterable[str]) -> None:
+        """Live sessions that only the journal tells of."""
+        async with self.steady:
+            keys = [live_key(self._journals.partition(session), session) for session in sessions]
+            await self._fold_all([key for key in keys if self._is_missing(key, self._owner.owned)])
+
     async def _take(self, partitions: frozenset[int]) -> int:
         keys = [key for key in await self._live.keys() if self._is_missing(key, partitions)]
+        self._strays = await self._fold_all(keys)
+        return len(keys)
+
+    async def _fold_all(self, keys: list[str]) -> set[str]:
+        """The strays among them."""
         send, receive = anyio.create_memory_object_stream[str](len(keys))
         for key in keys:
             send.send_nowait(key)
@@ -52,8 +64,7 @@ class Recovery:
         with self._owner.recovering():
             await self._by_hands(receive, min(_HANDS, len(keys)), found)
         await self._owner.gate.look_at_books()
-        self._strays = found
-        return len(keys)
+        return found
 
     def _is_missing(self, key: str, partitions: frozenset[int]) -> bool:
         partition, _, session = key.partition(".")

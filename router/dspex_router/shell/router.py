@@ -42,6 +42,7 @@ from .schedules import Schedules
 from .scheduling import Scheduler
 from .sessions import Sessions
 from .submitting import Submitting
+from .young import Young
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +73,11 @@ class Router:
         admission = Admission(bus, config, presence)
         limits = Limits(bus)
         membership = Membership(bus)
-        owner = Owner(bus, config, errands, journals, limits, membership.sure)
+        young = Young(bus, membership.all_find_starts)
+        owner = Owner(bus, config, errands, journals, limits, membership.sure, young)
         recovery = Recovery(bus, config, owner, journals)
         parked = Parked(bus)
-        parking = Parking(bus, config, owner, recovery, journals, parked)
+        parking = Parking(bus, config, owner, recovery, journals, parked, young)
         ownership = Ownership(bus, owner, recovery, parking, membership, journals.partitions)
         definitions = Definitions(bus)
         async with (
@@ -110,7 +112,13 @@ class Router:
                 pipelines = Pipelines(bus, definitions)
                 compiling = Compiling(config, presence)
                 submitting = Submitting(
-                    bus, config, journals, compiling, pipelines, lambda plan: admission.check(plan, len(owner.sessions))
+                    bus,
+                    config,
+                    journals,
+                    compiling,
+                    pipelines,
+                    young,
+                    lambda plan: admission.check(plan, len(owner.sessions)),
                 )
                 sessions = Sessions(bus, owner, journals)
                 forking = Forking(journals, submitting, owner.controls)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable
 
@@ -11,17 +10,16 @@ import msgspec
 from dspex_bus import Bus, Stored, subjects
 from dspex_bus.claim import Claims
 from dspex_bus.errors import Conflict, InvalidRequest
-from dspex_bus.streams import LIVE
 from dspex_bus.wire import JSON, PipelineDefinition, Plan, RunRequest, SessionAccepted, Submitted, encode_event
 
 from ..plan import Reference, least_ms, references
 from .compiling import Compiling
 from .config import RouterConfig
 from .journals import Journals
-from .performing import live_key
 from .pipelines import Pipelines
 from .release import stamped
 from .remembered import Remembered
+from .young import Young
 
 _STORE_S = 10.0
 _canonical = msgspec.json.Encoder(order="deterministic")
@@ -37,6 +35,7 @@ class Submitting:
         journals: Journals,
         compiling: Compiling,
         pipelines: Pipelines,
+        young: Young,
         check: Callable[[Plan], None],
     ) -> None:
         self._bus = bus
@@ -47,7 +46,7 @@ class Submitting:
         self._check = check
         self._references = Remembered(references)
         self._least_ms = Remembered(least_ms)
-        self._live = bus.key_value(LIVE)
+        self._young = young
         self._claims = Claims(bus)
 
     async def definition(self, name: str, request: RunRequest) -> PipelineDefinition:
@@ -115,14 +114,10 @@ class Submitting:
         return _submitted(partition, accepted.session, stored.sequence), True
 
     async def _store(self, partition: int, accepted: SessionAccepted) -> Stored:
-        """Index and journal at once; the index without the journal is a stray that recovery drops."""
         subject = subjects.accepted(partition, accepted.session)
         data, headers = encode_event(stamped(accepted), subject)
-        results = await asyncio.gather(
-            self._live.put(live_key(partition, accepted.session), b"1"),
-            self._claims.store_once(subject, data, headers, timeout_s=_STORE_S),
-        )
-        return results[1]
+        await self._young.announce(partition, accepted.session)
+        return await self._claims.store_once(subject, data, headers, timeout_s=_STORE_S)
 
     async def _existing(self, partition: int, accepted: SessionAccepted) -> Submitted:
         session = accepted.session
@@ -134,7 +129,7 @@ class Submitting:
                 details={"session": session},
             )
         if await self._journals.has_ended(session):
-            await self._live.delete(live_key(partition, session))
+            await self._young.withdraw(partition, session)
         return _submitted(partition, session, held[1].sequence)
 
 
