@@ -6,9 +6,11 @@ from dspex_bus.wire import Budget, StepFailed, StepOutcome, StepSucceeded, StepT
 
 from .state import Session
 
+_USES = (StepSucceeded, StepFailed, StepTimedOut)
+
 
 def count(session: Session, outcome: StepOutcome) -> None:
-    if isinstance(outcome, StepSucceeded | StepFailed | StepTimedOut) and outcome.usage is not None:
+    if isinstance(outcome, _USES) and outcome.usage is not None:
         session.usage = outcome.usage if session.usage is None else session.usage.plus(outcome.usage)
 
 

@@ -19,7 +19,7 @@ Row = list[tuple[str, TaskNode]]
 def along(session: Session, run: StepRun, node: TaskNode) -> Row:
     """The steps that go along with the run's attempts. One whose outputs are kept from another session ends the row."""
     parent, row = run.parent, Row()
-    if not node.fuse or not isinstance(parent, SequenceRun):
+    if not isinstance(parent, SequenceRun):
         return row
     first, above, pool, kept = parent.position + 1, sequence.above(parent), node.pool, session.accepted.kept
     for place, sibling in enumerate(parent.node.children[first : first + node.fuse], first):

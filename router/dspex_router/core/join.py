@@ -45,9 +45,9 @@ def begin(run: MapRun) -> bool:
     return settle(run, _settled(run))
 
 
-def child_ended(session: Session, run: ParallelRun | MapRun, child: Run) -> bool:
+def child_ended(run: ParallelRun | MapRun, child: Run) -> bool:
     """Whether the others are not needed any more, by this branch's end."""
-    place = int(child.id.rpartition("-")[2])
+    place = int(child.id[child.id.rindex("-") + 1 :])
     result = Result(child.node.name, child.status, child.written, child.error)
     del run.branches[place]
     run.results[place] = result

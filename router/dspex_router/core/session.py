@@ -43,6 +43,7 @@ from .tree import Growth
 
 Outcome = (StepSucceeded, StepFailed, StepTimedOut, StepLost, StepCancelled)
 Asked = (CancelRequested, SessionPaused, SessionResumed, SignalReceived)
+_CONTROLS = (SessionPaused, SessionResumed)
 
 HEARS: dict[Phase, tuple[type, ...]] = {
     "running": (
@@ -113,7 +114,8 @@ def _is_new(state: Session, event: Event) -> bool:
             return False
         state.sequence = event.sequence
         state.length += 1
-        state.controls += isinstance(event.event, SessionPaused | SessionResumed)
+        if isinstance(event.event, _CONTROLS):
+            state.controls += 1
     return True
 
 
@@ -249,7 +251,7 @@ def _outcome(state: Session, event: Recorded) -> list[Command]:
     if state.phase == "running" and (_is_late(state) or _says_late(outcome)):
         return _close(state, "timed_out", DEADLINE_PASSED, growth)
     growth.propagate()
-    if state.phase == "running" and (told := _abandoned(growth.commands)):
+    if growth.commands and state.phase == "running" and (told := _abandoned(growth.commands)):
         growth.commands.append(TellCancelled(told))
     return growth.commands
 

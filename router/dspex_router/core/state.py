@@ -27,7 +27,7 @@ from dspex_bus.wire import (
 Phase = Literal["running", "closing", "ending", "ended"]
 RunStatus = Literal["running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "lost"]
 Settled = Literal["", "enough", "hopeless", "timed_out"]
-OPEN = ("running", "waiting")
+OPEN = frozenset({"running", "waiting"})
 
 
 class RunBase(Struct, kw_only=True, eq=False):

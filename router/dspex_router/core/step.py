@@ -37,7 +37,7 @@ from .commands import Command, RecordOutcome, SetTimer, TellChild
 from .errors import cancelled, failure, located
 from .events import Recorded, RetryDue, StepDue
 from .retry import delay_ms
-from .state import RunStatus, Session, StepRun
+from .state import OPEN, RunStatus, Session, StepRun
 
 _ONCE = RetryPolicy(attempts=1)
 
@@ -86,7 +86,7 @@ def opening(session: Session, run: StepRun) -> list[Command]:
 
 def expects(run: StepRun, event: Recorded) -> bool:
     """Whether ``event`` can only be the outcome of the run's current attempt, written by the pool that was asked."""
-    return run.open and event.attempt == run.attempt and event.pool == _pool(run.node)
+    return run.status in OPEN and event.attempt == run.attempt and event.pool == _pool(run.node)
 
 
 def record(session: Session, run: StepRun, outcome: StepOutcome) -> list[Command]:
@@ -212,7 +212,8 @@ def _end(session: Session, run: StepRun, status: RunStatus) -> None:
     run.status = status
     run.held = False
     run.ended_ms = session.now_ms
-    session.waits.pop(run.id, None)
+    if session.waits:
+        session.waits.pop(run.id, None)
 
 
 def _due(run: StepRun) -> Command:

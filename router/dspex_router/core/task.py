@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dspex_bus import context
-from dspex_bus.context import Lacking
 from dspex_bus.subjects import thread_key
 from dspex_bus.wire import ErrorInfo, PipelineNode, Task, TaskNode
 
@@ -41,7 +40,7 @@ def dispatch(session: Session, run: StepRun, node: TaskNode) -> Dispatch | Error
         affinity=node.affinity,
         home=session.homes.get(node.pool, "") if node.affinity else "",
     )
-    row = fusing.along(session, run, node)
+    row = fusing.along(session, run, node) if node.fuse else ()
     return Dispatch(node.pool, fusing.together(task, run, node, row) if row else task, node.limits)
 
 
@@ -52,7 +51,7 @@ def _thread(session: Session) -> str:
 def gather(run: StepRun, node: TaskNode | PipelineNode, optional: tuple[str, ...] = ()) -> dict[str, Any] | ErrorInfo:
     """The fields of the context that a step reads."""
     inputs = context.gather(run.context, node.reads, optional, reads_all=node.reads_all)
-    return _missing_field(run, *inputs) if isinstance(inputs, Lacking) else inputs
+    return inputs if isinstance(inputs, dict) else _missing_field(run, *inputs)
 
 
 def _missing_field(run: StepRun, field: str, path: str) -> ErrorInfo:

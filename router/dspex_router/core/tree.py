@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from dspex_bus.context import MISSING, Context
-from dspex_bus.wire import BranchNode, LoopNode, MapNode, Node, ParallelNode, SequenceNode
+from dspex_bus.wire import BranchNode, LoopNode, MapNode, Node, ParallelNode, SequenceNode, TaskNode
 
 from . import choice, fusing, join, sequence, step
 from .commands import Command
@@ -64,12 +64,14 @@ class Growth:
             self._begin(run)
         else:
             self._refuse(run)
-        if not run.open:
+        if run.status not in OPEN:
             self.end(run)
         return run
 
     def _begin(self, run: Run) -> None:
         match run:
+            case StepRun():
+                self.commands += step.begin(self._session, run)
             case SequenceRun():
                 self._step(run)
             case ParallelRun():
@@ -80,8 +82,6 @@ class Growth:
                 self._way(run)
             case LoopRun():
                 self._go_on(run)
-            case StepRun():
-                self.commands += step.begin(self._session, run)
             case _:
                 assert_never(run)
 
@@ -152,22 +152,22 @@ class Growth:
                 case SequenceRun():
                     if sequence.child_ended(self._session, parent, run):
                         self._step(parent)
+                case ParallelRun() | MapRun():
+                    self._joined(parent, run)
                 case BranchRun():
                     choice.body_ended(self._session, parent, run)
                 case LoopRun():
                     _forget(self._session, run.id)
                     if choice.round_ended(self._session, parent, run):
                         self._round(parent)
-                case ParallelRun() | MapRun():
-                    self._joined(parent, run)
                 case _:
                     assert_never(parent)
-            if not parent.open:
+            if parent.status not in OPEN:
                 self.end(parent)
         self._ended.clear()
 
     def _joined(self, run: ParallelRun | MapRun, child: Run) -> None:
-        if join.child_ended(self._session, run, child):
+        if join.child_ended(run, child):
             self.abandon_branches(run)
         if isinstance(run, MapRun):
             _forget(self._session, child.id)
@@ -209,6 +209,8 @@ class Growth:
 def made(node: Node, id: str, parent: GroupRun | None, context: Context, started_ms: int) -> Run:
     """A run of ``node`` that has not begun."""
     match node:
+        case TaskNode():
+            return StepRun(id=id, node=node, parent=parent, context=context, started_ms=started_ms)
         case SequenceNode():
             return SequenceRun(id=id, node=node, parent=parent, context=Context(base=context), started_ms=started_ms)
         case ParallelNode():
