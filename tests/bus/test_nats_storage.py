@@ -292,6 +292,35 @@ async def test_a_pull_consumer_that_somebody_deletes_is_made_again(bus: NatsBus)
     assert (await asyncio.wait_for(got.get(), 5)).subject == "work.b"
 
 
+@pytest.mark.parametrize("subject", ["work.>", "work.high.>", "work.a"])
+async def test_a_consumer_filters_in_several_and_says_what_for_in_one(bus: NatsBus, subject: str) -> None:
+    await bus.prepare([WORK], [])
+    await bus.consume("WORK", "pool", subject, asyncio.Queue[Delivery]().put)
+    config = (await bus._jetstream.ask("CONSUMER.INFO.WORK.pool"))["config"]
+    assert "filter_subject" not in config or config["filter_subject"] == subject == "work.a"
+    assert nats_consumer.filtered(config) == subject
+
+
+async def test_a_consumer_with_the_filter_of_an_earlier_release_goes_on(bus: NatsBus) -> None:
+    await bus.prepare([WORK], [])
+    config: dict[str, Any] = {
+        "name": "pool",
+        "durable_name": "pool",
+        "ack_policy": "explicit",
+        "max_ack_pending": 20_000,
+        "max_waiting": 8192,
+        "filter_subject": "work.>",
+    }
+    await bus._jetstream.ask("CONSUMER.CREATE.WORK.pool.work.>", {"stream_name": "WORK", "config": config})
+    for name in ("a", "b", "b.c"):
+        await bus.store_and_wait(f"work.{name}", b"")
+    got: asyncio.Queue[Delivery] = asyncio.Queue()
+    consumer = await bus.consume("WORK", "pool", "work.>", got.put)
+    await consumer.want(3)
+    assert [(await asyncio.wait_for(got.get(), 5)).subject for _ in range(3)] == ["work.a", "work.b", "work.b.c"]
+    assert nats_consumer.filtered(config) == "work.>"
+
+
 async def test_a_pull_that_finds_its_consumer_gone(bus: NatsBus) -> None:
     await bus.prepare([WORK], [])
     got: asyncio.Queue[Delivery] = asyncio.Queue()

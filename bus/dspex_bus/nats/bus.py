@@ -36,7 +36,7 @@ from ..clock import Clock
 from ..errors import DspexError, NotFound, Unavailable
 from ..streams import BucketSpec, StreamSpec
 from .connection import CONNECT_S, Connection
-from .consumer import NatsConsumer, give_back, receipt_of, sequence_of, task_of
+from .consumer import NatsConsumer, filtered, give_back, receipt_of, sequence_of, task_of
 from .history import History
 from .jetstream import JetStream, milliseconds
 from .key_value import NatsKeyValue
@@ -278,7 +278,7 @@ class NatsBus(Bus):
             return {}
         known, delivered = set(map(sequence_of, claimed)), answer["delivered"]
         found = {}
-        async for message in self._history.read(stream, answer["config"]["filter_subject"], 0):
+        async for message in self._history.read(stream, filtered(answer["config"]), 0):
             if message.sequence > delivered["stream_seq"]:
                 break
             if message.sequence not in known:
@@ -325,7 +325,7 @@ class NatsBus(Bus):
     async def _oldest_wait_ms(self, stream: str, consumer: dict[str, Any]) -> int:
         """By the server's own clock."""
         after = consumer["delivered"]["stream_seq"]
-        oldest = await self._history.first(stream, consumer["config"]["filter_subject"], after)
+        oldest = await self._history.first(stream, filtered(consumer["config"]), after)
         return max(0, milliseconds(consumer["ts"]) - oldest.time_ms) if oldest else 0
 
     def key_value(self, bucket: str) -> KeyValue:

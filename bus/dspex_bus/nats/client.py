@@ -41,6 +41,7 @@ class OneConnection(Client):  # type: ignore[misc]
         super().__init__()
         self._refused = refused
         self._pending: list[bytes] = []
+        self._piece_bytes = -1
         self._routes: dict[bytes, Deliver] = {}
         self._ps = Parser(self, self._routes)
         self._ids = 0
@@ -63,13 +64,14 @@ class OneConnection(Client):  # type: ignore[misc]
         elif not urgent and not self._writing_later:
             self._writing_later = True
             asyncio.get_running_loop().call_later(_LATER_S, self._write_late)
-        if self._pending_data_size > _PIECE_BYTES or not isinstance(self._transport, TcpTransport):
+        if self._pending_data_size > self._piece_bytes:
             await self._drained()
 
     async def _read_loop(self) -> None:
         """nats-py's, without the messages: they go from the socket to the parser, with no stream in between and no
         task to be woken."""
         if isinstance(self._transport, TcpTransport):
+            self._piece_bytes = _PIECE_BYTES
             self._shorten(self._transport._io_reader)
         await super()._read_loop()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -70,6 +72,20 @@ def task_of(receipt: str) -> str:
     """Its stream, consumer and sequence."""
     parts = receipt.split(".")
     return ".".join((*parts[2:4], parts[5]) if len(parts) < 11 else (*parts[4:6], parts[7]))
+
+
+def filters(subject: str) -> list[str]:
+    """A consumer's, in two where they could be one. For each message that is next under a single wildcard a server
+    looks through every subject of a stream in memory, up to 256 of them, and so with a fan-out's tasks all through
+    each other's; under several it goes by sequence."""
+    above = subject.removesuffix(".>")
+    return [subject] if above == subject else [f"{above}.*", f"{above}.*.>"]
+
+
+def filtered(config: Mapping[str, Any]) -> str:
+    """The subject that a consumer has its messages of."""
+    found = config.get("filter_subjects") or [config["filter_subject"]]
+    return f"{str(found[-1]).removesuffix('.*.>')}.>" if len(found) > 1 else str(found[0])
 
 
 def receipt_of(stream: str, durable: str, sequence: int, consumer_sequence: int) -> str:
@@ -249,11 +265,11 @@ class NatsConsumer(Consumer):
             "deliver_policy": "all",
             "ack_policy": "explicit",
             "ack_wait": nanoseconds(self._ack_wait_s),
-            "filter_subject": self._subject,
+            "filter_subjects": filters(self._subject),
             "max_deliver": -1,
             "max_ack_pending": _MAX_ACK_PENDING,
             "max_waiting": _MAX_WAITING,
             "replay_policy": "instant",
         }
         body = {"stream_name": self._stream, "config": config}
-        await self._jetstream.ask(f"CONSUMER.CREATE.{self._stream}.{self._durable}.{self._subject}", body)
+        await self._jetstream.ask(f"CONSUMER.CREATE.{self._stream}.{self._durable}", body)
