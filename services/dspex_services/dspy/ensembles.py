@@ -79,6 +79,10 @@ class _Each:
         self._types = types_of(module)
         self._signature = signature
 
+    def named_predictors(self) -> Any:
+        """The module's own: they are told of as if it ran alone."""
+        return self._module.named_predictors()
+
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         errors: dict[int, BaseException] = {}
 

@@ -30,7 +30,7 @@ def with_history(module: Any, inputs: Mapping[str, Any], turns: list[dict[str, A
                 predictor.signature = predictor.signature.append(name, dspy.InputField(), dspy.History)
             elif predictor.signature.fields[name].annotation is not dspy.History:
                 raise InvalidInput(f"the field {name!r} of a step that remembers must be a dspy.History")
-    elif name not in inspect.signature(entry(module)).parameters:
+    elif (called := entry(module)) is None or name not in inspect.signature(called).parameters:
         known = ", ".join(f"dspy.{kind.__name__}" for kind in _BY_SIGNATURE)
         raise InvalidInput(
             f"{type(module).__name__} cannot remember: {known} can, and modules whose forward takes {HISTORY!r}",

@@ -170,6 +170,19 @@ async def test_rlm_runs_code_that_calls_tools_on_the_bus(system: System) -> None
     assert len(found["trajectory"]) == 2
 
 
+async def test_code_sees_a_tool_fail(system: System) -> None:
+    await system.serve(shapes.handlers, "shapes")
+    scripted(
+        system,
+        {"reasoning": "I look.", "code": "lookup_broken(text=question)"},
+        {"reasoning": "It is closed.", "code": 'SUBMIT(answer="nobody knows")'},
+    )
+    asked = {"signature": "question -> answer", "tools": ["lookup.broken"]}
+    found = await system.step("dspy.RLM", {"question": QUESTION}, **asked)
+    assert found["answer"] == "nobody knows"
+    assert "the archive is closed" in found["trajectory"][0]["output"]
+
+
 async def test_program_of_thought_and_code_act_answer_by_code(system: System) -> None:
     code = {"reasoning": "Add.", "generated_code": "print(2 + 3)"}
     scripted(system, code, {"reasoning": "Read it off.", "answer": "5"})

@@ -82,6 +82,17 @@ async def test_modules_in_threads_and_with_several_predictors(system: System) ->
     assert texts(said)["answer"] == output["answer"]
 
 
+async def test_examples_side_by_side(system: System) -> None:
+    parallel = dspex.module("dspy.Parallel", signature=SIGNATURE, module="dspy.Predict", examples=[INPUTS, INPUTS])
+    said, output = await streamed(system, parallel, inputs={})
+    assert output["predictions"] == [{"answer": ANSWER}] * 2
+    pieces = [told.message for told in said if isinstance(told.message, dspex.TokenPiece)]
+    by_call = {piece.call: "" for piece in pieces}
+    for piece in pieces:
+        by_call[piece.call] += piece.text
+    assert list(by_call.values()) == [ANSWER] * 2
+
+
 async def test_an_agent_s_tools_are_told(system: System) -> None:
     await system.serve(tools, "tools")
     agent = dspex.module(
