@@ -127,6 +127,8 @@ def matcher(pattern: str) -> Check:
     program = cel.compile("value.matches(pattern)")
 
     def matches(value: str) -> bool:
+        if not value.isascii():
+            value = value.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text to the matcher
         try:
             return bool(program.execute({"value": value, "pattern": pattern}))
         except (RuntimeError, ValueError, TypeError) as error:

@@ -9,16 +9,33 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import msgspec
-
-_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_ISO_START = re.compile(r"\d{4}-\d\d-\d\d(?:[Tt _]\d\d:\d\d|$)")
-_CLOCK = re.compile(r"\d\d:\d\d(?::\d\d|$|[Zz+.-])")
+_DAY = r"\d{4}-\d\d-\d\d"
+_CLOCK = r"\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:[Zz]|[-+]\d\d:?[0-5]\d)?"
+_ISO_DATE = re.compile(_DAY, re.ASCII)
+_ISO_TIME = re.compile(_CLOCK, re.ASCII)
+_ISO_BOTH = re.compile(f"{_DAY}(?:[Tt _]{_CLOCK})?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+_HEX = re.compile(r"(?:urn:uuid:)?[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|[\da-f]{32}", re.ASCII | re.IGNORECASE)
+_SECONDS = r"[0-5]\d(?:[.,]\d+)?"
 _SPAN = re.compile(
-    r"(?P<sign>[-+]?)(?:(?P<days>\d+)\s*(?:d|day|days)?,?\s+)?(?P<h>\d+):(?P<m>\d\d)(?::(?P<s>\d\d(?:\.\d+)?))?"
+    r"(?P<sign>[-+]?)(?=.)(?:(?P<days>\d+)\s?(?:d|days?),?\s?)?"
+    rf"(?:(?P<h>(?(days)\d\d|\d\d+)):(?P<m>[0-5]\d)(?::(?P<s>{_SECONDS}))?|(?P<h1>\d):(?P<m1>[0-5]\d):(?P<s1>{_SECONDS}))?",
+    re.ASCII | re.IGNORECASE,
+)
+_ISO_UNITS = {"Y": 365 * 86_400, "M": 30 * 86_400, "W": 7 * 86_400, "D": 86_400, "h": 3600, "m": 60, "s": 1}
+_ISO_SPAN = re.compile(
+    r"(?P<sign>[-+]?)P(?=.)"
+    + "".join(rf"(?:(?P<{unit}>\d+(?:[.,]\d+)?){unit})?" for unit in "YMWD")
+    + "(?:T(?=.)"
+    + "".join(rf"(?:(?P<{unit}>\d+(?:[.,]\d+)?){unit.upper()})?" for unit in "hms")
+    + ")?",
+    re.ASCII,
 )
 _MILLISECONDS = 2e10
 """A count since 1970 larger than this is in milliseconds, as pydantic takes it: in seconds it would be past 2600."""
+
+
+_BRACED = 38
 
 
 class Moment(NamedTuple):
@@ -30,10 +47,11 @@ class Moment(NamedTuple):
 
 def _datetime(value: Any) -> datetime:
     if isinstance(value, str):
-        text = value.strip()
-        if _ISO_START.match(text):
-            return datetime.fromisoformat(text.replace("_", "T", 1))
-        value = float(text)
+        if _ISO_BOTH.fullmatch(value):
+            return datetime.fromisoformat(value.upper().replace("_", "T", 1))
+        if not _NUMBER.fullmatch(value):
+            raise ValueError("not a date and time")
+        value = float(value)
     elif type(value) is date:
         return datetime(value.year, value.month, value.day)
     seconds = value / 1000 if abs(value) > _MILLISECONDS else value
@@ -41,8 +59,8 @@ def _datetime(value: Any) -> datetime:
 
 
 def _date(value: Any) -> date:
-    if isinstance(value, str) and _ISO_DATE.fullmatch(value.strip()):
-        return date.fromisoformat(value.strip())
+    if isinstance(value, str) and _ISO_DATE.fullmatch(value):
+        return date.fromisoformat(value)
     moment = value if isinstance(value, datetime) else _datetime(value)
     if moment.time() != time():
         raise ValueError("the time is not midnight")
@@ -51,9 +69,9 @@ def _date(value: Any) -> date:
 
 def _time(value: Any) -> time:
     if isinstance(value, str):
-        if not _CLOCK.match(value):
+        if not _ISO_TIME.fullmatch(value):
             raise ValueError("not a time")
-        return time.fromisoformat(value)
+        return time.fromisoformat(value.upper())
     if not 0 <= value < 86_400:
         raise ValueError("not a time of day")
     return (datetime.min + timedelta(seconds=value)).time().replace(tzinfo=UTC)
@@ -62,13 +80,25 @@ def _time(value: Any) -> time:
 def _timedelta(value: Any) -> timedelta:
     if not isinstance(value, str):
         return timedelta(seconds=value)
-    match = _SPAN.fullmatch(value.strip())
+    if (iso := _ISO_SPAN.fullmatch(value)) is not None:
+        parts = [(_number(iso[unit]), each) for unit, each in _ISO_UNITS.items() if iso[unit]]
+        return _signed(iso["sign"], timedelta(seconds=sum(count * each for count, each in parts)))
+    match = _SPAN.fullmatch(value)
     if match is None:
-        return msgspec.convert(value, timedelta)
-    span = timedelta(
-        days=int(match["days"] or 0), hours=int(match["h"]), minutes=int(match["m"]), seconds=float(match["s"] or 0)
-    )
-    return -span if match["sign"] == "-" else span
+        raise ValueError("not a duration")
+    hours, minutes = match["h"] or match["h1"] or 0, match["m"] or match["m1"] or 0
+    span = timedelta(days=int(match["days"] or 0), hours=int(hours), minutes=int(minutes))
+    return _signed(match["sign"], span + timedelta(seconds=_number(match["s"] or match["s1"] or "0")))
+
+
+def _number(text: str) -> float:
+    """To the microsecond, without rounding up."""
+    whole, _, rest = text.replace(",", ".").partition(".")
+    return float(f"{whole}.{rest[:6]}")
+
+
+def _signed(sign: str, span: timedelta) -> timedelta:
+    return -span if sign == "-" else span
 
 
 def _decimal(value: Any) -> Decimal:
@@ -81,6 +111,9 @@ def _decimal(value: Any) -> Decimal:
 def _uuid(value: Any) -> UUID:
     if not isinstance(value, str):
         raise TypeError("a UUID is written as text")
+    braced = value.startswith("{") and value.endswith("}") and len(value) == _BRACED
+    if not _HEX.fullmatch(value[1:-1] if braced else value):
+        raise ValueError("not a UUID")
     return UUID(value)
 
 

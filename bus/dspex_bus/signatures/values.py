@@ -123,7 +123,7 @@ def _int_from_text(value: str) -> int:
     """``" 1_000 "`` and ``"3.0"`` are whole numbers; ``"3.5"`` is not."""
     whole, dot, rest = value.strip().partition(".")
     try:
-        if dot and (rest.strip("0") or not rest):
+        if (dot and (rest.strip("0") or not rest)) or not whole.isascii() or whole[-1:].isspace():
             raise ValueError
         return int(whole)
     except ValueError:
@@ -142,6 +142,8 @@ def _float(value: Any, level: int = LAX) -> float:
 
 def _checked_float(value: Any) -> float:
     try:
+        if isinstance(value, str) and not value.strip().isascii():
+            raise ValueError
         return float(value)
     except (ValueError, OverflowError):
         raise Mismatch("float", value) from None

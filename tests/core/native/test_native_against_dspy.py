@@ -7,6 +7,7 @@ import decimal
 import json
 import math
 import random
+import re
 import uuid
 from typing import Any
 
@@ -366,9 +367,63 @@ def test_records_have_titles_of_their_own(kind: str) -> None:
     assert json_messages(signature, {"q": ""}) == dspy.JSONAdapter().format(theirs(signature), [], {"q": ""})
 
 
+_DAMAGE = [
+    *("[[ ## ", "## ]]", "\n", "\r\n", "```json\n", "```", "{", "}", "[", "]", '"', "'", ",", " : ", "  ", "\\", "\\n"),
+    *("null", "None", "True", "NaN", "1e5", "0x1f", "-", "//c\n", "\u2028", "\x00", "\x1c", "«", "\ud83d", "٣"),
+    *("[[ ## completed ## ]]", "[[ ## bogus ## ]]\nx\n", "<think>x</think>"),
+]
+_INDENTED = re.compile(r"^[^\S\n]+\[\[ ## \w+ ## \]\]", re.MULTILINE)
+
+
+def damaged(text: str, chance: random.Random) -> str:
+    """A few characters lost, put in or written twice, or the end cut off."""
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randint(0, len(text))
+        to = min(len(text), at + chance.randint(0, 12))
+        match chance.choice(["lose", "lose", "put", "put", "put", "cut", "twice"]):
+            case "lose":
+                text = text[:at] + text[to:]
+            case "put":
+                text = text[:at] + chance.choice(_DAMAGE) + text[at:]
+            case "cut":
+                text = text[:at]
+            case "twice":
+                text = text[:to] + text[at:]
+    return text
+
+
+def check_damaged(seed: int) -> None:
+    maker = Maker(seed)
+    signature = maker.signature()
+    other = theirs(signature)
+    values = maker.values(signature.outputs)
+    for parse, adapter in ((parse_chat_reply, dspy.ChatAdapter()), (parse_json_reply, dspy.JSONAdapter())):
+        whole = adapter.format_assistant_message_content(other, values)
+        for _ in range(4):
+            text = damaged(whole, maker.random)
+            if _INDENTED.search("\n".join(text.splitlines())):
+                continue  # see the test of headers after blanks
+            expected = limited(signature, outcome(lambda: adapter.parse(other, text), Exception))  # noqa: B023
+            got = outcome(lambda: parse(signature, text), ReplyError)  # noqa: B023
+            both = got is ReplyError and expected in (Exception, dspy.AdapterParseError)
+            assert both or same(got, expected), (signature.text, text, got, expected)
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_damaged_replies_give_equal_values_or_both_refuse(seed: int) -> None:
+    check_damaged(seed)
+
+
+def test_a_header_after_blanks_is_no_part_of_the_value() -> None:
+    """DSPy cuts such a line at the wrong place, and the value begins with what is left of the header."""
+    text = "  [[ ## answer ## ]] blue\n\n[[ ## completed ## ]]"
+    assert dspy.ChatAdapter().parse(dspy.Signature("q -> answer"), text) == {"answer": "]] blue"}
+    assert parse_chat_reply(parse_signature("q -> answer"), text) == {"answer": "blue"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("check", [check_messages, check_replies, check_schemas])
+@pytest.mark.parametrize("check", [check_messages, check_replies, check_schemas, check_damaged])
 def test_thousands_more(check: Any) -> None:
     for seed in range(CASES, MANY):
         check(seed)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import uuid
 from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from test_signature_parser import _fields
 
-from dspex_bus.signatures import Field, Signature, SignatureError, parse_signature
+from dspex_bus.signatures import Field, Mismatch, Signature, SignatureError, coercer, parse_signature
 from dspex_bus.signatures import types as t
 
 dspy = pytest.importorskip("dspy")
@@ -140,3 +141,87 @@ def test_code_in_a_language_is_known_by_its_name() -> None:
 def test_a_default_that_a_type_of_dspys_does_not_take_is_refused() -> None:
     with pytest.raises(SignatureError, match="the default of 'image' does not fit its type"):
         to_dspy(parse_signature("image: dspy.Image = 3 -> caption"))
+
+
+TEXTS: dict[str, tuple[Any, list[str]]] = {
+    "datetime.datetime": (
+        dt.datetime,
+        [
+            "2024-07-03T04:05:06z",
+            "2024-07-03 04:05",
+            "2024-07-03_04:05:06,5+0100",
+            "2024-07-03",
+            "1720000000.5",
+            ".5",
+            "2024-07-03T05:06.000250Z",
+            "2024-07-03T04:05:06\x00Z",
+            "2024-07-03T04",
+            " 2024-07-03",
+            "1e3",
+            "2024-W27-3",
+        ],
+    ),
+    "datetime.date": (dt.date, ["2024-07-03", "2024-07-03T00:00", "86400", "2024-07-03\n", "2024-7-3", "1720000000"]),
+    "datetime.time": (dt.time, ["04:05", "04:05:06.5z", "04:05+01:80", "04:05 ", "4:05", "3600"]),
+    "datetime.timedelta": (
+        dt.timedelta,
+        [
+            "1d",
+            "-1 DAYS",
+            "1 day, 2:03:04",
+            "1d,02:03",
+            "100:00",
+            "01:02:03,5",
+            "P1W",
+            "P1Y2M",
+            "PT5,5S",
+            "-P1DT1.5H",
+            "1:30",
+            "23:60:00",
+            "1,01:02",
+            "p1d",
+            "P",
+            "PT",
+            "",
+            "5",
+            "1 day, 203:04",
+            "01:02:03.1234567",
+        ],
+    ),
+    "uuid.UUID": (
+        uuid.UUID,
+        [
+            f"{{{uuid.UUID(int=5)}}}",
+            f"urn:uuid:{uuid.UUID(int=5)}",
+            uuid.UUID(int=5).hex,
+            str(uuid.UUID(int=10)).upper(),
+            "0" * 8 + "--" + "0" * 23,
+            f" {uuid.UUID(int=5)}",
+            f"{{{uuid.UUID(int=5).hex}}}",
+            "0" * 31,
+        ],
+    ),
+    "int": (int, ["٣", "+5", "3.0", "3.", "1_000", "1__0", "-0", "3\n.0"]),
+    "float": (float, ["٣", "1e3", ".5", "5.", "-inf", "1_000.5"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"), [(name, kind, text) for name, (kind, texts) in TEXTS.items() for text in texts]
+)
+def test_texts_are_read_as_pydantic_reads_them(name: str, kind: Any, text: str) -> None:
+    try:
+        wanted = pydantic.TypeAdapter(kind).validate_python(text)
+    except pydantic.ValidationError:
+        with pytest.raises(Mismatch):
+            coercer(t.SCALARS[name])(text)
+    else:
+        made = coercer(t.SCALARS[name])(text)
+        assert (type(made), made) == (type(wanted), wanted)
+        assert getattr(made, "tzinfo", None) is None or made.utcoffset() == wanted.utcoffset()
+
+
+def test_half_a_surrogate_pair_is_no_text_that_matches() -> None:
+    """And no error of the library that matches."""
+    with pytest.raises(Mismatch, match="matches"):
+        coercer(parse_signature("a: str[pattern='^x$'] -> b").inputs[0].type)("\ud83d")
