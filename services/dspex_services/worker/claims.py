@@ -4,7 +4,8 @@ The file is shared memory: a claim costs a copy of some hundred bytes and no mes
 RECORD bytes: a length, 0 where the record is free, and the receipt of a delivery. The length is written last and
 cleared first, so a worker killed at any moment leaves no half of a receipt.
 
-Direct calls that are run are told of in the same way: whoever asked waits for an answer, and perhaps for tokens.
+Direct calls that are run, or wait for a slot, are told of in the same way: whoever asked waits for an answer, and
+perhaps for tokens.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator
+
+from .config import WAITING
 
 RECORD = 512
 _LENGTH = struct.Struct("<H")
@@ -33,7 +36,7 @@ def make_file(slots: int) -> int:
         with tempfile.TemporaryFile() as temporary:
             file = os.dup(temporary.fileno())
     # A task is claimed until its outcome is stored, and by then its slot has the next.
-    os.ftruncate(file, RECORD * (3 * slots + _MARGIN))
+    os.ftruncate(file, RECORD * (3 * slots + WAITING + _MARGIN))
     return file
 
 
@@ -59,7 +62,7 @@ class Claims:
         self._write(receipt, 0)
 
     def answer(self, reply: str, tokens: str) -> str:
-        """A direct call is run; ``tokens`` is '' where nobody asked for them. The text to remove."""
+        """A direct call has come; ``tokens`` is '' where nobody asked for them. The text to remove."""
         said = f"{reply} {tokens}"
         self._write(said, _CALL)
         return said
@@ -94,7 +97,7 @@ class Claims:
         return [receipt for receipt, flags in self._records() if flags & _RUNNING]
 
     def calls(self) -> list[tuple[str, str]]:
-        """Where the answers of the direct calls go that are run, and their tokens."""
+        """Where the answers of the direct calls go that are here, and their tokens."""
         found = (text.partition(" ") for text, flags in self._records() if flags & _CALL)
         return [(reply, tokens) for reply, _, tokens in found]
 

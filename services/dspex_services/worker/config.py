@@ -13,6 +13,9 @@ from dspex_bus import subjects
 MAX_DELIVERIES = 3
 """At this delivery a task is recorded as lost and not run, where two workers died of it (see deaths.py)."""
 
+WAITING = 256
+"""Direct calls that may wait for a slot."""
+
 
 def _name() -> str:
     return f"{subjects.safe(socket.gethostname().split('.')[0][:24])}-{os.getpid()}-{secrets.token_hex(2)}"
@@ -24,7 +27,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     pool: str
     slots: int = 16
-    waiting: int = 256
+    waiting: int = WAITING
     ack_wait_s: float = 15.0
     drain_s: float = 10.0
     model: str = ""

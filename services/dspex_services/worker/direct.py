@@ -83,7 +83,7 @@ class DirectCalls:
         attempt: Attempt | None = None
         free = self._leave
         try:
-            await self._slots.acquire()
+            await self._slot(message)
             self._running += 1
             free = self._free
             outcome, attempt = await self._outcome(message)
@@ -103,6 +103,17 @@ class DirectCalls:
             else:
                 attempt.when_idle(free)
 
+    async def _slot(self, message: Message) -> None:
+        """Wait for one. Should we die meanwhile, our supervisor answers."""
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        claim = self._held.answer(message.reply, _tokens(message))
+        try:
+            await self._slots.acquire()
+        finally:
+            self._held.remove(claim)
+
     def _leave(self) -> None:
         self._inside -= 1
 
@@ -119,7 +130,6 @@ class DirectCalls:
             return StepFailed(error=error_info(error), worker=self._worker.config.name), None
         if not message.data:
             await self._claims.drop(message.subject, message.headers)
-        # Should we die, our supervisor answers.
         claim = self._held.answer(message.reply, token_subject(task) if task.stream else "")
         try:
             return await self._run(task)
@@ -140,3 +150,13 @@ class DirectCalls:
             await self._reply(message, smaller(outcome, refusal))
         except DspexError as error:
             logger.warning("a call on %s could not be answered: %s", message.subject, error)
+
+
+def _tokens(message: Message) -> str:
+    """Where the tokens of a call that waits are to go. A task that is kept elsewhere is not fetched before its time,
+    and of its tokens nobody is told."""
+    try:
+        task = decode_task(message.data, subject=message.subject)
+    except DspexError:
+        return ""
+    return token_subject(task) if task.stream else ""

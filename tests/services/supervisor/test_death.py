@@ -18,6 +18,7 @@ from dspex_bus.wire import (
     StepOutcome,
     StepSucceeded,
     StepTimedOut,
+    Task,
     TokenMessage,
     TokensEnded,
     TokensStarted,
@@ -59,33 +60,45 @@ async def test_a_killed_workers_task_is_begun_elsewhere_at_once(rig: Rig) -> Non
 
 
 async def test_direct_calls_of_a_killed_worker_are_answered_and_their_tokens_ended(rig: Rig) -> None:
-    """Nothing of them is stored, and whoever asked would wait until his patience ends."""
-    async with supervised(rig), Holds(rig).watching() as holds:
-        task = rig.task("hold", {"tell": holds.subject}, stream=True, timeout_ms=60_000)
-        said: list[TokenMessage] = []
+    """Nothing of them is stored, and whoever asked would wait until his patience ends: also those that had no slot yet,
+    and the one whose task is large and was not fetched yet."""
+    async with supervised(rig, slots=1), Holds(rig).watching() as holds:
+        large = {"tell": holds.subject, "text": "x" * (rig.bus.max_payload + 1)}
+        tasks = [
+            rig.task("hold", {"tell": holds.subject}, stream=True, timeout_ms=60_000),
+            rig.task("hold", {"tell": holds.subject}, stream=True, timeout_ms=60_000),
+            rig.task("hold", large, timeout_ms=60_000),
+        ]
+        said: dict[str, list[TokenMessage]] = {}
 
         async def hear(message: Message) -> None:
-            said.append(decode_tokens(message.data, subject=message.subject))
+            said.setdefault(message.subject, []).append(decode_tokens(message.data, subject=message.subject))
 
-        tokens = subjects.token_stream(task.session, task.node, task.attempt)
-        listening = await rig.bus.subscribe(tokens, hear)
+        streams = [subjects.token_stream(task.session, task.node, task.attempt) for task in tasks[:2]]
+        listening = [await rig.bus.subscribe(tokens, hear) for tokens in streams]
         answers: list[StepOutcome] = []
 
-        async def ask() -> None:
-            answer = await rig.bus.request(subjects.now(rig.pool, "hold"), encode(task), timeout_s=30)
+        async def ask(task: Task) -> None:
+            answer = await rig.claims.request(subjects.now(rig.pool, "hold"), encode(task), timeout_s=30)
             answers.append(decode_outcome(answer.data, subject=answer.subject))
 
-        began = time.monotonic()
         async with anyio.create_task_group() as group:
-            group.start_soon(ask)
+            group.start_soon(ask, tasks[0])
             (pid,) = await holds.until(1)
+            for task in tasks[1:]:
+                group.start_soon(ask, task)
+            await rig.seen(lambda: rig.presences and rig.presences[-1].waiting == 2)
+            began = time.monotonic()
             os.kill(pid, signal.SIGKILL)
         assert since(began) < 10
-        (answer,) = answers
-        assert isinstance(answer, StepFailed)
-        assert (answer.error.code, answer.error.retryable) == ("unavailable", True)
-        assert [type(one) for one in said][-2:] == [TokensStarted, TokensEnded]
-        await listening.close()
+        assert len(answers) == 3
+        for answer in answers:
+            assert isinstance(answer, StepFailed)
+            assert (answer.error.code, answer.error.retryable) == ("unavailable", True)
+        for tokens in streams:
+            assert [type(one) for one in said[tokens]][-2:] == [TokensStarted, TokensEnded]
+        for one in listening:
+            await one.close()
 
 
 async def test_what_was_on_its_way_to_a_killed_worker_comes_at_once_too(rig: Rig) -> None:
