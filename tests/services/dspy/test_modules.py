@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import anyio
+import dspy
 import dspy_shapes as shapes
 import pytest
 from dspy_system import System
 
 import dspex
 from dspex_bus.errors import DspexError
+from dspex_services.dspy.metering import Meter
 from dspex_services.dspy.modules import expand
 from dspex_services.dspy.pool import user_module
+from dspex_services.dspy.programs import is_lone
 from dspex_services.dspy.sandbox import sandbox_factory
 from dspex_services.errors import SetupError
 from dspex_services.handlers import Handlers
@@ -326,3 +330,30 @@ async def test_retrievers(system: System) -> None:
     assert found["examples"] == [{"question": HEARTBEAT, "answer": "1"}]
     error = await system.refused("dspy.ColBERTv2", {"query": "?"})
     assert error.code == "search_not_configured"
+
+
+async def test_nothing_listens_to_a_predictor_alone(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That costs it a quarter of its CPU; modules that swallow failures, or run in threads, need it."""
+    heard: list[str] = []
+    told = Meter.on_module_end
+
+    def hear(self: Meter, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
+        heard.append(type(outputs).__name__)
+        told(self, call_id, outputs, exception)
+
+    monkeypatch.setattr(Meter, "on_module_end", hear)
+    for name in ("dspy.Predict", "dspy.ChainOfThought"):
+        await system.step(name, BOTH, signature=SIGNATURE)
+    assert heard == []
+    await system.step("dspy.MultiChainComparison", BOTH, signature=SIGNATURE, m=2)
+    assert heard
+
+
+def test_what_holds_a_predictor_is_not_one() -> None:
+    predictor = dspy.Predict(SIGNATURE)
+    assert is_lone(predictor)
+    assert is_lone(dspy.ChainOfThought(SIGNATURE))
+    assert is_lone(SimpleNamespace(module=predictor))
+    assert not is_lone(dspy.BestOfN(predictor, N=2, reward_fn=lambda *_: 1.0, threshold=1.0))
+    assert not is_lone(SimpleNamespace(module=dspy.BestOfN(predictor, N=2, reward_fn=lambda *_: 1.0, threshold=1.0)))
+    assert not is_lone(lambda: None)
