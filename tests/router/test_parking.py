@@ -14,9 +14,9 @@ from dspex_bus import EmbeddedServer, NatsBus, subjects
 from dspex_bus.bus import KeyValue
 from dspex_bus.errors import Unavailable
 from dspex_bus.streams import CHECKPOINTS, EVENTS, LIVE, PARKED, buckets, streams
-from dspex_bus.wire import SignalReceived, encode_event
+from dspex_bus.wire import SignalReceived, StepCancelled, encode_event
 from dspex_router.core import Session
-from dspex_router.shell import RouterConfig
+from dspex_router.shell import RouterConfig, parking
 from dspex_router.shell.journals import Journals
 from dspex_router.shell.parked import Checkpoint
 
@@ -118,6 +118,66 @@ async def test_it_is_cancelled_paused_and_resumed(world: World) -> None:
 
 
 @pytest.mark.slow
+async def child_of(world: World, parent: dspex.Session) -> dspex.Session:
+    async def has_begun() -> bool:
+        return any(step.child for step in (await parent.view()).steps)
+
+    await until(has_begun)
+    return world.client.session(next(step.child for step in (await parent.view()).steps if step.child))
+
+
+async def test_a_child_and_its_parent(world: World) -> None:
+    outer = dspex.pipeline([dspex.subpipeline("asking"), dspex.wait("then", outputs={"said": "then"})])
+    async with router(world.server, PARKING):
+        await world.client.put_pipeline(msgspec.structs.replace(ASKING, name="asking"))
+        parent, paused, cancelled = [await world.client.submit(outer) for _ in range(3)]
+        child, held, unwanted = [await child_of(world, each) for each in (parent, paused, cancelled)]
+        await world.until_parked(parent, child, paused, held, cancelled, unwanted)
+
+        await cancelled.cancel("enough")
+        assert (await unwanted.result(timeout_s=10)).status == "cancelled"
+
+        await paused.pause()
+
+        async def is_paused() -> bool:
+            return (await held.view()).paused
+
+        await until(is_paused)
+        await paused.resume()
+        await until(lambda: _not(is_paused))
+        await held.signal("go", {"said": "held"})
+        await paused.signal("then", {"said": "later"})
+        assert (await paused.result(timeout_s=10)).status == "succeeded"
+
+        await child.signal("go", {"said": "inner"})
+        await world.until_parked(parent)
+        await parent.signal("then", {"said": "outer"})
+        assert (await parent.result(timeout_s=10)).output == {"then": "outer"}
+        await until(lambda: _is_empty(world.live))
+
+
+async def _not(holds: Callable[[], Awaitable[bool]]) -> bool:
+    return not await holds()
+
+
+async def test_a_child_that_nobody_told_is_back_and_is_not_wanted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever should have told it has died after its parent's step was decided."""
+    monkeypatch.setattr(parking, "_LOOKED_AFTER_MS", 3000)
+    outer = dspex.pipeline([dspex.subpipeline("asking")])
+    async with router(world.server, PARKING):
+        await world.client.put_pipeline(msgspec.structs.replace(ASKING, name="asking"))
+        parent = await world.client.submit(outer)
+        child = await child_of(world, parent)
+        await world.until_parked(parent, child)
+        partition = world.partition(parent)
+        slot = subjects.outcome(partition, parent.id, subjects.ROUTER_POOL, "0", 1)
+        data, headers = encode_event(StepCancelled(reason="not_needed"), slot)
+        await world.bus.store_and_wait(slot, data, headers=headers, once=True)
+        assert (await child.result(timeout_s=15)).status == "cancelled"
+
+
 async def test_it_is_back_before_it_is_due(world: World) -> None:
     async with router(world.server, PARKING):
         slept = await world.client.submit(dspex.pipeline([dspex.sleep(8)]))

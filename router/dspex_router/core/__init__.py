@@ -13,7 +13,7 @@ from .commands import (
 )
 from .ending import finish, result_of
 from .events import DeadlinePassed, Event, Recorded, RetryDue, StepDue, Timer
-from .idle import let_go, wakes_at
+from .idle import children, let_go, unwanted, wakes_at
 from .keeping import keeping
 from .saved import Saved, restore, save
 from .session import decide, is_over, resume
@@ -38,6 +38,7 @@ __all__ = [
     "TellCancelled",
     "TellChild",
     "Timer",
+    "children",
     "decide",
     "finish",
     "is_over",
@@ -47,6 +48,7 @@ __all__ = [
     "result_of",
     "resume",
     "save",
+    "unwanted",
     "view",
     "wakes_at",
 ]

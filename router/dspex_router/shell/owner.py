@@ -16,7 +16,7 @@ from dspex_bus.claim import claimed
 from dspex_bus.errors import DecodeError, DspexError, NewerJournal
 from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
 
-from ..core import Command, Event, Recorded, Session, SetTimer, Timer, decide, finish, is_over, resume
+from ..core import Command, Event, Recorded, Session, SetTimer, Timer, decide, finish, is_over, resume, unwanted
 from .compaction import Compaction
 from .config import RouterConfig
 from .controlling import Controls
@@ -124,7 +124,7 @@ class Owner:
             self.sessions[state.id] = state
         if state.closing is not None:
             await self.performer.tell_cancelled(state.id)  # whoever closed it may have died before it could
-        await self._go_on(state, resume(state))
+        await self._go_on(state, [*resume(state), *unwanted(state)])
 
     async def resend(self, state: Session) -> None:
         """Do again what may have been lost with the server's memory. Timers are ours: they are still set."""

@@ -22,7 +22,7 @@ from dspex_bus import Bus, StoredMessage, subjects
 from dspex_bus.errors import Conflict, DspexError
 from dspex_bus.streams import EVENTS, LIVE
 
-from ..core import Session, let_go, wakes_at
+from ..core import Session, children, let_go, wakes_at
 from .config import RouterConfig
 from .journals import Journals
 from .owner import Owner
@@ -46,6 +46,13 @@ _AT_ONCE = 64
 """Of a partition: as many a router that dies can leave half parked."""
 
 _TOLD_MS = 60_000
+
+_MOST_CHILDREN = 16
+"""A run with more that run is not parked: all are begun again when it is back, in vain."""
+
+_LOOKED_AFTER_MS = 3_600_000
+"""A child is back from time to time, for whoever has it in memory looks whether it is wanted still."""
+
 _HANDS = 16
 _NEVER = 1 << 62
 
@@ -335,12 +342,15 @@ class Parking:
             if now - state.now_ms < wait_ms or state.id in self._waking[state.partition]:
                 continue
             wakes_ms = wakes_at(state)
+            if wakes_ms is not None and state.accepted.parent is not None:
+                wakes_ms = min(wakes_ms, now + _LOOKED_AFTER_MS)
             if wakes_ms is not None and wakes_ms - now > max(wait_ms, 2000 * self._lead_s):
                 yield _Leaving(state, state.sequence, state.now_ms, wakes_ms // 1000)
 
     async def _park_those(self, partition: int, hold: _Hold, leavers: list[_Leaving]) -> None:
         """Who leaves is said first, so that whoever takes the partition over in the middle has them all."""
         try:
+            leavers = [leaving for leaving in leavers if await self._have_begun(children(leaving.state))]
             revisions = [await self._revision(partition, leaving.state.id) for leaving in leavers]
             if not await self._replace(partition, hold, [leaving.state.id for leaving in leavers]):
                 return
@@ -357,6 +367,12 @@ class Parking:
             return await self._young.put(partition, session)
         entry = await self._live.get(live_key(partition, session))
         return 0 if entry is None else entry.revision
+
+    async def _have_begun(self, children: list[str]) -> bool:
+        """Until then it is their parent in memory that makes sure of them."""
+        if len(children) > _MOST_CHILDREN:
+            return False
+        return all([await self._journals.exists(child) for child in children])
 
     async def _leave(self, hold: _Hold, leaving: _Leaving, revision: int) -> None:
         """An index entry that was put again is somebody else's, or ours for a session that is to be back."""

@@ -7,7 +7,7 @@ import gc
 import pytest
 
 from dspex_bus.wire import Node, Parent
-from dspex_router.core import let_go, wakes_at
+from dspex_router.core import StartChild, TellChild, children, let_go, unwanted, wakes_at
 
 from .building import ACCEPTED_MS, DEADLINE_MS, Fold, mapped, parallel, pipeline, sequence, sleep, steady, task, wait
 
@@ -16,7 +16,9 @@ from .building import ACCEPTED_MS, DEADLINE_MS, Fold, mapped, parallel, pipeline
     ("steps", "wakes_ms"),
     [
         ([task("0")], None),
-        ([pipeline("0")], None),
+        ([pipeline("0")], DEADLINE_MS),
+        ([parallel("0", pipeline("0-0"), wait("0-1", timeout_ms=400))], ACCEPTED_MS + 400),
+        ([parallel("0", pipeline("0-0"), task("0-1"))], None),
         ([wait("0")], DEADLINE_MS),
         ([wait("0", timeout_ms=500)], ACCEPTED_MS + 500),
         ([sleep("0", 700)], ACCEPTED_MS + 700),
@@ -74,9 +76,36 @@ def test_a_session_that_ends_is_not_idle() -> None:
     assert wakes_at(fold.state) is None
 
 
-def test_a_child_is_not_idle() -> None:
+def test_a_child_is_idle_as_others_are() -> None:
     parent = Parent(session="above", partition=0, node="0", attempt=1)
-    assert wakes_at(Fold(wait("0"), parent=parent).state) is None
+    assert wakes_at(Fold(wait("0"), parent=parent).state) == DEADLINE_MS
+
+
+def test_children_that_run_are_known() -> None:
+    fold = Fold(parallel("0", pipeline("0-0"), pipeline("0-1"), task("0-2"), wait("0-3")))
+    begun = [command.accepted.session for command in fold.opening if isinstance(command, StartChild)]
+    assert children(fold.state) == begun
+    fold.succeed("0-0")
+    assert children(fold.state) == begun[1:]
+    assert unwanted(fold.state) == []
+
+
+def test_who_was_paused_sees_to_its_children() -> None:
+    fold = Fold(pipeline("0"))
+    fold.pause()
+    assert wakes_at(fold.state) is None
+    fold.go_on()
+    assert wakes_at(fold.state) is None
+
+
+def test_a_child_that_was_given_up_is_told_so_until_its_step_has_ended() -> None:
+    fold = Fold(pipeline("0"))
+    (begun,) = children(fold.state)
+    fold.cancel()
+    assert (children(fold.state), wakes_at(fold.state)) == ([], None)
+    assert unwanted(fold.state) == [TellChild(begun, "cancel")]
+    fold.abandoned("0", "cancel_requested")
+    assert unwanted(fold.state) == []
 
 
 def test_a_session_that_was_let_go_is_no_garbage() -> None:
