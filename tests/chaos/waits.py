@@ -35,22 +35,36 @@ WAITING = dspex.pipeline(
 """No wait has a time of its own: one that nobody wakes stays as it is."""
 
 
+NAPPING = dspex.pipeline([dspex.sleep(_SLEEP_S), _act(), dspex.sleep(_SLEEP_S)], name="napping")
+NESTED = dspex.pipeline(
+    [
+        dspex.parallel([dspex.subpipeline(NAPPING.name), dspex.sequence([dspex.sleep(1), _act()])], save_as="both"),
+        _act(),
+    ],
+    name="nested",
+)
+"""Both are parked while the inner one sleeps."""
+
+
 class Waits(Runs):
     async def go(self, sessions: int) -> None:
+        await self._client.put(NAPPING)
         async with anyio.create_task_group() as group:
             for number in range(sessions):
                 group.start_soon(self._session, number)
 
     async def _session(self, number: int) -> None:
         chance = random.Random(f"{self._seed} waits {number}")
-        session = await self._client.submit(WAITING, id=f"w{number}", timeout_s=3600)
+        nested = number % 4 == 0
+        session = await self._client.submit(NESTED if nested else WAITING, id=f"w{number}", timeout_s=3600)
         for name in ("one", "two", "three"):
             await anyio.sleep(chance.uniform(0.1, _LONGEST_S))
             if chance.random() < 0.2:
                 await self._client.pause(session)
                 await anyio.sleep(chance.uniform(0.1, _LONGEST_S))
                 await self._client.resume(session)
-            await self._client.signal(session, name, "1", {"said": name})
+            if not nested:
+                await self._client.signal(session, name, "1", {"said": name})
         try:
             if chance.random() < 0.1:
                 await self._client.cancel(session)
