@@ -146,7 +146,7 @@ class Step:
 
     def record_usage(self, usage: Usage | None) -> None:
         """Add an LM call's usage to the step's outcome, and to what its run and its tenant have used."""
-        self.count_usage(usage)
+        self.usage = together(self.usage, usage)
         self.pay(usage)
 
     def pay(self, usage: Usage | None) -> None:

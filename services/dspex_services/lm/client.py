@@ -22,7 +22,7 @@ from .errors import LMAuth, LMError, LMTimeout, LMUnavailable
 from .media import excess
 from .retry import delay_before_retry
 from .sse import EventStream
-from .types import Delta, LMConfig, LMReply, LMRequest
+from .types import Delta, LMConfig, LMReply, LMRequest, Price
 from .wire import Said, Wire, WireCall, bad_reply, failure
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class LMClient:
             try:
                 reply = await self._endpoint.run(exchange.attempt, size=size, deadline=deadline, limit_s=limit)
                 self._endpoint.expecting.learn(size, reply.usage)
-                return self._priced(reply)
+                return reply if self.config.price is None else self._priced(reply, self.config.price)
             except LMTimeout as late:
                 late.details["attempts"] = attempt
                 raise
@@ -133,10 +133,8 @@ class LMClient:
 
         return now
 
-    def _priced(self, reply: LMReply) -> LMReply:
-        if self.config.price is None:
-            return reply
-        return msgspec.structs.replace(reply, cost=self.config.price.of(reply.usage))
+    def _priced(self, reply: LMReply, price: Price) -> LMReply:
+        return msgspec.structs.replace(reply, cost=price.of(reply.usage))
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -147,9 +145,10 @@ class LMClient:
         return url
 
     def _key(self) -> str | None:
-        if (lack := lacks_key(self.config, self._env)) is not None:
-            raise LMAuth(lack)
-        return self._env.get(self._key_variable)
+        key = self._env.get(self._key_variable)
+        if not key and self.config.base_url is None:
+            raise LMAuth(_needs_key(self.config))
+        return key
 
     def _unreachable(self, error: BaseException) -> LMUnavailable:
         return LMUnavailable(
@@ -175,15 +174,19 @@ class _Exchange:
         assert client._http is not None
         with deadlines.until(deadline):
             try:
-                async with client._http.post(
+                response = await client._http.post(
                     client._url(call.path), data=call.body, headers=call.headers, proxy=client._proxy
-                ) as response:
-                    if not response.ok:
+                )
+                try:
+                    if response.status >= 400:
                         body = await _body(response)
                         raise failure(client.config, client._key_variable, response.status, response.headers, body)
                     if on_delta is not None and response.content_type == "text/event-stream":
                         return await self._streamed(response, on_delta)
                     reply = self._read(response, await _body(response))
+                finally:
+                    if not response.closed:  # read to its end it has given back its connection by itself
+                        response.release()
             except client._unanswered as error:
                 raise client._unreachable(error) from error
             if on_delta is not None and reply.text:  # a server that does not stream
@@ -270,11 +273,12 @@ class SyncLMClient:
 
 def lacks_key(config: LMConfig, env: Mapping[str, str]) -> str | None:
     """What to do where a provider's own address would be asked without a key."""
-    variable = key_variable(config)
-    if env.get(variable) or config.base_url is not None:
-        return None
+    return None if config.base_url is not None or env.get(key_variable(config)) else _needs_key(config)
+
+
+def _needs_key(config: LMConfig) -> str:
     return (
-        f"{config.model} needs a key: set {variable}, or set DSPEX_BASE_URL to a server "
+        f"{config.model} needs a key: set {key_variable(config)}, or set DSPEX_BASE_URL to a server "
         "that needs none (vLLM, Ollama, LM Studio, or dspex's own offline LM)"
     )
 

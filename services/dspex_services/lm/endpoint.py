@@ -38,6 +38,7 @@ class Endpoint:
         self._gate = Gate(config.max_concurrent) if config.max_concurrent else None
         self._requests = Rate(config.requests_per_minute) if config.requests_per_minute else None
         self._tokens = Rate(config.tokens_per_minute) if config.tokens_per_minute else None
+        self._rated = self._requests is not None or self._tokens is not None
         self.expecting = Expecting()
         self._breaker = Breaker(config.breaker_failures, config.breaker_s)
         self._paused_until = 0.0
@@ -87,7 +88,7 @@ class Endpoint:
 
     async def _in_rate(self, attempt: _Attempt, size: int, deadline: float, limit_s: float) -> LMReply:
         estimate = size // _BYTES_PER_TOKEN
-        if delay := self._reserve(estimate, deadline):
+        if (self._rated or self._paused_until) and (delay := self._reserve(estimate, deadline)):
             await asyncio.sleep(delay)
         started = time.monotonic()
         if not self._breaker.calm:
@@ -117,8 +118,6 @@ class Endpoint:
 
     def _reserve(self, estimate: int, deadline: float) -> float:
         """Seconds until the attempt may start."""
-        if self._requests is None and self._tokens is None and not self._paused_until:
-            return 0.0
         now = time.monotonic()
         with self._lock:
             wait = max(0.0, self._paused_until - now)

@@ -166,7 +166,7 @@ def decode(body: bytes) -> LMReply:
         raise bad_reply("no choices", body)
     choice = completion.choices[0]
     message = choice.message
-    calls = tuple(_call(place, call) for place, call in enumerate(message.tool_calls or ()))
+    calls = tuple([_call(place, call) for place, call in enumerate(message.tool_calls)]) if message.tool_calls else ()
     return LMReply(
         text=_text(message) or message.refusal or "",
         model=completion.model,

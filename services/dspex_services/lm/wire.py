@@ -6,7 +6,7 @@ import email.utils
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -27,7 +27,7 @@ _OVERLOADED = 529
 _SHOWN = 300
 
 
-class WireCall(NamedTuple):
+class WireCall(msgspec.Struct, frozen=True):
     """A POST: the path under the base URL, headers, and the JSON body."""
 
     path: str

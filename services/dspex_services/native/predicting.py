@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from dspex_bus.signatures import Signature, read_signature
 
 from ..handlers import Step
-from ..lm import LMConfig, LMReply, LMRequest, json_replies
+from ..lm import LMClient, LMConfig, LMReply, LMRequest, json_replies
 from ..streaming import Layout
 from .adapters import (
     SCHEMA_NAME,
@@ -28,8 +28,6 @@ from .errors import ReplyError
 from .models import Models, ask
 
 _TRIES = 3
-
-Say: TypeAlias = Callable[[list[dict[str, Any]], Layout], Awaitable[LMReply]]
 
 
 class PredictOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,7 +50,7 @@ class PredictOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tries: Annotated[int, msgspec.Meta(ge=1, le=10)] | None = None
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     layout: Layout
     raw: str
     outputs: dict[str, Any]
@@ -65,17 +63,8 @@ async def predict(models: Models, options: PredictOptions, step: Step, *, reason
         signature = signature.with_reasoning()
     values = signature.validate_inputs(step.inputs)
     client = await models.get(options.model)
-
-    async def say(messages: list[dict[str, Any]], layout: Layout) -> LMReply:
-        request = LMRequest(messages=messages, temperature=options.temperature, max_tokens=options.max_tokens)
-        if layout == "json" and (schema := _schema(signature, client.config)) is not None:
-            strict = True if schema else None
-            request = replace(request, response_schema=schema, schema_name=SCHEMA_NAME, strict_schema=strict)
-        call = step.tokens.call(layout, signature.output_names) if step.tokens is not None else None
-        return await ask(client, request, step, cache=options.cache, program=signature.digest, call=call)
-
     turns = None if step.conversation is None else await step.conversation.history()
-    asking = _Asking(signature, values, options.demos, turns, say)
+    asking = _Asking(client, options, step, signature, values, turns)
     if not options.assert_ and options.tries in (None, 1):
         outputs = (await asking.once("chat", [])).outputs
     else:
@@ -98,19 +87,23 @@ def _schema(signature: Signature, config: LMConfig) -> dict[str, Any] | None:
 class _Asking:
     """One prediction's questions."""
 
+    __slots__ = ("_client", "_options", "_step", "_turns", "signature", "values")
+
     def __init__(
         self,
+        client: LMClient,
+        options: PredictOptions,
+        step: Step,
         signature: Signature,
         values: dict[str, Any],
-        demos: list[dict[str, Any]],
         turns: list[dict[str, Any]] | None,
-        say: Say,
     ) -> None:
         self.signature = signature
         self.values = values
-        self._demos = demos
+        self._client = client
+        self._options = options
+        self._step = step
         self._turns = turns
-        self._say = say
 
     async def once(self, layout: Layout, told: list[dict[str, Any]], *, lenient: bool = True) -> Answer:
         """``told`` are the turns after the first question. What is not in the chat layout is asked for in JSON; without
@@ -126,7 +119,16 @@ class _Asking:
         return Answer("json", reply.text, parse_json_reply(self.signature, reply.text))
 
     def _messages(self, layout: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
-        return layout(self.signature, self.values, self._demos, self._turns)
+        return layout(self.signature, self.values, self._options.demos, self._turns)
+
+    def _say(self, messages: list[dict[str, Any]], layout: Layout) -> Awaitable[LMReply]:
+        options, step, signature = self._options, self._step, self.signature
+        request = LMRequest(messages=messages, temperature=options.temperature, max_tokens=options.max_tokens)
+        if layout == "json" and (schema := _schema(signature, self._client.config)) is not None:
+            strict = True if schema else None
+            request = replace(request, response_schema=schema, schema_name=SCHEMA_NAME, strict_schema=strict)
+        call = step.tokens.call(layout, signature.output_names) if step.tokens is not None else None
+        return ask(self._client, request, step, cache=options.cache, program=signature.digest, call=call)
 
     def request(self, layout: Layout) -> str:
         return chat_request(self.signature) if layout == "chat" else json_request(self.signature)

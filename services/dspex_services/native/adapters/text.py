@@ -12,6 +12,8 @@ import msgspec
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _indented = json.JSONEncoder(ensure_ascii=False, indent=2).encode
 
+_TEXTS = {str}
+
 
 def show(value: Any, *, as_text: bool) -> str:
     """The value as DSPy prints it: text as it is, objects and arrays as JSON, anything else through ``str``.
@@ -33,7 +35,7 @@ def show(value: Any, *, as_text: bool) -> str:
 
 def compact_json(value: Any) -> str:
     """JSON of a list or dict. The encoder in C does it unless something inside has no JSON form of its own."""
-    if type(value) is list and all(type(part) is str for part in value):  # passages: the most common of all
+    if type(value) is list and set(map(type, value)) == _TEXTS:  # passages: the most common of all
         return f"[{', '.join(map(encode_basestring, value))}]"
     try:
         text = _compact(value)
