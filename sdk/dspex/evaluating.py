@@ -145,8 +145,8 @@ async def evaluate(
     step = await target_step(client, target)
     asked = _asked(step, inputs, examples)
     served, spec = await metric_for(client.bus, metric)
-    check_labels(spec, examples.fields, asked)
     try:
+        check_labels(spec, examples.fields, asked)
         definition = evaluation(step, spec, asked, parallel=parallel or await _room(client), name="evaluation")
         handle = await client.submit(definition, {EXAMPLES: list(examples.rows)}, timeout_s=timeout_s, session=session)
         report = Evaluation(_label(target, step), spec.label, examples, handle.id)

@@ -33,6 +33,7 @@ from dspex_services.optimizing import (
     Sizes,
     Trial,
     check,
+    check_names,
     job_definition,
     optimizer_named,
 )
@@ -175,34 +176,35 @@ async def start(
         if one is not None:
             _check_fields(one, asked)
     served, scored = await metric_for(client.bus, metric)
-    check_labels(scored, train.fields, asked)
-    if name == "knn_few_shot" and scored.name not in COMPARISONS:
-        raise InvalidRequest(
-            f"what knn_few_shot makes scores its demos at every request: its metric is one of {', '.join(COMPARISONS)}",
-            code="conflicting_options",
-        )
-    job = Job(
-        module=spec,
-        trainset=await keep_dataset(client.bus, train),
-        valset="" if val is None else await keep_dataset(client.bus, val),
-        inputs=asked,
-        metric=scored,
-        optimizer=name,
-        options=options,
-        teacher=None if teacher is None else await module_spec(client, teacher),
-        program=program,
-        promote=promote,
-        budget=budget if isinstance(budget, Budget) else _budget(budget or {}),
-        seed=seed,
-        model=model,
-        prompt_model=prompt_model,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        adapter=adapter,
-        threads=threads,
-    )
-    subjects.token(job.name, "program")
     try:
+        check_labels(scored, train.fields, asked)
+        if name == "knn_few_shot" and scored.name not in COMPARISONS:
+            raise InvalidRequest(
+                "what knn_few_shot makes scores its demos at every request: its metric is one of "
+                f"{', '.join(COMPARISONS)}",
+                code="conflicting_options",
+            )
+        job = Job(
+            module=spec,
+            trainset=await keep_dataset(client.bus, train),
+            valset="" if val is None else await keep_dataset(client.bus, val),
+            inputs=asked,
+            metric=scored,
+            optimizer=name,
+            options=options,
+            teacher=None if teacher is None else await module_spec(client, teacher),
+            program=program,
+            promote=promote,
+            budget=budget if isinstance(budget, Budget) else _budget(budget or {}),
+            seed=seed,
+            model=model,
+            prompt_model=prompt_model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            adapter=adapter,
+            threads=threads,
+        )
+        check_names(job)
         handle = await client.submit(job_definition(job), session=session, timeout_s=job.timeout_s)
     except BaseException:
         if served is not None:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from dspex_bus.errors import InvalidRequest
+from dspex_bus.subjects import token
 from dspex_bus.wire import PipelineDefinition, RetryPolicy, StepDefinition
 
 from ..evaluation.metrics import MetricSpec
@@ -104,6 +105,14 @@ def read_job(document: Mapping[str, Any]) -> Job:
         raise InvalidRequest(f"the job cannot be read: {error}", code="invalid_job") from error
     check(job.optimizer, job.options, Sizes(members=job.module.members))
     return job
+
+
+def check_names(job: Job) -> None:
+    """What the result is to be called can be a name, which would otherwise be found out when all is paid. Raises
+    InvalidRequest (``invalid_name``)."""
+    token(job.name, "program")
+    if job.promote is not None:
+        token(job.promote, "program tag")
 
 
 def job_definition(job: Job) -> PipelineDefinition:

@@ -292,6 +292,8 @@ async def test_what_is_wrong_with_a_job_is_said_before_anything_is_spent(whole: 
         ({"candidates": 3}, "invalid_option"),
         ({"metric": {"judge": "x", "name": "f1"}}, "invalid_metric"),
         ({"metric": "exactly"}, "unknown_metric"),
+        ({"promote": "a b"}, "invalid_name"),
+        ({"program": "a b"}, "invalid_name"),
         ({"metric": {"name": "f1", "field": "reply"}}, "missing_field"),
         ({"budget": {"dollars": 3}}, "invalid_job"),
         ({"trainset": [{"question": "?"}] * 3}, "missing_field"),
@@ -306,6 +308,10 @@ async def test_what_is_wrong_with_a_job_is_said_before_anything_is_spent(whole: 
     with pytest.raises(DspexError) as failed:
         await whole.client.optimize(module, ROWS, metric="os:system", optimizer="bootstrap_few_shot")
     assert failed.value.code == "unknown_metric"
+    with pytest.raises(DspexError) as failed:  # of a client that is not ours
+        await ran(whole, promote="a b")
+    assert failed.value.code == "invalid_name"
+    assert not await whole.client.programs.list()
 
 
 async def test_what_only_fails_is_told_and_makes_no_program(whole: System) -> None:

@@ -19,7 +19,7 @@ from ...errors import BudgetExceeded, StepError
 from ...evaluation.metrics import Score, Scorer, scorer
 from ...evaluation.stored import stored_dataset
 from ...handlers import Step
-from ...optimizing.job import Job, ModuleSpec
+from ...optimizing.job import Job, ModuleSpec, check_names
 from ...optimizing.rules import Sizes, check, optimizer_named
 from ...programs import Origin, ProgramStore, digest_of
 from ..adapters import adapter_for
@@ -69,6 +69,7 @@ class Running:
     async def run(self) -> dict[str, Any]:
         """The step's outputs. Raises StepError, DspexError, and CancelledError once the best so far is kept."""
         job = self._job
+        check_names(job)
         record = await self._keeping.begin()
         train = await stored_dataset(self._step.bus, job.trainset)
         val = await stored_dataset(self._step.bus, job.valset) if job.valset else None
