@@ -44,6 +44,7 @@ from dspex_bus.wire import (
     error_from,
     error_info,
     event_type,
+    plans,
 )
 
 PLAN = Plan(
@@ -265,6 +266,21 @@ def test_equal_plans_are_decoded_once_and_others_are_not_mixed_up() -> None:
         msgspec.structs.replace(first, plan=msgspec.structs.replace(PLAN, digest=str(place))) for place in range(200)
     ]
     assert [decode_event(encode(event), subject="x") for event in many] == many
+
+
+def test_large_plans_are_kept_too_but_not_without_end() -> None:
+    first = SessionAccepted(session="a", plan=PLAN, input={}, deadline_ms=1)
+    wide, wider = (msgspec.structs.replace(PLAN, digest="x" * size) for size in (200_000, 2_000_000))
+    for plan, shared in ((wide, True), (wider, False)):
+        one, same = (decode_event(encode(msgspec.structs.replace(first, plan=plan)), subject="x") for _ in range(2))
+        assert isinstance(one, SessionAccepted)
+        assert isinstance(same, SessionAccepted)
+        assert one == same
+        assert (one.plan is same.plan) == shared
+    for place in range(50):
+        other = msgspec.structs.replace(wide, digest=f"{place}{wide.digest}")
+        decode_event(encode(msgspec.structs.replace(first, plan=other)), subject="x")
+    assert sum(map(len, plans._kept)) == plans._kept_bytes <= 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize("plan", [b'{"pipeline": 1}', b"null", b'{"pipeline": "p"', b"[" * 100_000])

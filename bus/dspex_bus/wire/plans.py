@@ -13,8 +13,8 @@ from .journal import JournalEvent, SessionAccepted
 from .plan import Plan
 
 _KEPT = 64
-_LARGEST = 64 * 1024
-"""Bytes of a plan that is remembered."""
+_KEPT_BYTES = 4 * 1024 * 1024
+"""Of what is remembered, all together. A plan of more than a quarter of that is not."""
 
 
 def _with_raw_plan() -> Any:
@@ -39,6 +39,7 @@ _others = [kind for kind in get_args(JournalEvent) if kind is not SessionAccepte
 _event = msgspec.json.Decoder(reduce(or_, _others, _Unread))
 _plan = msgspec.json.Decoder(Plan)
 _kept: dict[bytes, Plan] = {}
+_kept_bytes = 0
 
 
 def read_event(data: bytes) -> JournalEvent:
@@ -55,8 +56,15 @@ def _decoded(data: bytes) -> Plan:
     plan = _kept.get(data)
     if plan is None:
         plan = _plan.decode(data)
-        if len(data) <= _LARGEST:
-            if len(_kept) >= _KEPT:
-                _kept.clear()
-            _kept[data] = plan
+        if len(data) <= _KEPT_BYTES // 4:
+            _keep(data, plan)
     return plan
+
+
+def _keep(data: bytes, plan: Plan) -> None:
+    global _kept_bytes
+    if len(_kept) >= _KEPT or _kept_bytes + len(data) > _KEPT_BYTES:
+        _kept.clear()
+        _kept_bytes = 0
+    _kept[data] = plan
+    _kept_bytes += len(data)
