@@ -162,19 +162,20 @@ class NatsReader(Reader):
         try:
             if not message.data and status_of(message) == "100":
                 await self._on_control(message)
-            else:
-                await self._on_stored(message)
+            elif (stored := self._next(message)) is not None:
+                await self._callback(stored)
         finally:
             self._inside = False
 
-    async def _on_stored(self, message: Message) -> None:
+    def _next(self, message: Message) -> StoredMessage | None:
+        """None where something is missing before it: that is read first."""
         delivered, sequence, time_ms = _place(message.reply)
         if delivered != self._delivered + 1:
             logger.info("a gap in %s after %d: reading on from there", self._stream, self.last)
             self.restart()
-            return
+            return None
         self._delivered, self.last = delivered, sequence
-        await self._callback(StoredMessage(message.subject, message.data, message.headers, sequence, time_ms))
+        return StoredMessage(message.subject, message.data, message.headers, sequence, time_ms)
 
     async def _on_control(self, message: Message) -> None:
         headers = message.headers or {}

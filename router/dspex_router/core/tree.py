@@ -37,6 +37,8 @@ class Growth:
     """One event's doing in a session: what is to be commanded, and the runs that ended and whose parents are still to
     be told. An end can come with a start: a branch may have nothing to do, a list nothing in it."""
 
+    __slots__ = ("_ended", "_left", "_session", "commands")
+
     def __init__(self, session: Session) -> None:
         self._session = session
         self.commands: list[Command] = []

@@ -275,7 +275,8 @@ class Owner:
                     self.compaction.look(state)
             else:
                 self.sessions.pop(state.id, None)
-            await self.performer.perform(state, commands)
+            if commands:
+                await self.performer.perform(state, commands)
         except Exception as error:  # as above: one session ends of it, not the partition
             await self._break(state, event, error)
 
