@@ -30,7 +30,7 @@ def refuse_taken(module: Any, values: Mapping[str, Any]) -> None:
     taken = {name for name in values if name in _TAKEN or _is_prediction(name, values[name])}
     if "max_iters" in values and isinstance(module, _COUNTED):
         taken.add("max_iters")
-    for name in sorted(taken.difference(_own_names(module))):
+    for name in sorted(taken.difference(_own_names(module)) if taken else ()):
         raise InvalidInput(
             f"{name!r} cannot be an input here: DSPy takes it for an argument of its own; give the field another name",
             details={"field": name},
@@ -44,7 +44,7 @@ def _is_prediction(name: str, value: Any) -> bool:
 
 def _own_names(module: Any) -> Iterable[str]:
     inner = getattr(module, "module", module)
-    forward = getattr(inner, "forward", inner)
+    forward = getattr(type(inner), "forward", inner)  # of the module itself DSPy warns each time
     return [name for name, parameter in _parameters(forward) if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from types import SimpleNamespace
 
@@ -330,6 +331,22 @@ async def test_retrievers(system: System) -> None:
     assert found["examples"] == [{"question": HEARTBEAT, "answer": "1"}]
     error = await system.refused("dspy.ColBERTv2", {"query": "?"})
     assert error.code == "search_not_configured"
+
+
+async def test_dspy_has_nothing_to_warn_of(system: System, caplog: pytest.LogCaptureFixture) -> None:
+    """It does that with every call where a module is handled in a way it does not like."""
+    logger = logging.getLogger("dspy")
+    logger.addHandler(caplog.handler)
+    try:
+        for name in ("dspy.Predict", "dspy.ChainOfThought", "dspy.MultiChainComparison"):
+            await system.step(name, BOTH, signature=SIGNATURE)
+        error = await system.refused(
+            "dspy.Predict", {**BOTH, "demos": "x"}, signature="context, question, demos -> answer"
+        )
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert error.details["field"] == "demos"
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("dspy")] == []
 
 
 async def test_nothing_listens_to_a_predictor_alone(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
