@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from functools import lru_cache
 from typing import NamedTuple
 
 from .errors import InvalidName
@@ -54,8 +55,10 @@ def dotted(value: str, what: str) -> str:
     )
 
 
+@lru_cache(4096)
 def _ids(*ids: str) -> str:
-    """The ids, joined: each one token, though longer than a name, since nodes are named by their place in a tree."""
+    """The ids, joined: each one token, though longer than a name, since nodes are named by their place in a tree. The
+    same ones come again and again, so what was looked at is kept."""
     joined = ".".join(ids)
     if _IDS[len(ids) - 1].fullmatch(joined):
         return joined
@@ -161,7 +164,7 @@ def split_journal(subject: str) -> JournalSubject:
 
 
 def task(pool: str, lane: str, session: str, node: str, attempt: int) -> str:
-    return f"{TASK}.{_ids(pool, lane, session, node)}.{attempt}"
+    return f"{TASK}.{_ids(pool, lane)}.{_ids(session)}.{_ids(node)}.{attempt}"
 
 
 def lane_tasks(pool: str, lane: str = DEFAULT_LANE) -> str:

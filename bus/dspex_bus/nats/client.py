@@ -47,9 +47,10 @@ class OneConnection(Client):  # type: ignore[misc]
         self._ids = 0
         self._writing_soon = self._writing_later = False
 
-    async def publish(self, subject: str, data: bytes, reply: str, headers: bytes, *, urgent: bool = True) -> None:
+    def put(self, subject: str, data: bytes, reply: str, headers: bytes, *, urgent: bool = True) -> bool:
         """``headers`` are as they travel. What is not ``urgent`` goes with the next that is, or a little later by
-        itself. ConnectionClosedError where this connection is over."""
+        itself. Whether more should wait until it is :meth:`drained`. ConnectionClosedError where this connection is
+        over."""
         if self._status != Client.CONNECTED:
             raise ConnectionClosedError
         if headers:
@@ -64,8 +65,7 @@ class OneConnection(Client):  # type: ignore[misc]
         elif not urgent and not self._writing_later:
             self._writing_later = True
             asyncio.get_running_loop().call_later(_LATER_S, self._write_late)
-        if self._pending_data_size > self._piece_bytes:
-            await self._drained()
+        return self._pending_data_size > self._piece_bytes
 
     async def _read_loop(self) -> None:
         """nats-py's, without the messages: they go from the socket to the parser, with no stream in between and no
@@ -121,7 +121,7 @@ class OneConnection(Client):  # type: ignore[misc]
         self._writing_later = False
         self._write()
 
-    async def _drained(self) -> None:
+    async def drained(self) -> None:
         """What was written when a connection ended may have arrived or not: the end itself is noticed by reading."""
         self._write()
         with suppress(OSError):
@@ -131,7 +131,7 @@ class OneConnection(Client):  # type: ignore[misc]
         if isinstance(self._transport, TcpTransport):
             self._write()
         elif self._transport:
-            await self._drained()
+            await self.drained()
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         """Behind what is pending, so that its answer means that all of that has arrived."""

@@ -139,9 +139,11 @@ class Connection:
         self, subject: str, data: bytes, reply: str, headers: bytes, *, urgent: bool = True, later: bool = True
     ) -> None:
         """:meth:`send` for what was checked, or needs no check."""
-        if self._client is not None:
+        client = self._client
+        if client is not None:
             try:
-                await self._client.publish(subject, data, reply, headers, urgent=urgent)
+                if client.put(subject, data, reply, headers, urgent=urgent):
+                    await client.drained()
                 return
             except nats.errors.ConnectionClosedError:
                 pass
@@ -277,7 +279,8 @@ class Connection:
             subject, data, reply, headers = self._unsent[0]
             size = len(data) + len(headers)
             if size <= self.max_payload:
-                await client.publish(subject, data, reply, headers)
+                if client.put(subject, data, reply, headers):
+                    await client.drained()
             else:
                 logger.error("%s: the new server does not carry %d bytes for %s", self.name, size, subject)
             self._unsent.popleft()

@@ -26,13 +26,15 @@ SILENCE_S = 2.0
 """A slot's message is published again after that long without an answer; others are given up after twice that."""
 
 _ONCE = header_block({EXPECTED_LAST: "0"})
+_VERSION = len("NATS/1.0\r\n")
 _RESENT = RESENT.encode()
 _SWEEP_S = 0.5
 _REPAIRS = 3
 
 
 class Outstanding(msgspec.Struct, eq=False):
-    """``live``: it has been handed to a connection, not kept for the next one."""
+    """``live``: it has been handed to a connection, not kept for the next one. ``again``: it has been sent more than
+    once, or may have been: there may be several answers."""
 
     subject: str
     data: bytes
@@ -42,6 +44,7 @@ class Outstanding(msgspec.Struct, eq=False):
     reply: str = ""
     sent: float = 0.0
     live: bool = False
+    again: bool = False
     repairs: int = 0
 
 
@@ -54,7 +57,6 @@ class Stores:
         self._repair = repair
         self._outstanding: dict[str, Outstanding] = {}
         self._empty = asyncio.Event()
-        self._empty.set()
         connection.when_lost(self._lost)
         connection.when_refused(self._refused)
 
@@ -66,12 +68,11 @@ class Stores:
     ) -> None:
         block = header_block(headers)
         if once:
-            block = with_header(block, EXPECTED_LAST, "0") if block else _ONCE
+            block = b"%b%b" % (_ONCE[:-2], block[_VERSION:]) if block else _ONCE
         self._connection.check(subject, data, block)
         message = Outstanding(subject, data, block, once, then)
         message.reply = self._replies.expect(partial(self._answered, message))
         self._outstanding[message.reply] = message
-        self._empty.clear()
         crashing.before("store", subject)
         await self._send(message)
 
@@ -88,6 +89,7 @@ class Stores:
 
     async def _send_again(self, message: Outstanding) -> None:
         """It says so, where there is room for that: a slot of a work queue may have been filled by it, and emptied."""
+        message.again = True
         if message.once and _RESENT not in message.headers:
             marked = with_header(message.headers, RESENT, "1")
             if len(message.data) + len(marked) <= self._connection.max_payload:
@@ -101,7 +103,7 @@ class Stores:
 
     def _answered(self, message: Outstanding, answer: Message) -> None:
         crashing.after("store", message.subject)
-        if status_of(answer) == "503":
+        if answer.headers is not None and status_of(answer) == "503":
             self._connection.tasks.start(self._no_stream(message), "stores: repair")
             return
         try:
@@ -142,7 +144,10 @@ class Stores:
     def _settle(self, message: Outstanding, result: Stored | Exception) -> None:
         if self._outstanding.pop(message.reply, None) is None:
             return
-        self._replies.forget(message.reply)
+        if message.again or isinstance(result, Exception):
+            self._replies.forget(message.reply)
+        else:
+            self._replies.answered(message.reply)
         if not self._outstanding:
             self._empty.set()
         if message.then is not None:
@@ -183,6 +188,8 @@ class Stores:
         """Until every store is answered, or the time is up."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._empty.wait()
+                while self._outstanding:
+                    self._empty.clear()
+                    await self._empty.wait()
         except TimeoutError:
             logger.warning("%d messages were not acknowledged before the end", len(self._outstanding))

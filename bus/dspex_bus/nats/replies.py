@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 
 from ..bus import Headers, Message
@@ -14,6 +15,9 @@ from .headers import LazyHeaders, header_block
 logger = logging.getLogger("dspex.bus")
 
 OnAnswer = Callable[[Message], None]
+
+RESTING = 256
+"""As many subjects rest before one of them is used again."""
 
 
 def status_of(message: Message) -> str:
@@ -28,10 +32,10 @@ class Replies:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._inbox = connection.new_inbox()
-        self._tail = len(self._inbox) + 1
         self._waiting: dict[str, OnAnswer] = {}
         self._asked: dict[asyncio.Future[Message], str] = {}
         self._count = 0
+        self._free: deque[str] = deque()
         connection.when_lost(self._lost)
         connection.when_refused(self._refused)
 
@@ -40,16 +44,25 @@ class Replies:
 
     def expect(self, answer: OnAnswer) -> str:
         """The subject to which the answer must come. It stays expected until :meth:`forget`."""
-        self._count += 1
-        token = str(self._count)
-        self._waiting[token] = answer
-        return f"{self._inbox}.{token}"
+        if len(self._free) > RESTING:
+            reply = self._free.popleft()
+        else:
+            self._count += 1
+            reply = f"{self._inbox}.{self._count}"
+        self._waiting[reply] = answer
+        return reply
 
     def forget(self, reply: str) -> None:
-        self._waiting.pop(reply[self._tail :], None)
+        self._waiting.pop(reply, None)
+
+    def answered(self, reply: str) -> None:
+        """The one answer has come that can come: the subject is used again, after a rest. To the server one that it has
+        routed to before is cheaper than a new one."""
+        if self._waiting.pop(reply, None) is not None:
+            self._free.append(reply)
 
     def _on_message(self, message: Message) -> None:
-        answer = self._waiting.get(message.subject[self._tail :])
+        answer = self._waiting.get(message.subject)
         if answer is not None:
             try:
                 answer(message)

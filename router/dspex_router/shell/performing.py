@@ -115,10 +115,10 @@ class Performer:
 
     async def _send(self, state: Session, command: Dispatch, resent: bool) -> None:
         names = self._limits.names(command.limits, state.accepted.tenant)
-        send = partial(self._hand_over, state, command, resent)
         if not names:
-            await send()
+            await self._writer.write(self._task(state, command, resent or not self._sure()))
             return
+        send = partial(self._hand_over, state, command, resent)
         holder = holder_of(state.id, command.task.node, command.task.attempt)
         rank = subjects.LANES.index(state.accepted.priority)
         await self.gate.send(state.id, holder, names, rank, send)

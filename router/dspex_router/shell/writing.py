@@ -54,8 +54,13 @@ class Writer:
         """Returns when the message is handed to the connection, or what is large to somebody who sees to it."""
         if self._claims.large(write.data):
             self._errands.add(partial(self._write_large, write))
-        else:
-            await self._send(write)
+            return
+        try:
+            await self._bus.store(
+                write.subject, write.data, headers=write.headers, once=True, then=partial(self._answered, write)
+            )
+        except DspexError as error:
+            self._refused(write, error)
 
     async def _write_large(self, write: Write) -> None:
         try:
@@ -63,15 +68,7 @@ class Writer:
         except DspexError as error:
             self._refused(write, error)
         else:
-            await self._send(write)
-
-    async def _send(self, write: Write) -> None:
-        try:
-            await self._bus.store(
-                write.subject, write.data, headers=write.headers, once=True, then=partial(self._answered, write)
-            )
-        except DspexError as error:
-            self._refused(write, error)
+            await self.write(write)
 
     def _answered(self, write: Write, result: Stored | Exception) -> None:
         if isinstance(result, DspexError):
