@@ -12,6 +12,7 @@ from dspex_bus.wire import ErrorInfo, StepFailed, StepOutcome, StepSucceeded, St
 
 from ..handlers import Handler, Step
 from .failing import described, retry_after_ms
+from .limit import Limit
 from .threads import Returned, Threads
 
 
@@ -33,7 +34,7 @@ class Attempt:
         self._threads = threads
         self._running: set[asyncio.Future[Returned]] = set()
         self._idle: list[Callable[[], None]] = []
-        self._limit: asyncio.Timeout | None = None
+        self._limit: Limit | None = None
         self._ends_at = 0.0
         self._abandoned = False
         self.place = (task.node, task.attempt)
@@ -53,20 +54,20 @@ class Attempt:
     @property
     def overdue_s(self) -> float:
         """For how long the handler has not obeyed its timeout."""
-        if self._limit is None or (when := self._limit.when()) is None:
+        if self._limit is None or self._limit.told_at is None:
             return 0.0
-        return max(0.0, asyncio.get_running_loop().time() - when)
+        return asyncio.get_running_loop().time() - self._limit.told_at
 
     def abandon(self) -> None:
         """End it at once, with no outcome."""
         self._abandoned = True
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(asyncio.get_running_loop().time())
+        if self._limit is not None:
+            self._limit.end()
 
     def end_if_late(self, now: float) -> None:
         """End it if its time is up by the monotonic clock."""
-        if self._limit is not None and now >= self._ends_at and not self._limit.expired():
-            self._limit.reschedule(asyncio.get_running_loop().time())
+        if self._limit is not None and now >= self._ends_at:
+            self._limit.end()
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         thread = self._threads.start(function, *arguments)
@@ -89,13 +90,13 @@ class Attempt:
                 arguments = self._handler.arguments(self.task.inputs, self.task.options, step)
                 self._ends_at = time.monotonic() + min(left_s, limit_s)
                 # Whoever watches us ends it: a timer of its own costs more than most handlers.
-                async with asyncio.timeout(None) as self._limit:
+                with Limit() as self._limit:
                     returned = await self._returned(arguments)
                 outputs, _ = self._handler.outputs(returned)
             except BaseException as error:
                 if _is_ours(error):
                     raise
-                if self._limit is None or not self._limit.expired():
+                if self._limit is None or not self._limit.ended:
                     return self._failed(error, step, started, clock)
             else:
                 return StepSucceeded(
@@ -120,7 +121,7 @@ class Attempt:
         """Run what belongs to it after its own handler, for as long as :meth:`turn_to` allows. What that fails with is
         dropped. Raises as :meth:`run` does."""
         try:
-            async with asyncio.timeout(None) as self._limit:
+            with Limit() as self._limit:
                 await work()
         except BaseException as error:
             if _is_ours(error):

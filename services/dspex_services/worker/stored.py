@@ -35,7 +35,7 @@ from .config import MAX_DELIVERIES
 from .deaths import Verdict, deaths_of, verdict
 from .hearing import decided
 from .lanes import Lanes
-from .unrunnable import bury, partition_of, place_of, read_task, smaller
+from .unrunnable import bury, partition_of, place_of, read_plain, read_task, smaller
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -54,9 +54,10 @@ _STUBBORN_S = 2.0
 class Held:
     """An attempt in our hands. It may be delivered again while we run it: then it has several ``deliveries``.
     ``recorded``: its outcome is on its way to the journal. ``claim`` says where a large task is kept, until nobody
-    needs it."""
+    needs it. ``lane`` is what its subject begins with."""
 
     subject: str
+    lane: str
     deliveries: list[Delivery]
     recorded: bool = False
     claim: Headers | None = None
@@ -76,6 +77,9 @@ class StoredTasks:
         self._held: dict[str, Held] = {}
         self._released = asyncio.Event()
         self._stored: list[Held] = []
+        self._begins = {
+            lane: subjects.lane_tasks(worker.config.pool, lane).removesuffix(">") for lane in subjects.LANES
+        }
         self._freed = 0
         self._tidying = False
         self._suspects = asyncio.Lock()
@@ -136,7 +140,7 @@ class StoredTasks:
             held.deliveries.append(delivery)
             await self._lanes.dropped(lane)
             return
-        held = self._held[delivery.subject] = Held(delivery.subject, [delivery])
+        held = self._held[delivery.subject] = Held(delivery.subject, self._begins[lane], [delivery])
         if claimed(delivery.data, delivery.headers) is not None:
             held.claim = delivery.headers
         self._lanes.came(lane, held)
@@ -181,16 +185,8 @@ class StoredTasks:
 
     async def _settle(self, held: Held, delivery: Delivery) -> Attempt | None:
         """See to it that the attempt's slot is filled and the task acknowledged after that."""
-        place = place_of(delivery)
-        if place is None:
-            error = ErrorInfo(code="malformed_message", message=f"{delivery.subject} is no task's subject")
-            await bury(self._worker.bus, delivery, error)
-            await self._done(held)
-            return None
-        try:
-            task = await read_task(self._objects, delivery, place)
-        except DecodeError as error:
-            await self._refuse(held, delivery, place, error)
+        task = read_plain(delivery, held.lane) or await self._read(held, delivery)
+        if task is None:
             return None
         slot = self._slot(task)
         again = delivery.deliveries > 1 or bool(delivery.headers and RESENT in delivery.headers)
@@ -222,6 +218,20 @@ class StoredTasks:
             await self._record(held, slot, outcome)
         return attempt
 
+    async def _read(self, held: Held, delivery: Delivery) -> Task | None:
+        """None where it cannot be read; that is seen to."""
+        place = place_of(delivery)
+        if place is None:
+            error = ErrorInfo(code="malformed_message", message=f"{delivery.subject} is no task's subject")
+            await bury(self._worker.bus, delivery, error)
+            await self._done(held)
+            return None
+        try:
+            return await read_task(self._objects, delivery, place)
+        except DecodeError as error:
+            await self._refuse(held, delivery, place, error)
+            return None
+
     async def _execute(self, held: Held, task: Task) -> tuple[StepOutcome | None, Attempt | None]:
         for delivery in held.deliveries:
             self._claims.run(delivery.receipt)
@@ -250,12 +260,14 @@ class StoredTasks:
 
     async def _record(self, held: Held, slot: str, outcome: StepOutcome) -> None:
         held.recorded = True
-        encoded = encode_event(outcome, slot)
-        try:
-            data, headers = await self._objects.pack(slot, *encoded)
-        except PayloadTooLarge as refusal:
-            await self._record(held, slot, smaller(outcome, refusal))
-            return
+        headers: Headers | None
+        data, headers = encode_event(outcome, slot)
+        if self._objects.large(data):
+            try:
+                data, headers = await self._objects.pack(slot, data, headers)
+            except PayloadTooLarge as refusal:
+                await self._record(held, slot, smaller(outcome, refusal))
+                return
 
         def then(result: Stored | Exception) -> None:
             if isinstance(result, Exception):

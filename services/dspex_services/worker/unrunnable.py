@@ -13,6 +13,8 @@ from dspex_bus.streams import DEFAULT_PARTITIONS, EVENTS, PARTITIONS_KEY
 from dspex_bus.subjects import TaskSubject
 from dspex_bus.wire import ErrorInfo, StepFailed, StepOutcome, StepSucceeded, Task, decode_task, encode
 
+_DOTS = subjects.task("pool", "lane", "session", "node", 1).count(".")
+
 logger = logging.getLogger("dspex.worker")
 
 
@@ -23,6 +25,18 @@ def place_of(delivery: Delivery) -> TaskSubject | None:
     except (LookupError, ValueError):
         return None
     return place if subjects.task(*place) == delivery.subject else None
+
+
+def read_plain(delivery: Delivery, lane: str) -> Task | None:
+    """A task that is in its message, and that its subject names; None where that takes a closer look. ``lane`` is what
+    the subject begins with."""
+    if not delivery.data or delivery.subject.count(".") != _DOTS:
+        return None
+    try:
+        task = decode_task(delivery.data, subject=delivery.subject)
+    except DecodeError:
+        return None
+    return task if delivery.subject == f"{lane}{task.session}.{task.node}.{task.attempt}" else None
 
 
 async def read_task(claims: Claims, delivery: Delivery, place: TaskSubject) -> Task:

@@ -203,6 +203,8 @@ class Worker:
             another = await self._homes.of_another(task)
             if another is not None:
                 return (None if cancelled(another) else another), None
+        if not task.stream:
+            return await self._executed(task)
         self.streams.open(task)
         try:
             outcome, attempt = await self._executed(task)
