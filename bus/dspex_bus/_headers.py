@@ -8,5 +8,8 @@ SCHEDULE_TARGET = "Nats-Schedule-Target"
 RESENT = "Dspex-Resent"
 """Ours, on what may have been stored before, and taken away since."""
 
+SENT = "Dspex-Sent"
+"""Ours, on a task: when a router sent it, milliseconds since the epoch by the server's clock."""
+
 SERVICE_ERROR = "Nats-Service-Error"
 SERVICE_ERROR_CODE = "Nats-Service-Error-Code"

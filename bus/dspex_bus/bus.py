@@ -54,16 +54,18 @@ OnStored = Callable[["Stored | Exception"], None]
 
 
 class Delivery(ABC):
-    """A stored task in the hands of one worker. ``sequence`` is its place in the stream. ``deliveries`` is 1 the first
-    time. ``receipt`` is what somebody else needs to give it back, see :meth:`Bus.give_back`."""
+    """A stored task in the hands of one worker. ``sequence`` is its place in the stream, ``time_ms`` when it was
+    stored, by the server's clock. ``deliveries`` is 1 the first time. ``receipt`` is what somebody else needs to give
+    it back, see :meth:`Bus.give_back`."""
 
-    __slots__ = ("data", "deliveries", "headers", "receipt", "sequence", "subject")
+    __slots__ = ("data", "deliveries", "headers", "receipt", "sequence", "subject", "time_ms")
     subject: str
     data: bytes
     headers: Headers | None
     deliveries: int
     receipt: str
     sequence: int
+    time_ms: int
 
     @abstractmethod
     async def ack(self) -> None:

@@ -13,6 +13,7 @@ from dspex_bus.claim import Claims
 from dspex_bus.streams import EVENTS, TASKS, buckets, streams
 from dspex_bus.wire import (
     RESENT,
+    SENT,
     Node,
     Plan,
     RetryPolicy,
@@ -140,6 +141,8 @@ async def test_a_task_sent_by_a_router_that_is_not_sure_says_so(unsure: Unsure, 
     task = await unsure.bus.last(TASKS, subjects.task("p", "normal", "s", "0", 1))
     assert task is not None
     assert (RESENT in (task.headers or {})) is not sure
+    if sure:
+        assert abs(int((task.headers or {})[SENT]) - task.time_ms) < 60_000
 
 
 async def test_a_timer_waits_while_its_router_is_not_sure(unsure: Unsure) -> None:

@@ -113,6 +113,7 @@ class MemoryDelivery(Delivery):
         self.headers: Headers | None = held.message.headers
         self.deliveries: int = held.deliveries
         self.sequence: int = held.message.sequence
+        self.time_ms: int = held.message.time_ms
         self.receipt: str = f"{durable.stream.spec.name}.{held.message.sequence}"
 
     async def ack(self) -> None:

@@ -45,6 +45,7 @@ class NatsDelivery(Delivery):
         first = 4 if len(parts) < 11 else 6
         self.deliveries: int = int(parts[first])
         self.sequence: int = int(parts[first + 1])
+        self.time_ms: int = int(parts[first + 3]) // 1_000_000
 
     async def ack(self) -> None:
         await self._answer("ack", b"+ACK", urgent=False)

@@ -114,7 +114,7 @@ from .schedule import (
     ScheduleState,
     ScheduleView,
 )
-from .task import RESENT, Following, Progress, Task, Unwanted, alone
+from .task import RESENT, SENT, Following, Progress, Task, Unwanted, alone
 from .tenant import TenantHold, TenantLimit, TenantUsage
 from .tokens import TokenMessage, TokenPiece, TokensEnded, TokensStarted, TokenStatus
 
@@ -126,6 +126,7 @@ __all__ = [
     "JSON",
     "MSGPACK",
     "RESENT",
+    "SENT",
     "BranchNode",
     "Budget",
     "CacheClear",

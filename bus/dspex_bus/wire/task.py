@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from msgspec import Struct, field, structs
 
-from .._headers import RESENT
+from .._headers import RESENT, SENT
 from .definition import Affinity, Budget
 from .journal import Usage, Watched
 
-__all__ = ["RESENT", "Following", "Progress", "Task", "Unwanted", "alone"]
+__all__ = ["RESENT", "SENT", "Following", "Progress", "Task", "Unwanted", "alone"]
 
 
 class Following(Struct, frozen=True, kw_only=True, omit_defaults=True):

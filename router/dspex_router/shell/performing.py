@@ -18,6 +18,7 @@ from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
     CONTENT_TYPE,
     RESENT,
+    SENT,
     Parent,
     SessionAccepted,
     SessionEnded,
@@ -132,7 +133,7 @@ class Performer:
             session=state.id,
             subject=subjects.task(command.pool, state.accepted.priority, state.id, task.node, task.attempt),
             data=encode(task),
-            headers=_RESENT if resent else None,
+            headers=_RESENT if resent else {SENT: str(self._bus.clock.now_ms())},
             instead=partial(self._alone, state, command, resent)
             if task.then
             else partial(_undeliverable, state, command),

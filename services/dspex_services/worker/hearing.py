@@ -12,12 +12,24 @@ from dspex_bus import Bus, Delivery, subjects
 from dspex_bus.claim import Claims
 from dspex_bus.errors import DecodeError, DspexError, NotFound
 from dspex_bus.streams import EVENTS, TASKS
-from dspex_bus.wire import StepOutcome, Task, decode_outcome
+from dspex_bus.wire import RESENT, SENT, StepOutcome, Task, decode_outcome
 
 _LOOK_S = 0.1
 _LOOKS = 3
 _DEAF_S = 0.3
 """Of a process that did not run for so long, something may have been said that it has not read yet."""
+
+
+_UNDER_WAY_MS = 400
+"""A router that was there when it sent a task is taken for dead half a second later at the soonest."""
+
+
+def may_be_over(delivery: Delivery) -> bool:
+    """Whether what a task is about may have been decided before it was stored: it says so, or it was under way for so
+    long that another router may have taken its session over."""
+    headers = delivery.headers or {}
+    sent = headers.get(SENT, "")
+    return RESENT in headers or (sent.isdecimal() and delivery.time_ms - int(sent) > _UNDER_WAY_MS)
 
 
 class Hearing:

@@ -18,7 +18,6 @@ from dspex_bus.errors import DecodeError, DspexError, NotFound, ObjectGone, Payl
 from dspex_bus.streams import EVENTS, TASKS
 from dspex_bus.subjects import TaskSubject
 from dspex_bus.wire import (
-    RESENT,
     ErrorInfo,
     StepFailed,
     StepLost,
@@ -33,7 +32,7 @@ from .attempt import Attempt
 from .claims import Claims
 from .config import MAX_DELIVERIES
 from .deaths import Verdict, deaths_of, verdict
-from .hearing import decided
+from .hearing import decided, may_be_over
 from .lanes import Lanes
 from .unrunnable import bury, partition_of, place_of, read_plain, read_task, smaller
 
@@ -189,7 +188,7 @@ class StoredTasks:
         if task is None:
             return None
         slot = self._slot(task)
-        again = delivery.deliveries > 1 or bool(delivery.headers and RESENT in delivery.headers)
+        again = delivery.deliveries > 1 or may_be_over(delivery)
         self.redelivered += delivery.deliveries > 1
         if again or self._worker.hearing.doubts(delivery):
             found = await decided(self._worker.bus, task, self._worker.config.pool)

@@ -13,6 +13,7 @@ from dspex_bus import Delivery, subjects
 from dspex_bus.streams import DEAD_LETTERS, TASKS
 from dspex_bus.wire import (
     RESENT,
+    SENT,
     SessionEnded,
     StepCancelled,
     StepFailed,
@@ -25,7 +26,7 @@ from dspex_bus.wire import (
 from dspex_services.handlers import Handlers, Step
 from dspex_services.worker import WorkerConfig, unrunnable
 
-from ..rig import Rig
+from ..rig import Rig, now_ms
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +101,20 @@ async def test_a_resent_task_of_a_session_that_has_ended_is_acked_without_runnin
         await rig.queue_empty()
     assert task.session not in counting.runs
     assert rig.slot(task) not in rig.outcomes
+
+
+@pytest.mark.parametrize(("sent", "runs"), [("0", False), ("now", True), ("later", True), ("?", True)])
+async def test_a_task_that_was_long_under_way_is_looked_up(rig: Rig, sent: str, runs: bool) -> None:
+    """Its router was cut off when it sent it, and the session's new owner has ended that meanwhile."""
+    counting, task = Counting(), rig.task("count", attempt=2)
+    end = subjects.end(task.partition, task.session)
+    await rig.claims.store_once(end, *encode_event(SessionEnded(status="cancelled"), end))
+    async with rig.worker(counting.handlers):
+        at = {"now": now_ms(), "later": now_ms() + 60_000}
+        await rig.send(task, {SENT: str(at.get(sent, sent))})
+        await rig.run("count")
+        await rig.queue_empty()
+    assert (task.session in counting.runs) is runs
 
 
 async def test_a_redelivered_task_whose_slot_is_filled_is_acked_without_running(rig: Rig) -> None:
