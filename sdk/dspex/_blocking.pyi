@@ -177,7 +177,8 @@ class BlockingSession:
         """Send a signal; a wait of that name takes it, now or later. ``id`` is your own: the same one twice is one
         signal, and False says that it was there before."""
     def retry(self, *, timeout_s: float | None=None, id: str | None=None) -> BlockingSession:
-        """A new session that goes on from what failed in this one, its results kept."""
+        """A new session that goes on from what failed in this one, its results kept, and those of the pipelines within
+        that had begun."""
     def fork(self, node: str, input: Mapping[str, Any] | None=None, *, timeout_s: float | None=None, id: str | None=None) -> BlockingSession:
         """A new session that runs again from the step ``node`` (its place, as :meth:`view` tells it, or its name
         where no other has it), with ``input`` over this one's and what was done before it kept."""

@@ -111,7 +111,8 @@ class Session:
         return (await self._client.ask("session", "signal", request, SignalReply)).created or id is None
 
     async def retry(self, *, timeout_s: float | None = None, id: str | None = None) -> Session:
-        """A new session that goes on from what failed in this one, its results kept."""
+        """A new session that goes on from what failed in this one, its results kept, and those of the pipelines within
+        that had begun."""
         return await self._fork("retry", ForkRequest(session=self.id, timeout_s=timeout_s, id=id or _new_id()))
 
     async def fork(

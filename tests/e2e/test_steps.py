@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import dspex
-from dspex_bus.wire import SessionView
+from dspex_bus.wire import SessionView, StepSucceeded
 
 from .conftest import RunningSystem
 
@@ -230,6 +230,33 @@ async def test_retry_goes_on_from_what_failed(client: dspex.Client, tmp_path: Pa
     with pytest.raises(dspex.DspexError) as refusal:
         await again.retry()
     assert refusal.value.code == "session_not_failed"
+
+
+async def test_a_retry_goes_on_in_the_pipelines_within(client: dspex.Client, tmp_path: Path) -> None:
+    """In those that had begun, and in those within them."""
+    once = dspex.native("rough.once", path=str(tmp_path / "tried"), retry=dspex.RetryPolicy(attempts=1))
+    stamp = dspex.native("rough.stamp")
+    await client.put_pipeline(dspex.pipeline([stamp, once, say("{{ stamp }}")], name="retried_innermost"))
+    inner = [dspex.native("rough.stamp", outputs={"stamp": "before"}), dspex.subpipeline("retried_innermost")]
+    await client.put_pipeline(dspex.pipeline(inner, name="retried_inner", output=["before", "text"]))
+    beside = dspex.parallel([dspex.subpipeline("retried_inner"), dspex.wait("never")])
+    handle = await client.submit(dspex.pipeline([beside], name="retried"))
+    assert (await handle.result(timeout_s=20)).status == "failed"
+
+    async def ran(session: dspex.Session, *nodes: str) -> list[str]:
+        """Which of the steps have run themselves, down there."""
+        for node in nodes:
+            session = client.session(next(step.child for step in (await session.view()).steps if step.node == node))
+        steps = [event.node async for event in session.events() if isinstance(event.event, StepSucceeded)]
+        return sorted(steps)
+
+    again = await handle.retry()
+    await again.signal("never")
+    assert (await again.result(timeout_s=20)).status == "succeeded"
+    assert await ran(handle, "0-0") == ["0"]
+    assert await ran(handle, "0-0", "1") == ["0"]
+    assert await ran(again, "0-0") == ["1"]
+    assert await ran(again, "0-0", "1") == ["1", "2"]
 
 
 async def test_a_signal_that_nobody_took_is_kept_for_the_retry(client: dspex.Client, tmp_path: Path) -> None:

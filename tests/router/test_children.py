@@ -7,14 +7,25 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace
 
 from dspex_bus import MemoryBus, MemoryServer, subjects
 from dspex_bus.claim import Claims
 from dspex_bus.errors import Disconnected
 from dspex_bus.memory.buckets import MemoryKeyValue
 from dspex_bus.streams import EVENTS, LIVE, buckets, streams
-from dspex_bus.wire import PipelineNode, Plan, RetryPolicy, SequenceNode, SessionAccepted, WaitNode, encode_event
+from dspex_bus.wire import (
+    Origin,
+    PipelineNode,
+    Plan,
+    RetryPolicy,
+    SequenceNode,
+    SessionAccepted,
+    WaitNode,
+    encode_event,
+)
 from dspex_router.shell.config import RouterConfig
+from dspex_router.shell.earlier import Earlier
 from dspex_router.shell.errands import Errands
 from dspex_router.shell.journals import Journals
 from dspex_router.shell.limits import Limits
@@ -75,3 +86,29 @@ async def test_a_child_is_begun_once_it_can_be_found(monkeypatch: pytest.MonkeyP
                 await anyio.sleep(0.01)
         assert len(await bus.key_value(LIVE).keys()) == 1
         group.cancel_scope.cancel()
+
+
+async def test_a_child_goes_on_from_one_that_was_asked_the_same() -> None:
+    """Of any other, or one that is gone, there is nothing to keep."""
+    async with MemoryBus(MemoryServer()) as bus:
+        await bus.prepare(streams(), buckets())
+        slot = subjects.accepted(0, "before")
+        before = SessionAccepted(
+            session="before", plan=INNER, input={"a": 1}, deadline_ms=2**50, kept={"0": {"b": 2}}, children={"1": "c"}
+        )
+        await Claims(bus).store_once(slot, *encode_event(before, slot))
+        earlier = Earlier(Journals(bus, 1))
+        origin = Origin(session="before")
+        child = SessionAccepted(session="after", plan=INNER, input={"a": 1}, deadline_ms=2**50, origin=origin)
+
+        found = await earlier.for_child(child)
+        assert (found.kept, found.children, found.origin) == (before.kept, before.children, origin)
+        assert await earlier.for_child(found) == found
+
+        for other in (
+            replace(child, input={"a": 2}),
+            replace(child, plan=replace(INNER, digest="other")),
+            replace(child, origin=Origin(session="gone")),
+        ):
+            assert await earlier.for_child(other) == replace(other, origin=None)
+        assert await earlier.for_child(replace(child, origin=None)) == replace(child, origin=None)

@@ -94,10 +94,10 @@ class Rounds(Struct, frozen=True, kw_only=True):
 class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session.accepted"):
     """``deadline_ms`` is absolute. ``reply`` is where the result goes when the session ends, '' for a submit. ``kept``
     holds the outputs of steps that need not run again, or what all the steps below wrote, by their place; ``rounds``
-    where loops go on. ``tenant`` is who it runs for. With
-    ``stream`` its steps say tokens as they come. ``thread`` is the conversation it belongs to, '' for its own.
-    ``priority`` is the lane of its tasks. ``format`` is the journal's, ``release`` the one that accepted it: who knows
-    only older formats leaves the session alone."""
+    where loops go on; ``children``, by their steps' places, sessions that pipelines within go on from. ``tenant`` is
+    who it runs for. With ``stream`` its steps say tokens as they come. ``thread`` is the conversation it belongs to, ''
+    for its own. ``priority`` is the lane of its tasks. ``format`` is the journal's, ``release`` the one that accepted
+    it: who knows only older formats leaves the session alone."""
 
     session: str
     plan: Plan
@@ -109,6 +109,7 @@ class SessionAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     origin: Origin | None = None
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     rounds: dict[str, Rounds] = field(default_factory=dict)
+    children: dict[str, str] = field(default_factory=dict)
     budget: Budget | None = None
     tenant: str = ""
     stream: bool = False

@@ -1,5 +1,6 @@
 """The session core: pure decisions, ``decide(state, event) -> (state, commands)``."""
 
+from .child import child_id
 from .commands import (
     Command,
     Dispatch,
@@ -38,6 +39,7 @@ __all__ = [
     "TellCancelled",
     "TellChild",
     "Timer",
+    "child_id",
     "children",
     "decide",
     "finish",

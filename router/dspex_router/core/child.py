@@ -6,6 +6,7 @@ import hashlib
 
 from dspex_bus.wire import (
     ErrorInfo,
+    Origin,
     Parent,
     PipelineNode,
     SessionAccepted,
@@ -26,7 +27,11 @@ from .task import gather
 
 def session_id(session: Session, run: StepRun) -> str:
     """The same for every owner and every replay; another for another attempt."""
-    return hashlib.blake2b(f"{session.id}.{run.id}.{run.attempt}".encode(), digest_size=12).hexdigest()
+    return child_id(session.id, run.id, run.attempt)
+
+
+def child_id(parent: str, node: str, attempt: int) -> str:
+    return hashlib.blake2b(f"{parent}.{node}.{attempt}".encode(), digest_size=12).hexdigest()
 
 
 def start(session: Session, run: StepRun, node: PipelineNode) -> StartChild | ErrorInfo:
@@ -43,6 +48,7 @@ def start(session: Session, run: StepRun, node: PipelineNode) -> StartChild | Er
         input={**inputs, **node.options},
         deadline_ms=deadline_ms,
         parent=Parent(session=session.id, partition=session.partition, node=run.id, attempt=run.attempt),
+        origin=_origin(session, run),
         budget=budget.left(session),
         tenant=session.accepted.tenant,
         stream=session.accepted.stream,
@@ -51,6 +57,12 @@ def start(session: Session, run: StepRun, node: PipelineNode) -> StartChild | Er
         priority=session.accepted.priority,
     )
     return StartChild(accepted)
+
+
+def _origin(session: Session, run: StepRun) -> Origin | None:
+    """Of a retry's first attempt: the child that did not succeed in the session it is made from."""
+    before = session.accepted.children.get(run.id) if run.attempt == 1 else None
+    return None if before is None else Origin(session=before)
 
 
 def _watched(session: Session, run: StepRun) -> Watched:

@@ -45,6 +45,7 @@ from ..core import (
     Timer,
 )
 from .controlling import Controls
+from .earlier import Earlier
 from .errands import Errands
 from .gate import Gate, holder_of
 from .journals import Journals
@@ -78,6 +79,7 @@ class Performer:
     ) -> None:
         self._bus = bus
         self._journals = journals
+        self._earlier = Earlier(journals)
         self._live = bus.key_value(LIVE)
         self._young = young
         self._claims = Claims(bus)
@@ -157,6 +159,7 @@ class Performer:
     async def _begin_child(self, parent: str, accepted: SessionAccepted) -> None:
         partition = self._journals.partition(accepted.session)
         try:
+            accepted = await self._earlier.for_child(accepted)
             await self._young.announce(partition, accepted.session)
         except DspexError as error:
             log.warning("session %s is begun in a moment: %s", accepted.session, error)

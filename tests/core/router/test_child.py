@@ -8,6 +8,7 @@ import pytest
 
 from dspex_bus.subjects import ROUTER_POOL
 from dspex_bus.wire import (
+    Origin,
     Parent,
     SessionEnded,
     StepCancelled,
@@ -166,3 +167,11 @@ def test_a_session_without_a_parent_reports_to_nobody() -> None:
     (command,) = fold.end(SessionEnded(status="succeeded", output={}))
     assert isinstance(command, Finish)
     assert (command.parent, command.report) == (None, None)
+
+
+def test_the_first_attempt_of_a_retry_goes_on_from_the_child_before_it() -> None:
+    fold = Fold(pipeline("0", retry=steady(2)), children={"0": "before", "1": "elsewhere"})
+    assert started(fold.opening).accepted.origin == Origin(session="before")
+    fold.fail("0", retryable=True)
+    assert started(fold.retry_due("0")).accepted.origin is None
+    assert started(Fold(pipeline("0")).opening).accepted.origin is None
