@@ -160,6 +160,12 @@ def split_journal(subject: str) -> JournalSubject:
     return JournalSubject(int(parts[3]), parts[4], parts[5])
 
 
+def journal_kind(subject: str) -> str:
+    """What a journal subject is for, '' where that is not to be told."""
+    parts = subject.split(".", 6)
+    return parts[5] if len(parts) > 5 else ""
+
+
 # --- tasks ---------------------------------------------------------------------------------------
 
 

@@ -43,7 +43,7 @@ class Feed:
         self._wake = anyio.Event()
 
     async def on_message(self, message: Message) -> None:
-        if message.subject.endswith(".snapshot"):
+        if subjects.journal_kind(message.subject) == "snapshot":
             return  # nothing has happened
         if len(self._events) >= _CAPACITY:
             self._events.clear()

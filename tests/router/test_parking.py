@@ -47,10 +47,10 @@ class World:
 
         await until(parked)
 
-    async def store_signal(self, session: dspex.Session) -> None:
+    async def store_signal(self, session: dspex.Session, id: str = "1") -> None:
         """Though no router may be there to take it."""
-        slot = subjects.signal(self.partition(session), session.id, "go", "1")
-        data, headers = encode_event(SignalReceived(name="go", id="1", payload={"said": session.id}), slot)
+        slot = subjects.signal(self.partition(session), session.id, "go", id)
+        data, headers = encode_event(SignalReceived(name="go", id=id, payload={"said": session.id}), slot)
         await self.bus.store_and_wait(slot, data, headers=headers, once=True)
 
     async def mark(self, partition: int, *leaving: str) -> None:
@@ -207,6 +207,23 @@ async def test_what_came_while_no_router_was_there(world: World) -> None:
         await world.until_parked(*sessions[3:])
         for session in sessions[3:]:
             await session.signal("go", {"said": session.id})
+            assert (await session.result(timeout_s=10)).output == {"said": session.id}
+
+
+async def test_signals_may_have_ids_like_other_subjects(world: World) -> None:
+    ids = ("end", "accepted", "snapshot")
+    with router_process(world.server, "--park-after", "0.2") as first:
+        sessions = [await world.client.submit(ASKING) for _ in ids]
+        await world.until_parked(*sessions)
+        first.kill()
+        first.wait(10)
+    for session, id in zip(sessions, ids, strict=True):
+        await world.store_signal(session, id)
+    async with router(world.server, RouterConfig(park_after_s=0)):
+        sessions += [await world.client.submit(ASKING) for _ in ids]
+        for session, id in zip(sessions[len(ids) :], ids, strict=True):
+            await world.store_signal(session, id)
+        for session in sessions:
             assert (await session.result(timeout_s=10)).output == {"said": session.id}
 
 

@@ -155,12 +155,12 @@ class Journals:
         pattern = subjects.session_journal(self.partition(session), session)
         stored = self.bus.history(EVENTS, pattern, after=after) if after else self.bus.slots(EVENTS, pattern)
         async for message in stored:
-            if message.subject.endswith(".snapshot"):
+            if subjects.journal_kind(message.subject) == "snapshot":
                 continue
             try:
                 entry = await self.read(message)
             except DecodeError as error:
-                if message.subject.endswith(".accepted"):
+                if subjects.journal_kind(message.subject) == "accepted":
                     raise
                 log.warning("journal message %d on %s is passed over: %s", message.sequence, message.subject, error)
             else:

@@ -159,9 +159,10 @@ class Owner:
         await self._writer.write(end_write(session, partition, SessionEnded(status="failed", error=error_info(error))))
 
     async def on_stored(self, message: StoredMessage) -> None:
-        if message.subject.endswith(".snapshot"):
+        kind = subjects.journal_kind(message.subject)
+        if kind == "snapshot":
             return  # nothing has happened: somebody has written down how things stand
-        if message.subject.endswith(".accepted"):
+        if kind == "accepted":
             self._begins(message)
         if message.data and not self._fetching:
             await self._on_whole(message)

@@ -79,7 +79,7 @@ class _Window:
 
     def add(self, message: StoredMessage) -> None:
         session = subjects.object_owner(message.subject)
-        if not message.subject.endswith(".end"):
+        if subjects.journal_kind(message.subject) != "end":
             self._first.setdefault(session, message)
         elif message.time_ms >= self._since_ms:
             self._ends[session] = message
@@ -93,7 +93,7 @@ class _Window:
         """How those began and ended of which nothing but this tells. The others were in the index, and are for as long
         as something is to be done about them."""
         both = [(self._first[session], end) for session, end in self._ends.items() if session in self._first]
-        return [(first, end) for first, end in both if first.subject.endswith(".accepted")]
+        return [(first, end) for first, end in both if subjects.journal_kind(first.subject) == "accepted"]
 
 
 class _Leaving(Struct, eq=False):
@@ -202,7 +202,7 @@ class Parking:
         for session, message in window.open():
             if session in self._owner.sessions:
                 continue
-            if message.subject.endswith(".accepted") and session not in self._waking[partition]:
+            if subjects.journal_kind(message.subject) == "accepted" and session not in self._waking[partition]:
                 self._young.came(partition, session, message.sequence)
                 begun.append(session)
             else:
