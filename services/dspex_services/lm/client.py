@@ -114,6 +114,7 @@ class LMClient:
                 raise
             except LMError as error:
                 error.details["attempts"] = attempt
+                self._hide_key(error)
                 left = deadline - time.monotonic()
                 delay = delay_before_retry(self.config, error, attempt=attempt, left_s=left, dice=random.random())
                 if delay is None or exchange.begun:
@@ -150,6 +151,12 @@ class LMClient:
             raise LMAuth(_needs_key(self.config))
         return key
 
+    def _hide_key(self, error: LMError) -> None:
+        """Some servers repeat what they were given in what they say of it."""
+        key = self._env.get(self._key_variable)
+        if key and key in error.message:
+            error.args = (error.message.replace(key, "…"),)
+
     def _unreachable(self, error: BaseException) -> LMUnavailable:
         return LMUnavailable(
             f"no answer from {self._base} ({error or type(error).__name__}): check that the server runs and that "
@@ -175,10 +182,14 @@ class _Exchange:
         with deadlines.until(deadline):
             try:
                 response = await client._http.post(
-                    client._url(call.path), data=call.body, headers=call.headers, proxy=client._proxy
+                    client._url(call.path),
+                    data=call.body,
+                    headers=call.headers,
+                    proxy=client._proxy,
+                    allow_redirects=False,  # the key is for this address, and no other
                 )
                 try:
-                    if response.status >= 400:
+                    if response.status >= 300:
                         body = await _body(response)
                         raise failure(client.config, client._key_variable, response.status, response.headers, body)
                     if on_delta is not None and response.content_type == "text/event-stream":

@@ -98,6 +98,9 @@ def failure(config: LMConfig, key_variable: str, status: int, headers: Mapping[s
     if wait is not None:
         details["retry_after_s"] = wait
     who = f"{config.model} at {config.base_url or 'the provider'}"
+    if 300 <= status < 400:
+        where = headers.get("Location", "an address that it does not say")
+        return LMBadRequest(f"{who} sends calls on to {where} ({status}): set that as base URL", details=details)
     told = f"{refusal.code} {refusal.type} {refusal.message}".lower()
     if status in (400, 402, 403, 429) and any(word in told for word in _NO_CREDIT):
         return LMQuota(f"the account behind {who} has no credit left ({status}). {said}", details=details)

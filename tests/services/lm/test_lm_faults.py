@@ -81,6 +81,9 @@ def config(url: str, provider: str = "openai", **values: Any) -> LMConfig:
     return LMConfig(model=f"{provider}/m", base_url=url, **{"timeout_s": 10.0, "backoff_s": 0.001, **values})
 
 
+KEYS = {"OPENAI_API_KEY": "sk-secret", "ANTHROPIC_API_KEY": "sk-secret"}
+
+
 class Heard:
     """What came of a stream, piece by piece."""
 
@@ -161,6 +164,35 @@ async def test_refusals_that_no_retry_can_help(status: str, body: bytes, kind: t
             await lm.complete(ASK)
     assert len(server.seen) == 1
     assert not caught.value.retryable
+
+
+@both
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "307 Temporary Redirect"])
+async def test_no_call_and_no_key_goes_on_to_another_address(provider: str, status: str) -> None:
+    async with playing([WHOLE[provider]]) as elsewhere:
+        moved = Answer([], status, (*JSON, f"Location: {elsewhere.url}/x"))
+        async with playing([moved]) as server, LMClient(config(server.url, provider), env=KEYS) as lm:
+            with pytest.raises(LMBadRequest, match=f"sends calls on to {elsewhere.url}/x"):
+                await lm.complete(ASK)
+        assert not elsewhere.seen
+
+
+@both
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer([b'{"error":{"message":"Incorrect API key provided: sk-secret"}}'], "401 Unauthorized"),
+        Answer([b'{"error":{"message":"no such thing as sk-secret","code":400}}']),
+        Answer([b"sk-secret is all I was given"]),
+    ],
+    ids=["refused", "as a success", "garbage"],
+)
+async def test_no_error_shows_the_key(provider: str, answer: Answer) -> None:
+    async with playing([answer]) as server, LMClient(config(server.url, provider, max_attempts=1), env=KEYS) as lm:
+        with pytest.raises(LMError) as caught:
+            await lm.complete(ASK)
+    assert "sk-secret" not in f"{caught.value} {caught.value.details}"
+    assert "…" in caught.value.message
 
 
 @pytest.mark.parametrize(
