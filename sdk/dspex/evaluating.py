@@ -142,8 +142,8 @@ async def evaluate(
     many examples are in work at once; without it that is twice what the pools have slots for. Raises RunFailed when the
     run did not succeed; an example's failure counts 0 and is told in its row."""
     examples = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
-    step = await target_step(client, target)
-    asked = _asked(step, inputs, examples)
+    step, signature = await target_step(client, target)
+    asked = _asked(step, signature, inputs, examples)
     served, spec = await metric_for(client.bus, metric)
     try:
         check_labels(spec, examples.fields, asked)
@@ -172,33 +172,35 @@ async def _followed(handle: Session, report: Evaluation, on_row: OnRow | None) -
     return result
 
 
-async def target_step(client: Client, target: Target) -> StepDefinition:
-    """The step that runs the target: a stored program by its digest, as it is now; an inline pipeline under a name of
-    its own, so that nobody else's is replaced."""
+async def target_step(client: Client, target: Target) -> tuple[StepDefinition, Any]:
+    """The step that runs the target, and the signature of what it is asked, None where that is not known: a stored
+    program by its digest, as it is now; an inline pipeline under a name of its own, so that nobody else's is
+    replaced."""
     if isinstance(target, StepDefinition):
-        return target
+        return target, target.with_.get("signature")
     if isinstance(target, PipelineDefinition):
         stored = await client.put_pipeline(msgspec.structs.replace(target, name=f"evaluated-{target.name}"[:64]))
-        return StepDefinition(pipeline=stored.name, version=stored.version)
+        return StepDefinition(pipeline=stored.name, version=stored.version), None
     version = await client.programs.version(target)
     origin = version.origin
-    reference = f"{target.partition('@')[0]}@{version.digest}"
+    name = target.partition("@")[0]
     if not origin.module:
         raise InvalidRequest(
             f"the program {target} does not say which module it is of; import it with --module, or evaluate a step "
             "that names it",
             code="invalid_program",
         )
-    constants: dict[str, Any] = {"program": reference}
+    if origin.inner is not None:  # only its origin, and no state, says how it is put together
+        return StepDefinition(module="dspy.Program", with_={"program": f"{name}@{version.version}"}), origin.asked
+    constants: dict[str, Any] = {"program": f"{name}@{version.digest}"}
     if origin.signature is not None:
         constants["signature"] = origin.signature
     if origin.instructions is not None:
         constants["instructions"] = origin.instructions
-    return StepDefinition(module=origin.module, with_=constants)
+    return StepDefinition(module=origin.module, with_=constants), origin.signature
 
 
-def _asked(step: StepDefinition, given: Sequence[str] | None, examples: Dataset) -> tuple[str, ...]:
-    signature = step.with_.get("signature")
+def _asked(step: StepDefinition, signature: Any, given: Sequence[str] | None, examples: Dataset) -> tuple[str, ...]:
     names = list(given) if given is not None else None
     if names is None and isinstance(signature, str | dict):
         names = [
@@ -206,7 +208,7 @@ def _asked(step: StepDefinition, given: Sequence[str] | None, examples: Dataset)
         ]
     if names is None:
         raise InvalidRequest(
-            "say which of the examples' fields are asked: inputs=['question']; there are: "
+            "say which of the examples' fields are asked, with inputs (--inputs); there are: "
             + ", ".join(examples.fields),
             code="missing_field",
         )

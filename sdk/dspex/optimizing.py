@@ -355,7 +355,7 @@ def _asked(spec: ModuleSpec) -> tuple[str, ...]:
     if spec.options.get("members"):
         return _asked(msgspec.convert(spec.options["members"][0], ModuleSpec))
     if spec.signature is None:
-        raise InvalidRequest("say which of the examples' fields are asked: inputs=['question']", code="missing_field")
+        raise InvalidRequest("say which of the examples' fields are asked, with inputs", code="missing_field")
     return tuple(field.name for field in read_signature(spec.signature).inputs if not field.optional)
 
 

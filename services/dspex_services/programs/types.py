@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct, field
 
 
@@ -25,6 +26,18 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
     parent: str = ""
     job: str = ""
     note: str = ""
+
+    @property
+    def inner(self) -> Origin | None:
+        """Of a program that is made of other ones, the first of these: it is asked the same."""
+        members = self.options.get("members") or [self.options.get("inner")]
+        return msgspec.convert(members[0], Origin) if members[0] else None
+
+    @property
+    def asked(self) -> str | None:
+        """The signature of what it is asked, where it is known."""
+        inner = self.inner
+        return self.signature if inner is None else inner.asked
 
 
 class ProgramVersion(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import dspy
 import dspy_shapes as shapes
 import pytest
 from dspy_system import System
@@ -14,6 +16,7 @@ from dspex.harvesting import Harvest, harvest
 from dspex_bus import subjects
 from dspex_bus.errors import DspexError
 from dspex_bus.streams import OBJECTS
+from dspex_services.dspy.assembling import Ensemble
 from dspex_services.native.pool import native_handlers
 from dspex_services.programs import Origin
 
@@ -131,6 +134,15 @@ async def test_two_stored_programs_are_compared(whole: System) -> None:
     with pytest.raises(DspexError) as refused:
         first.against(await client.evaluate("qa", rows[:1]))
     assert refused.value.code == "invalid_dataset"
+
+
+async def test_programs_that_are_made_of_others(whole: System) -> None:
+    member = {"module": "dspy.Predict", "signature": SIGNATURE}
+    voting = Ensemble([dspy.Predict(SIGNATURE), dspy.Predict(SIGNATURE)], None)
+    origin = Origin(module="dspy.Ensemble", options={"members": [member, member]})
+    await whole.client.programs.put("vote", json.loads(json.dumps(voting.dump_state())), origin)
+    report = await whole.client.evaluate("vote", ROWS)
+    assert (report.summary.score, report.failed) == (66.67, 0)
 
 
 async def test_what_cannot_be_asked_is_refused_before_anything_runs(whole: System) -> None:
