@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import dspex
+
 from .conftest import RunningSystem
 from .processes import ROOT
 
@@ -81,3 +83,14 @@ def test_a_handler_tested_in_memory(running: RunningSystem, tmp_path: Path) -> N
     tmp_path.joinpath("test_it.py").write_text(code)
     done = "import pytest, sys; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'test_it.py']))"
     assert "passed" in run(done, running, tmp_path)
+
+
+def test_a_session_of_a_program(running: RunningSystem, tmp_path: Path) -> None:
+    (code,) = codes("docs/pipelines.md")
+    assert run(within(code), running, tmp_path) == "{'approved': True}\n"
+
+
+async def test_a_pipeline_with_joins_and_a_condition(client: dspex.Client) -> None:
+    (page,) = re.findall(r"```yaml\n(.*?)```", ROOT.joinpath("docs/pipelines.md").read_text("utf-8"), re.DOTALL)
+    result = await client.run(dspex.parse_pipeline(page), {"question": "What is 17 plus 25?"})
+    assert result.output == {"text": "42"}
