@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import anyio
 import pytest
 
 import dspex
-from dspex_bus import EmbeddedServer
+from dspex_bus import EmbeddedServer, Message
 from dspex_bus.errors import DspexError
-from dspex_bus.streams import EVENTS
+from dspex_bus.streams import DEFAULT_PARTITIONS, EVENTS, TASKS
+from dspex_bus.subjects import ROUTERS, end, partition_of
+from dspex_bus.wire import RetryPolicy, RouterPresence, decode
 
 from .cluster import cluster
-from .parts import Part, router, with_a_clock, worker
+from .handlers import executions
+from .parts import POOL, Part, router, with_a_clock, worker
 from .proxy import Proxy
 from .runs import Runs
 
@@ -91,6 +95,84 @@ async def test_a_router_that_is_cut_off_and_comes_back(tmp_path: Path) -> None:
 
         parts = [router(server.url, tmp_path), router(way.url, tmp_path, name="cut-off"), worker(server.url, tmp_path)]
         assert await runs_through(server.url, parts, tmp_path, 80, harm) == []
+
+
+async def test_what_a_router_sent_while_it_was_cut_off_is_not_run_when_its_session_has_ended(tmp_path: Path) -> None:
+    """It could not know that yet, and was not missed yet when it sent the next attempt, which lay on the way."""
+    again = RetryPolicy(attempts=2, initial_s=0.4, jitter=0)
+    failing = dspex.native("chaos.act", pool=POOL, script=["fail"], retry=again)
+    refusing = dspex.native("chaos.act", pool=POOL, script=["refuse"], work_s=0.2)
+    pipeline = dspex.pipeline([dspex.parallel([failing, refusing], save_as="both")])
+    async with EmbeddedServer() as server, Proxy(server.port) as way:
+        parts = [
+            router(way.url, tmp_path, name="cut-off"),
+            router(server.url, tmp_path, name="other"),
+            worker(server.url, tmp_path),
+        ]
+        try:
+            async with dspex.connect(server.url, name="runs") as connected:
+                await parts[0].started()
+                theirs = await owned(connected, parts[1])
+                await parts[2].started()
+                id = next(id for id in map(str, range(1000)) if partition_of(id, DEFAULT_PARTITIONS) in theirs)
+                session, partition = await connected.submit(pipeline, session=id), partition_of(id, DEFAULT_PARTITIONS)
+                with anyio.fail_after(20):
+                    while [step.attempt for step in (await session.view()).steps if step.node == "0-0"] != [2]:
+                        await anyio.sleep(0.01)
+                way.cut()
+                with anyio.fail_after(20):
+                    while await connected.bus.last(EVENTS, end(partition, id)) is None:
+                        await anyio.sleep(0.01)
+                assert await mended(connected, way) > 1_000, "what was said while it was cut off was lost"
+                with anyio.fail_after(20):
+                    while (await connected.bus.stream_info(TASKS))["messages"]:
+                        await anyio.sleep(0.01)
+        finally:
+            for part in parts:
+                part.kill()
+    ran = [(execution.node, execution.attempt) for execution in executions(tmp_path / "executions")]
+    assert sorted(ran) == [("0-0", 1), ("0-1", 1)]
+
+
+async def owned(connected: dspex.Client, other: Part) -> frozenset[int]:
+    """What the router that is there owns once the other one has come, too."""
+    said: dict[str, RouterPresence] = {}
+    shared = anyio.Event()
+
+    async def hear(message: Message) -> None:
+        presence = decode(RouterPresence, message.data, subject=message.subject)
+        said[presence.router] = presence
+        if len(said) == 2 and sum(len(presence.partitions) for presence in said.values()) == DEFAULT_PARTITIONS:
+            shared.set()
+
+    subscription = await connected.bus.subscribe(ROUTERS, hear)
+    with anyio.fail_after(20):
+        while not said:
+            await anyio.sleep(0.01)
+        (first,) = said
+        await other.started()
+        await shared.wait()
+    await subscription.close()
+    return frozenset(said[first].partitions)
+
+
+async def mended(connected: dspex.Client, way: Proxy) -> float:
+    """Until what was said on the way before it was mended has come; how long the first of it was under way, in ms."""
+    now_ms, lags, over = time.monotonic() * 1000, list[float](), anyio.Event()
+
+    async def said(message: Message) -> None:
+        own_ms = decode(RouterPresence, message.data, subject=message.subject).own_ms
+        lags.append(now_ms - own_ms)
+        # The other router speaks too, and what it says is never so old.
+        if max(lags) > 1_000 and sum(lag < 0 for lag in lags) > 4:
+            over.set()
+
+    subscription = await connected.bus.subscribe(ROUTERS, said)
+    way.mend()
+    with anyio.move_on_after(10):
+        await over.wait()
+    await subscription.close()
+    return max(lags)
 
 
 @pytest.mark.parametrize("which", ["router", "worker"])
