@@ -40,6 +40,8 @@ def completed(
 ) -> dict[str, Any]:
     """The values in the order of the signature; optional outputs left out have their default, or None. ReplyError if
     others are left out, or wrong."""
+    if tuple(values) == signature.output_names:
+        return values
     if len(values) == len(signature.outputs):
         return {field.name: values[field.name] for field in signature.outputs}
     missing = [f.name for f in signature.outputs if f.name not in values and f.name not in faults and not f.optional]
