@@ -57,12 +57,6 @@ asyncio.run(main())
 """
 
 
-def test_the_readme_prints_what_it_says(running: RunningSystem, tmp_path: Path) -> None:
-    (code,) = codes("README.md")
-    printed = run(code, running, tmp_path)
-    assert f"```\n{printed}```" in ROOT.joinpath("README.md").read_text("utf-8")
-
-
 def test_a_picture_by_reference(running: RunningSystem, tmp_path: Path) -> None:
     tmp_path.joinpath("plan.png").write_bytes(_PICTURE)
     code = next(code for code in codes("docs/dspy.md") if "attach" in code)

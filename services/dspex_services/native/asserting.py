@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -38,16 +38,22 @@ class AssertionFailed(StepError):
     status = 422
 
 
-def assertions(given: Sequence[str | Assertion]) -> tuple[Assertion, ...]:
-    """Raises InvalidRequest ``invalid_condition`` for what is no condition."""
-    from dspex_bus.conditions import ConditionError, names  # its library costs more than most workers' whole start
+def assertions(given: Sequence[str | Assertion], fields: Collection[str]) -> tuple[Assertion, ...]:
+    """Raises InvalidRequest ``invalid_condition`` for what is no condition, or not about the signature's fields."""
+    # Here, since its library costs more than most workers' whole start.
+    from dspex_bus.conditions import ConditionError, goes_through_a_list, names
 
     made = tuple(Assertion(that=one) if isinstance(one, str) else one for one in given)
     for one in made:
         try:
-            names(one.that)
+            unknown = sorted(names(one.that).difference(fields))
         except ConditionError as error:
             raise InvalidRequest(f"assert: {error}", code="invalid_condition") from error
+        if unknown and not goes_through_a_list(one.that):  # whose names come from the condition itself
+            raise InvalidRequest(
+                f"assert: {one.that!r} needs the field {unknown[0]!r}; there are: {', '.join(sorted(fields))}",
+                code="invalid_condition",
+            )
     return made
 
 

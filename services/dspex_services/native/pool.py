@@ -171,10 +171,15 @@ def _signatures(handlers: Handlers) -> None:
             return parse_json_reply(found, request.text)
         try:
             return parse_chat_reply(found, request.text)
-        except ReplyError:
+        except ReplyError as error:
             if request.layout == "chat":
                 raise
-            return parse_json_reply(found, request.text)
+            try:
+                return parse_json_reply(found, request.text)
+            except ReplyError:
+                if error.faults:  # its fields are there, and wrong: that says more
+                    raise error from None
+                raise
 
 
 def _predictors(handlers: Handlers, models: Models) -> None:

@@ -136,7 +136,8 @@ class _Asking:
 
 async def _until_it_holds(asking: _Asking, options: PredictOptions) -> dict[str, Any]:
     """Raises AssertionFailed after the last try, or ReplyError where even that had not all the fields."""
-    wanted = assertions(options.assert_)
+    signature = asking.signature
+    wanted = assertions(options.assert_, {*signature.input_names, *signature.output_names})
     tries = options.tries or _TRIES
     layout: Layout = "chat"
     told: list[dict[str, Any]] = []

@@ -179,6 +179,15 @@ async def test_a_reply_reads_as_dspys_adapters_read_it(world: World, layout: str
     assert dict(ours) == theirs == {"names": ["a", "b"], "n": 3}
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("[[ ## n ## ]]\nseven", "chat layout: `n`: expected int"), ("seven", "JSON layout: `n` is missing")],
+)
+async def test_what_is_wrong_with_a_reply_in_any_layout_is_told(world: World, text: str, told: str) -> None:
+    with pytest.raises(DspexError, match=told):
+        await world.client.call("parse_reply", inputs={"text": text, "signature": "text -> n: int"})
+
+
 def test_every_operation_with_two_implementations_has_a_case() -> None:
     both = {name for name, entry in OPERATIONS.items() if entry.native and entry.dspy}
     assert both == {case.operation for cases in CASES.values() for case in cases}

@@ -126,11 +126,23 @@ async def test_what_is_said_in_json_is_corrected_in_json(rig: Rig) -> None:
 
 async def test_a_condition_that_cannot_be_evaluated_does_not_hold(rig: Rig) -> None:
     async with asking(rig, [chat("no", 3)]) as (ask, _):
-        outcome = await ask(**{"assert": ["absent > 1"], "tries": 1})
-        assert outcome.error.code == "assertion_failed"
-        assert "absent" in outcome.error.message
-        wrong = await ask(**{"assert": ["score >"]})
+        outcome = await ask(**{"assert": ["score / 0 > 1"], "tries": 1})
+    assert outcome.error.code == "assertion_failed"
+    assert "score / 0 > 1" in outcome.error.message
+
+
+@pytest.mark.parametrize("condition", ["score >", "absent > 1"])
+async def test_what_is_no_condition_on_the_fields_asks_nothing(rig: Rig, condition: str) -> None:
+    async with asking(rig, [chat("no", 3)]) as (ask, lm):
+        wrong = await ask(**{"assert": [condition]})
+        assert not lm.seen
     assert (wrong.error.code, wrong.error.retryable) == ("invalid_condition", False)
+
+
+async def test_a_condition_may_bind_names_of_its_own(rig: Rig) -> None:
+    async with asking(rig, [chat("no", 3)]) as (ask, _):
+        outcome = await ask(**{"assert": ["[1, 2, 3].exists(each, each == score)"]})
+    assert outcome.outputs == {"answer": "no", "score": 3}
 
 
 @pytest.mark.parametrize("model", ["gpt-4o-mini", "gpt-3.5-turbo", "gpt-4.1", "local"])
