@@ -176,3 +176,14 @@ async def test_an_acknowledgement_that_is_not_urgent_arrives_by_itself() -> None
             await acknowledged.wait()
             while (await there.stream_info(TASKS))["messages"]:
                 await anyio.sleep(0.001)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_one_header_is_the_same_whether_all_were_looked_at(looked: bool) -> None:
+    dropped = "Nats-Expected-Last-Subject-Sequence"
+    lines = ("NATS/1.0 503 No", "First: a: b ", "Twice: 1", "Twice:2", f"{dropped}: 0", "Empty:", "", "")
+    headers = LazyHeaders("\r\n".join(lines).encode())
+    assert len(headers) == 3 if looked else headers is not None
+    found = [headers.get(name) for name in ("First", "Twice", "Empty", "first", "irst", "No")]
+    assert found == ["a: b", "2", "", None, None, None]
+    assert headers.get(dropped, "gone") == "gone"

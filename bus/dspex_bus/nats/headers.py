@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from .._headers import EXPECTED_LAST
 from ..bus import Headers
@@ -50,6 +51,17 @@ class LazyHeaders(Mapping[str, str]):
     @property
     def description(self) -> str:
         return self._raw.split(b"\r\n", 1)[0][12:].strip().decode("utf-8", "replace")
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Of those that nobody has looked at yet this one alone is."""
+        if self._parsed is not None:
+            return self._parsed.get(name, default)
+        key = b"\r\n%b:" % name.encode()
+        at = self._raw.rfind(key)
+        if at < 0 or name in _DROPPED:
+            return default
+        start = at + len(key)
+        return self._raw[start : self._raw.find(b"\r\n", start)].strip().decode("utf-8", "replace")
 
     def _all(self) -> dict[str, str]:
         if self._parsed is None:

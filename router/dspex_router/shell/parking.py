@@ -160,20 +160,25 @@ class Parking:
 
     async def claim(self, partitions: Iterable[int]) -> None:
         """From here on another router's marks are refused, and what it was parking stays in the live index."""
-        await asyncio.gather(*(self._claim(partition) for partition in partitions))
+        last = await self._last()
+        await asyncio.gather(*(self._claim(partition, last) for partition in partitions))
 
-    async def _claim(self, partition: int) -> None:
+    async def _last(self) -> int:
+        return int((await self._bus.stream_info(EVENTS))["last_sequence"])
+
+    async def _claim(self, partition: int, last: int) -> None:
         self._holds.pop(partition, None)
-        hold = self._claimed[partition] = await self._claimed_hold(partition)
+        hold = self._claimed[partition] = await self._claimed_hold(partition, last)
         for session in hold.mark.leaving:
             await self._live.put(live_key(partition, session), b"1")
             self.wake(session)
 
-    async def _claimed_hold(self, partition: int) -> _Hold:
+    async def _claimed_hold(self, partition: int, last: int) -> _Hold:
+        """``last`` is where the journal ended a moment ago."""
         while True:
             found, revision = await self._parked.checkpoint(partition)
             mark = found or Checkpoint(sequence=0, second=self._now_s())
-            if mark.sequence > (await self._bus.stream_info(EVENTS))["last_sequence"]:
+            if mark.sequence > last and mark.sequence > await self._last():
                 mark = replace(mark, sequence=0)  # the journal has lost its end, or was made anew
             try:
                 revision = await self._parked.replace(partition, mark, revision)
@@ -186,7 +191,8 @@ class Parking:
         nobody has seen to. How many began."""
         begun = await asyncio.gather(*(self._catch_up(partition) for partition in partitions))
         sessions = [session for some in begun for session in some]
-        await self._recovery.take_these(sessions)
+        if sessions:
+            await self._recovery.take_these(sessions)
         return len(sessions)
 
     async def _catch_up(self, partition: int) -> list[str]:
