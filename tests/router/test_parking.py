@@ -178,6 +178,22 @@ async def test_a_child_that_nobody_told_is_back_and_is_not_wanted(
         assert (await child.result(timeout_s=15)).status == "cancelled"
 
 
+async def test_who_has_many_children_stays_and_is_in_nobody_s_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "_MOST_CHILDREN", 1)
+    monkeypatch.setattr(parking, "_AT_ONCE", 1)
+    monkeypatch.setattr(subjects, "partition_of", lambda _session, _partitions: 3)
+    outer = dspex.pipeline([dspex.parallel([dspex.subpipeline("asking", save_as=name) for name in "ab"])])
+    async with router(world.server, PARKING):
+        await world.client.put_pipeline(msgspec.structs.replace(ASKING, name="asking"))
+        parent = await world.client.submit(outer)
+        child = await child_of(world, parent)
+        others = [await world.client.submit(ASKING) for _ in range(3)]
+        await world.until_parked(child, *others)
+        assert parent.id not in _sessions(await world.parked.keys())
+
+
 async def test_it_is_back_before_it_is_due(world: World) -> None:
     async with router(world.server, PARKING):
         slept = await world.client.submit(dspex.pipeline([dspex.sleep(8)]))

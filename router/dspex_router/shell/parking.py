@@ -350,7 +350,9 @@ class Parking:
             wakes_ms = wakes_at(state)
             if wakes_ms is not None and state.accepted.parent is not None:
                 wakes_ms = min(wakes_ms, now + _LOOKED_AFTER_MS)
-            if wakes_ms is not None and wakes_ms - now > max(wait_ms, 2000 * self._lead_s):
+            if wakes_ms is None or wakes_ms - now <= max(wait_ms, 2000 * self._lead_s):
+                continue
+            if len(children(state)) <= _MOST_CHILDREN:
                 yield _Leaving(state, state.sequence, state.now_ms, wakes_ms // 1000)
 
     async def _park_those(self, partition: int, hold: _Hold, leavers: list[_Leaving]) -> None:
@@ -376,8 +378,6 @@ class Parking:
 
     async def _have_begun(self, children: list[str]) -> bool:
         """Until then it is their parent in memory that makes sure of them."""
-        if len(children) > _MOST_CHILDREN:
-            return False
         return all([await self._journals.exists(child) for child in children])
 
     async def _leave(self, hold: _Hold, leaving: _Leaving, revision: int) -> None:
