@@ -62,7 +62,7 @@ async def test_a_child_is_begun_once_it_can_be_found(monkeypatch: pytest.MonkeyP
         group.start_soon(errands.run)
         await anyio.lowlevel.checkpoint()
         owner = Owner(
-            bus, RouterConfig(), errands, Journals(bus, 1), Limits(bus), lambda: True, Young(bus, lambda: False)
+            bus, RouterConfig(), errands, Journals(bus, 1), Limits(bus), lambda _=None: True, Young(bus, lambda: False)
         )
         owner.own(frozenset({0}))
         group.start_soon(owner.timers.run)

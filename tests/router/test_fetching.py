@@ -37,7 +37,7 @@ class Fetching:
         self.errands = Errands()
         self.journals = Journals(bus, 16)
         self.owner = Owner(
-            bus, config, self.errands, self.journals, Limits(bus), lambda: True, Young(bus, lambda: True)
+            bus, config, self.errands, self.journals, Limits(bus), lambda _=None: True, Young(bus, lambda: True)
         )
         self.owner.own(frozenset(range(16)))
         get = MemoryObjects.get

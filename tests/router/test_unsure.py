@@ -87,8 +87,16 @@ async def test_a_router_is_sure_of_itself_while_it_hears_itself(monkeypatch: pyt
             assert not ours.sure()
             group.start_soon(ours.keep)
             with anyio.fail_after(10):
-                while not ours.sure():
+                while ours._came_back_ms != now_ms:
                     await anyio.sleep(0.01)
+            assert not ours.sure()  # what was stored meanwhile is still on its way
+            now_ms += 500
+            assert ours.sure()
+            assert not ours.sure(bus.clock.now_ms() - 1_000)  # others may have seen to that
+            now_ms += 100
+            assert ours.sure(bus.clock.now_ms() - 50)
+            ours._on_lost()
+            assert not ours.sure()
             group.cancel_scope.cancel()
 
 
@@ -101,6 +109,7 @@ class Unsure:
     def __init__(self, bus: MemoryBus) -> None:
         self.bus = bus
         self.sure = False
+        self.since_ms = 0
         self.asked = 0
         self.errands = Errands()
         self.owner = Owner(
@@ -108,9 +117,9 @@ class Unsure:
         )
         self.owner.own(frozenset({0}))
 
-    def _sure(self) -> bool:
-        self.asked += 1
-        return self.sure
+    def _sure(self, stored_ms: int | None = None) -> bool:
+        self.asked += stored_ms is None
+        return self.sure and (stored_ms is None or stored_ms >= self.since_ms)
 
     async def start(self, node: Node) -> None:
         plan = Plan(pipeline="p", digest="d", root=SequenceNode(id="root", name="p", children=(node,)))
@@ -143,6 +152,15 @@ async def test_a_task_sent_by_a_router_that_is_not_sure_says_so(unsure: Unsure, 
     assert (RESENT in (task.headers or {})) is not sure
     if sure:
         assert abs(int((task.headers or {})[SENT]) - task.time_ms) < 60_000
+
+
+async def test_what_follows_from_an_event_of_a_time_when_the_router_was_away_says_so(unsure: Unsure) -> None:
+    """Others may have taken its session over, and it is only reading what came then."""
+    unsure.sure, unsure.since_ms = True, 2**50
+    await unsure.start(TASK)
+    task = await unsure.bus.last(TASKS, subjects.task("p", "normal", "s", "0", 1))
+    assert task is not None
+    assert RESENT in (task.headers or {})
 
 
 async def test_a_timer_waits_while_its_router_is_not_sure(unsure: Unsure) -> None:

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 import anyio
 
@@ -31,8 +31,18 @@ FRESH_S = 1.4
 SURE_S = 0.9
 """So long after something that we said has come back to us nobody can have missed us yet, who heard it with us."""
 
+_CATCH_UP_MS = 500
+"""When we are back, what was stored while we were away is still on its way to us for so long."""
+
+_NEVER_MS = -(1 << 40)
 _SETTLE_S = 0.2
 """How long a router that has just come listens for who is there already."""
+
+
+class Sure(Protocol):
+    """See :meth:`Membership.sure`."""
+
+    def __call__(self, stored_ms: int | None = None, /) -> bool: ...
 
 
 class Membership:
@@ -44,7 +54,7 @@ class Membership:
         self._heard = Heard(INTERVAL_S, FRESH_S, time.monotonic())
         self._formats: dict[str, int] = {}
         self._index_only: set[str] = set()
-        self._came_back_ms = 0
+        self._came_back_ms = self._sure_from_ms = _NEVER_MS
         self._changed = anyio.Event()
 
     def owning(self) -> frozenset[str]:
@@ -57,9 +67,13 @@ class Membership:
         """Whether each of them finds sessions that are in no index yet."""
         return not self._index_only
 
-    def sure(self) -> bool:
-        """Whether nobody can have taken us for dead: if not, somebody else may know more than we do."""
-        return _own_ms() - self._came_back_ms < SURE_S * 1000
+    def sure(self, stored_ms: int | None = None) -> bool:
+        """Whether nobody can have taken us for dead: if not, somebody else may know more than we do. With ``stored_ms``
+        whether nobody can have since something was stored: what came while we were away is read when we are back."""
+        now_ms = _own_ms()
+        if now_ms - self._came_back_ms >= SURE_S * 1000 or now_ms < self._sure_from_ms:
+            return False
+        return stored_ms is None or stored_ms >= self._bus.clock.now_ms() - (now_ms - self._sure_from_ms)
 
     def next_change(self) -> anyio.Event:
         """Set when a router comes or goes, or by :meth:`stir`. Take it before looking."""
@@ -79,6 +93,7 @@ class Membership:
     async def following(self) -> AsyncIterator[None]:
         """From here on others know of us; at the end they are told that we go."""
         subscription = await self._bus.subscribe(subjects.ROUTERS, self._on_presence)
+        self._bus.on_lost(self._on_lost)
         self._bus.on_reconnect(self._on_reconnect)
         try:
             await self._say("ready")
@@ -107,7 +122,7 @@ class Membership:
             log.warning("an announcement was ignored: %s", error)
             return
         if said.router == self.id:
-            self._came_back_ms = max(self._came_back_ms, said.own_ms)
+            self._came_back(said.own_ms)
             return
         if said.state == "leaving":
             self._remove(said.router)
@@ -120,6 +135,18 @@ class Membership:
         if new:
             await self._say("ready")  # the newcomer need not wait for our next turn
             self._tell()
+
+    def _came_back(self, said_ms: int) -> None:
+        """At first there is nothing that we could have missed."""
+        now_ms = _own_ms()
+        if self._sure_from_ms < 0:
+            self._sure_from_ms = now_ms
+        elif now_ms - self._came_back_ms >= SURE_S * 1000:
+            self._sure_from_ms = now_ms + _CATCH_UP_MS
+        self._came_back_ms = max(self._came_back_ms, said_ms)
+
+    def _on_lost(self) -> None:
+        self._came_back_ms = _NEVER_MS
 
     async def _on_reconnect(self) -> None:
         """What was silent while we were away may have been there all the time."""

@@ -24,6 +24,7 @@ from .errands import Errands
 from .gate import Gate
 from .journals import Entry, Journals, read
 from .limits import Limits
+from .membership import Sure
 from .performing import Performer, end_write
 from .timers import Timers
 from .writing import Writer
@@ -56,7 +57,7 @@ class Owner:
         errands: Errands,
         journals: Journals,
         limits: Limits,
-        sure: Callable[[], bool],
+        sure: Sure,
         young: Young,
     ) -> None:
         self._bus = bus
@@ -277,7 +278,9 @@ class Owner:
             else:
                 self.sessions.pop(state.id, None)
             if commands:
-                await self.performer.perform(state, commands)
+                # What others may have done about an event is done again, and said to be.
+                old = isinstance(event, Recorded) and not self._sure(event.time_ms)
+                await self.performer.perform(state, commands, resent=old)
         except Exception as error:  # as above: one session ends of it, not the partition
             await self._break(state, event, error)
 
