@@ -135,6 +135,8 @@ def picture(session: str, progress: JobProgress | None, width: int) -> Group:
     head = Text.assemble((progress.phase, "bold cyan"), f"  {session}")
     if progress.trials:
         head.append(f"  trial {progress.trials}" + (f" of {progress.of}" if progress.of else ""))
+    if progress.examples_of:
+        head.append(f"  {progress.examples} of {progress.examples_of} examples")
     if progress.restarts:
         head.append(f"  restarted {progress.restarts}×", style="yellow")
     numbers = Text.assemble(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from dspex.cli.optimize import chart, line, picture
 from dspex.jobs import load_job
@@ -77,3 +78,10 @@ def test_scores_are_drawn_with_the_best_so_far() -> None:
     progress = JobProgress(phase="evaluating", trials=4, of=9, best=50.0, history=history)
     assert line(progress, history[1]).plain == "trial 2 of 9: 100 on 2, best 50, 0 calls, 0 tokens"
     assert len(picture("s", progress, 40).renderables) == 10
+    by_examples = JobProgress(phase="evaluating", examples=15, examples_of=20, left_s=7.4)
+    assert by_examples.fraction == 0.75
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(picture("s", by_examples, 100))
+    assert "15 of 20 examples" in captured.get()
+    assert "about 7 s left" in captured.get()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import anyio
@@ -19,11 +20,12 @@ from dspex_bus.errors import DspexError
 from dspex_bus.wire import Progress, decode
 from dspex_services.dspy.model import Models
 from dspex_services.dspy.optimizing import optimizing
+from dspex_services.dspy.optimizing.making import Setting, examples, make
 from dspex_services.dspy.pool import user_module
 from dspex_services.dspy.programs import Programs
 from dspex_services.evaluation.builtin import normalized
 from dspex_services.evaluation.datasets import load_dataset
-from dspex_services.evaluation.metrics import metric_spec
+from dspex_services.evaluation.metrics import Score, metric_spec
 from dspex_services.evaluation.stored import keep_dataset
 from dspex_services.optimizing import Job, JobProgress, JobRecord, ModuleSpec, Records, job_definition, number_of_trials
 
@@ -150,6 +152,76 @@ async def test_mipro_gives_what_plain_dspy_gives_and_tells_how_far_it_is(whole: 
     assert record is not None
     assert (record.program, record.usage.calls) == ("Predict-miprov2@1", found["usage"]["calls"])
     assert (await whole.client.programs.version("Predict-miprov2@production")).digest == found["digest"]
+
+
+async def told(whole: System, job: Job) -> list[JobProgress]:
+    """All that is said of how far the job is, the last word included."""
+    said: list[JobProgress] = []
+
+    async def hear(message: Message) -> None:
+        details = decode(Progress, message.data, subject=message.subject).details
+        if details:
+            said.append(msgspec.convert(details, JobProgress))
+
+    session = await whole.client.submit(job_definition(job))
+    async with whole.client.bus.subscribed(subjects.session_progress(session.id), hear):
+        result = await session.result(timeout_s=50)
+    assert result.output is not None, result.error
+    return said
+
+
+@pytest.mark.parametrize(
+    ("module", "depth", "evaluations"),
+    [(MODULE, 2, 2 * 2), (ModuleSpec(module="dspy_shapes:TwoHops"), 2, 2 * 2 * (1 + 2))],
+)
+async def test_copro_tells_how_many_evaluations_there_will_be(
+    whole: System, module: ModuleSpec, depth: int, evaluations: int
+) -> None:
+    job = await job_of(whole, module=module, optimizer="copro", options={"breadth": 2, "depth": depth}, seed=3)
+    said = await told(whole, job)
+    assert (said[-1].trials, said[-1].of) == (evaluations, evaluations)
+    assert said[-1].left_s is None
+
+
+@pytest.mark.parametrize(("budget", "calls"), [({"max_metric_calls": 20}, 20), ({"max_full_evals": 3}, 3 * len(ROWS))])
+async def test_gepa_tells_how_many_examples_there_will_be(whole: System, budget: dict[str, int], calls: int) -> None:
+    job = await job_of(whole, optimizer="gepa", options={**budget, "reflection_minibatch_size": 2}, seed=3)
+    said = await told(whole, job)
+    assert {one.examples_of for one in said} - {0} == {calls}
+    assert all(one.left_s is not None for one in said if 0 < one.examples < one.examples_of)
+    assert said[-1].fraction == min(1.0, said[-1].examples / calls)
+
+
+def test_gepas_budget_is_what_it_makes_of_its_options() -> None:
+    """``compile`` works out the same."""
+    student, lm = dspy.Predict(SIGNATURE), dspy.LM("openai/none", api_key="none")
+    setting = Setting(
+        metric=lambda *_: Score(1.0), spec=metric_spec("exact_match"), threads=1, prompt_lm=lm, task_lm=lm, seed=3
+    )
+    rows = examples(ROWS, ("context", "question"))
+
+    class Compiled(Exception):
+        pass
+
+    def budget_of(options: dict[str, Any], val: int) -> tuple[int, int]:
+        made = make("gepa", options, setting, student, (len(rows), val))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("dspy.teleprompt.gepa.gepa_utils.DspyAdapter", _raises(Compiled))
+            with pytest.raises(Compiled):
+                made.run(student, rows, rows[:val] if val else None)
+        return made.examples_of, made.optimizer.max_metric_calls
+
+    for options in ({"auto": "light"}, {"auto": "heavy"}, {"max_full_evals": 2}, {"max_metric_calls": 77}):
+        for val in (0, 2):
+            ours, theirs = budget_of(options, val)
+            assert ours == theirs, (options, val)
+
+
+def _raises(error: type[Exception]) -> Callable[..., Any]:
+    def instead(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return instead
 
 
 EVERY = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import dspy
 import msgspec
+from dspy.teleprompt.gepa.gepa import AUTO_RUN_SETTINGS
 
 from ...evaluation.metrics import MetricSpec, Scorer
 from ...optimizing.job import Job, ModuleSpec
@@ -53,7 +54,8 @@ class Setting:
 @dataclass(frozen=True)
 class Made:
     """DSPy's ``optimizer`` and the ``arguments`` of its ``compile`` besides student and examples. ``of`` is how many
-    evaluations it will make, 0 where nobody knows. ``study_seed`` is for one that does not seed itself."""
+    evaluations it will make, ``examples_of`` how many calls of programs, 0 where nobody knows. ``study_seed`` is for
+    one that does not seed itself."""
 
     optimizer: Any
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Made:
     uses_valset: bool = False
     lm: Any = None
     study_seed: int | None = None
+    examples_of: int = 0
 
     def run(self, student: Any, train: list[Any], val: list[Any] | None) -> Any:
         """The optimized program. ``val`` None: examples to score on are taken from ``train``, in DSPy's own way."""
@@ -93,7 +96,8 @@ def make(name: str, options: dict[str, Any], setting: Setting, student: Any, siz
         case "COPRO":
             evaluating = {**threads, "display_progress": False}
             optimizer = dspy.COPRO(prompt_model=setting.prompt_lm, metric=setting.score, **own)
-            return Made(optimizer, {"eval_kwargs": evaluating})
+            of = copro_evaluations(len(student.predictors()), own.get("breadth", 10), own.get("depth", 3))
+            return Made(optimizer, {"eval_kwargs": evaluating}, of)
         case "SIMBA":
             own.setdefault("bsize", min(32, sizes[0]))
             optimizer = dspy.SIMBA(metric=setting.score, prompt_model=setting.prompt_lm, **threads, **own)
@@ -101,7 +105,7 @@ def make(name: str, options: dict[str, Any], setting: Setting, student: Any, siz
             return Made(optimizer, seed, of=steps * (candidates + 1) + min(steps, candidates) + 1)
         case "GEPA":
             optimizer = dspy.GEPA(metric=setting.feedback, reflection_lm=setting.prompt_lm, **threads, **seed, **own)
-            return Made(optimizer, uses_valset=True)
+            return Made(optimizer, examples_of=_metric_calls(optimizer, student, sizes), uses_valset=True)
         case "LabeledFewShot":
             return Made(dspy.LabeledFewShot(**own), arguments)
     return _bootstrap(about.name, own, arguments, setting)
@@ -134,6 +138,24 @@ def _mipro(
         **own,
     )
     return Made(optimizer, arguments, of, setting.teacher, uses_valset=True)
+
+
+def copro_evaluations(predictors: int, breadth: int, depth: int) -> int:
+    """Each of so many instructions, and as many again at each further depth. With several predictors a change of one
+    may make another's best worse, and DSPy tries those of the depths before once more."""
+    return breadth * depth if predictors == 1 else predictors * breadth * depth * (depth + 1) // 2
+
+
+def _metric_calls(optimizer: Any, student: Any, sizes: tuple[int, int]) -> int:
+    """GEPA's budget, as its ``compile`` makes it of the option that was given. It stops at the end of the round in
+    which that is spent."""
+    train, val = sizes
+    if optimizer.auto is not None:
+        candidates = AUTO_RUN_SETTINGS[optimizer.auto]["n"]
+        return int(optimizer.auto_budget(len(student.predictors()), candidates, val or train))
+    if optimizer.max_full_evals is not None:
+        return int(optimizer.max_full_evals * (train + val))
+    return int(optimizer.max_metric_calls)
 
 
 def _bootstrap(name: str, own: dict[str, Any], arguments: dict[str, Any], setting: Setting) -> Made:

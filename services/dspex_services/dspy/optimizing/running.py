@@ -135,7 +135,7 @@ class Running:
                 if optimizer_named(job.optimizer) in ASSEMBLED:
                     return self._scored(setting, initial, self._assembled or initial, valset)
                 made = make(job.optimizer, dict(job.options), setting, initial, (len(trainset), len(valset or ())))
-                self._tracker.of = made.of
+                self._tracker.of, self._tracker.examples_of = made.of, made.examples_of
                 return self._compiled(made, setting, initial, trainset, valset)
 
         context = dspy.context(

@@ -21,10 +21,12 @@ _HISTORY = 500
 
 class Tracker(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
     """Used from the optimizer's threads; ``progress`` and ``best`` from any. ``initial`` is the program that was there
-    before; ``of`` how many evaluations there will be."""
+    before; ``of`` how many evaluations there will be, ``examples_of`` how many calls of programs, 0 where that is not
+    known."""
 
     def __init__(self, control: Control, initial: Any, began: float, restarts: int) -> None:
         self.of = 0
+        self.examples_of = 0
         self.phase: Phase = "starting"
         self._control = control
         self._began = began
@@ -116,6 +118,7 @@ class Tracker(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
             trials, best = self._trials[-_HISTORY:], self._best
             done = len(self._trials)
         took = time.time() - self._began
+        going = (done, self.of) if self.of else (self._control.examples, self.examples_of)
         return JobProgress(
             phase=self.phase,
             trials=done,
@@ -124,9 +127,10 @@ class Tracker(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
             best=None if best is None else best[0],
             baseline=self._baseline,
             examples=self._control.examples,
+            examples_of=self.examples_of,
             usage=self._control.spent,
             took_s=round(took, 2),
-            left_s=left_s(done, self.of, took),
+            left_s=left_s(*going, took),
             restarts=self._restarts,
             history=tuple(trials),
         )
