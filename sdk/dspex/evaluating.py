@@ -201,7 +201,8 @@ async def target_step(client: Client, target: Target) -> tuple[StepDefinition, A
 
 
 def _asked(step: StepDefinition, signature: Any, given: Sequence[str] | None, examples: Dataset) -> tuple[str, ...]:
-    names = list(given) if given is not None else None
+    said = given if given is not None else examples.inputs
+    names = list(said) if said is not None else None
     if names is None and isinstance(signature, str | dict):
         names = [
             one.name for one in read_signature(signature).inputs if not one.optional or one.name in examples.fields

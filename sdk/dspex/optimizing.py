@@ -171,7 +171,7 @@ async def start(
     name = optimizer_named(optimizer)
     check(name, options, Sizes(len(programs), len(train), len(val) if val is not None else 0))
     spec = await (_ensemble(client, programs, options) if name == "ensemble" else module_spec(client, module))
-    asked = tuple(inputs) if inputs is not None else _asked(spec)
+    asked = tuple(inputs) if inputs is not None else train.inputs or _asked(spec)
     for one in (train, val):
         if one is not None:
             _check_fields(one, asked)

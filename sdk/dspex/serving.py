@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from dspex_bus import Bus, Message, Subscription, subjects
 from dspex_bus.claim import Claims, claimed
 from dspex_bus.errors import DspexError
 from dspex_bus.wire import ErrorInfo, decode, encode, error_info
-from dspex_services.evaluation.metrics import MetricSpec, as_score, metric_spec
+from dspex_services.evaluation.metrics import MetricSpec, as_score, metric_spec, room
 
 Metric = str | Mapping[str, Any] | Callable[..., Any]
 """A built-in metric's name, an import path, a mapping with ``handler`` or ``judge``, or a function."""
@@ -66,7 +65,7 @@ class Served:
         self._bus = bus
         self._claims = Claims(bus)
         self._function = function
-        self._room = _room(function)
+        self._room = room(function)
         self._limit = anyio.CapacityLimiter(_AT_ONCE)
         self._subscription: Subscription | None = None
 
@@ -106,14 +105,7 @@ class Served:
             Fields(asked["prediction"]),
             [] if asked.get("tracing") else None,
             asked.get("predictor"),
+            None,
         )
         score = as_score(self._function(*arguments[: self._room]), getattr(self._function, "__name__", "the metric"))
         return {"score": score.value, "feedback": score.feedback}
-
-
-def _room(function: Callable[..., Any]) -> int:
-    parameters = inspect.signature(function).parameters.values()
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return 4
-    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return min(4, sum(parameter.kind in places for parameter in parameters))

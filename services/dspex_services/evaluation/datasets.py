@@ -14,16 +14,18 @@ import msgspec
 from dspex_bus.errors import InvalidRequest, SetupError
 
 Row = dict[str, Any]
-DataSource = str | Path | Iterable[Mapping[str, Any]]
+DataSource = str | Path | Iterable[Any]
+"""A file or folder, or examples: mappings, or ``dspy.Example``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Examples by place. ``digest`` names their content: equal examples in the same order have the same. The order of
-    an example's fields counts: prompts show it."""
+    an example's fields counts: prompts show it. ``inputs`` are the fields that are asked, where the examples say."""
 
     name: str
     rows: tuple[Row, ...]
+    inputs: tuple[str, ...] | None = None
 
     @property
     def digest(self) -> str:
@@ -35,7 +37,7 @@ class Dataset:
         return tuple(dict.fromkeys(name for row in self.rows for name in row))
 
     def first(self, limit: int | None) -> Dataset:
-        return self if limit is None else Dataset(self.name, self.rows[:limit])
+        return self if limit is None else Dataset(self.name, self.rows[:limit], self.inputs)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -47,7 +49,9 @@ def load_dataset(source: DataSource, *, split: str | None = None) -> Dataset:
     if isinstance(source, str | Path):
         found = _read(Path(source), split)
     else:
-        found = Dataset("given", tuple(_row(row, f"example {place}") for place, row in enumerate(source, 1)))
+        given = list(source)
+        rows = tuple(_row(row, f"example {place}") for place, row in enumerate(given, 1))
+        found = Dataset("given", rows, _inputs(given[0], rows[0]) if given else None)
     if not found.rows:
         raise _invalid(f"{found.name} has no examples")
     return found
@@ -97,12 +101,30 @@ def _list(found: Any, where: str) -> list[Row]:
     return [_row(row, f"{where} example {place}") for place, row in enumerate(found, 1)]
 
 
+def _inputs(example: Any, row: Row) -> tuple[str, ...] | None:
+    """What a ``dspy.Example`` says is asked, in the order of its fields."""
+    keys = getattr(example, "_input_keys", None)
+    return None if keys is None else tuple(name for name in row if name in keys)
+
+
 def _row(found: Any, where: str) -> Row:
+    if not isinstance(found, Mapping) and hasattr(found, "toDict"):
+        found = found.toDict()
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         raise _invalid(f"{where} is no object with fields")
-    row = msgspec.to_builtins(dict(found))
+    try:
+        row = msgspec.to_builtins(dict(found), enc_hook=_dumped)
+    except TypeError as error:
+        raise _invalid(f"{where} holds what is no data: {error}") from error
     assert isinstance(row, dict)
     return row
+
+
+def _dumped(value: Any) -> Any:
+    """DSPy's own types are pydantic's."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} cannot travel")
 
 
 def _table(text: str, where: str) -> list[Row]:

@@ -12,6 +12,7 @@ judges, or a function that a client serves while its job lives.
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ from .builtin import COMPARISONS, compare_fields
 
 ASKING = ("semantic_f1", "complete_and_grounded")
 """DSPy's metrics that ask the model themselves."""
+
+
+_FUNCTIONS_OF_DSPY = ("dspy.evaluate.metrics:answer_exact_match", "dspy.evaluate.metrics:answer_passage_match")
+"""Its plain functions, which need no listing."""
 
 
 class MetricSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -123,6 +128,8 @@ def scorer(spec: MetricSpec, ask: Ask, imported: Mapping[str, Callable[..., Any]
         return _compared(spec.name, spec.field)
     if spec.name in ASKING:
         return _called(_dspy_metric(spec.name, spec.with_))
+    if spec.name in _FUNCTIONS_OF_DSPY:
+        return _called(_function(spec.name))
     if spec.name in imported:
         return _called(imported[spec.name])
     known = ", ".join((*COMPARISONS, *ASKING, *sorted(imported)))
@@ -192,22 +199,25 @@ def _served(subject: str, ask: Ask) -> Scorer:
 
 
 def _called(function: Callable[..., Any]) -> Scorer:
-    room = _room(function)
+    places = room(function)
 
     def score(*arguments: Any) -> Score:
-        return as_score(function(*arguments[:room]), getattr(function, "__name__", str(function)))
+        return as_score(function(*arguments[:places]), getattr(function, "__name__", str(function)))
 
     return score
 
 
-def _room(function: Callable[..., Any]) -> int:
-    """How many of a metric's five arguments the function takes."""
-    parameters = inspect.signature(function).parameters.values()
+def room(function: Callable[..., Any]) -> int:
+    """How many of a metric's five arguments the function is given: all, where it has a place for each; else not those
+    that only reflective optimizers know, for a fourth parameter would be something else."""
+    called = getattr(function, "forward", function)  # of a metric that is a module
+    parameters = inspect.signature(called).parameters.values()
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
         return 5
-    return sum(
+    places = sum(
         parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) for parameter in parameters
     )
+    return 5 if places >= 5 else min(3, places)
 
 
 def as_score(returned: Any, who: str) -> Score:
@@ -217,6 +227,8 @@ def as_score(returned: Any, who: str) -> Score:
         value, feedback = returned.get("score"), str(returned.get("feedback") or "")
     elif hasattr(returned, "score"):
         value, feedback = returned.score, str(getattr(returned, "feedback", "") or "")
+    if not isinstance(value, bool | int | float) and hasattr(value, "item"):
+        value = value.item()  # NumPy's
     if isinstance(value, bool | int | float):
         return Score(float(value), feedback)
     raise StepError(f"{who} returned {type(returned).__name__}; a metric returns a number", code="invalid_metric")
@@ -226,6 +238,12 @@ def _fields(value: Any) -> dict[str, Any]:
     from ..dspy.values import plain
 
     return plain(value)
+
+
+def _function(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def _dspy_metric(name: str, options: dict[str, Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import dspy
 import dspy_shapes as shapes
+import numpy
 import pytest
 from dspy_system import System
 
@@ -134,6 +135,28 @@ async def test_two_stored_programs_are_compared(whole: System) -> None:
     with pytest.raises(DspexError) as refused:
         first.against(await client.evaluate("qa", rows[:1]))
     assert refused.value.code == "invalid_dataset"
+
+
+async def test_examples_of_dspy_say_what_is_asked(whole: System) -> None:
+    examples = [dspy.Example(**row).with_inputs("question", "context") for row in ROWS]
+    pipeline = dspex.pipeline([dspex.module("dspy.Predict", signature=SIGNATURE)], name="asking")
+    report = await whole.client.evaluate(pipeline, examples)
+    assert (report.summary.score, report.dataset.inputs) == (66.67, ("context", "question"))
+    assert report.dataset.rows == tuple(ROWS)
+
+    def reflective(gold: Any, pred: Any, trace: Any, pred_name: Any, pred_trace: Any) -> float:
+        return 1.0
+
+    for metric in (
+        dspy.evaluate.answer_exact_match,
+        reflective,
+        lambda example, prediction: numpy.bool_(prediction["answer"]),
+    ):
+        report = await whole.client.evaluate(PREDICT, examples, metric=metric)
+        assert report.failed == 0
+        assert report.summary.score > 60
+    with pytest.raises(DspexError, match="example 1 holds what is no data"):
+        await whole.client.evaluate(PREDICT, [dspy.Example(question=object())])
 
 
 async def test_programs_that_are_made_of_others(whole: System) -> None:
