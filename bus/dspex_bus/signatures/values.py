@@ -112,11 +112,15 @@ def _int(value: Any, level: int = LAX) -> int:
     if level == LAX:
         if isinstance(value, int):
             return int(value)
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, float) and value.is_integer() and -_WHOLE < value < _WHOLE:
             return int(value)
         if isinstance(value, str):
             return _int_from_text(value)
     raise Mismatch("int", value)
+
+
+_WHOLE = 2.0**63
+"""A float beyond it is no whole number to pydantic."""
 
 
 def _int_from_text(value: str) -> int:

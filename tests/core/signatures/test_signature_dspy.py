@@ -221,6 +221,17 @@ def test_texts_are_read_as_pydantic_reads_them(name: str, kind: Any, text: str) 
         assert getattr(made, "tzinfo", None) is None or made.utcoffset() == wanted.utcoffset()
 
 
+@pytest.mark.parametrize("value", [9.2e18, 2.0**63, -(2.0**63), 1e55, 10**30, 3.5])
+def test_floats_are_whole_numbers_as_to_pydantic(value: float) -> None:
+    try:
+        wanted = pydantic.TypeAdapter(int).validate_python(value)
+    except pydantic.ValidationError:
+        with pytest.raises(Mismatch):
+            coercer(t.SCALARS["int"])(value)
+    else:
+        assert coercer(t.SCALARS["int"])(value) == wanted
+
+
 def test_half_a_surrogate_pair_is_no_text_that_matches() -> None:
     """And no error of the library that matches."""
     with pytest.raises(Mismatch, match="matches"):

@@ -246,6 +246,9 @@ FAULTS = {
         Case("rag", {"signature": "q -> a", "search": {"over": "b"}}, {"q": "?"}), [], "invalid_input"),
     "rag for too many": (
         Case("rag", {"signature": "q -> a", "search": {"folder": ".", "k": 0}}, {"q": "?"}), [], "invalid_input"),
+    "rag with passages of its own": (
+        Case("rag", {"signature": "q -> a", "search": {"folder": "."}}, {"q": "?", "context": ["no"]}), [],
+        "invalid_fields"),
     "rag with a context of its own": (
         Case("rag", {"signature": "context, q -> a", "search": {"folder": "."}}, {"q": "?"}), [], "invalid_signature"),
     "colbert failing": (Case("colbert_search", {}, {"query": "fail"}), [], "search_unavailable"),

@@ -10,7 +10,16 @@ from typing import Annotated, Any
 import msgspec
 
 from dspex_bus.errors import InvalidRequest
-from dspex_bus.signatures import Field, Signature, SignatureError, made_of, parse_signature, parse_type, read_signature
+from dspex_bus.signatures import (
+    Field,
+    InvalidFields,
+    Signature,
+    SignatureError,
+    made_of,
+    parse_signature,
+    parse_type,
+    read_signature,
+)
 
 from .library import Manner
 from .passages import Passage
@@ -58,8 +67,12 @@ class Grounded(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in inputs.items() if name != self.over}
 
     def asked(self, inputs: Mapping[str, Any], passages: Sequence[str]) -> dict[str, Any]:
-        """The inputs that the model is shown."""
-        return {**self.shown(inputs), CONTEXT: list(passages)}
+        """The inputs that the model is shown. Raises InvalidFields where one has the place of the passages."""
+        if CONTEXT in inputs:
+            raise InvalidFields(
+                "inputs", faults={CONTEXT: "the signature has no such field; the passages are put there"}
+            )
+        return {CONTEXT: list(passages), **self.shown(inputs)}
 
     @property
     def told(self) -> Signature:
