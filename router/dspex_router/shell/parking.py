@@ -305,7 +305,10 @@ class Parking:
         return max(hold.mark.sequence, min([max(hold.read, self._owner.handled(partition)), *waited_for]))
 
     async def _replace(self, partition: int, hold: _Hold, leaving: Iterable[str] = ()) -> bool:
-        """Whether the partition is ours still. Who was leaving and is to be back is said to be leaving until it is."""
+        """Whether the partition is ours still. Who was leaving and is to be back is said to be leaving until it is. Of
+        a partition that we have just given up we do not know any more which sessions are in no index."""
+        if partition not in self._owner.owned:
+            return False
         back = [session for session in hold.mark.leaving if session in self._waking[partition]]
         mark = Checkpoint(sequence=self._seen_to(partition, hold), second=hold.second, leaving=tuple({*leaving, *back}))
         try:
