@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dspex_bus import MemoryBus, MemoryServer, subjects
@@ -24,9 +26,10 @@ WAIT = WaitNode(id="0", name="wait", signal="go")
 PLAN = Plan(pipeline="p", digest="d", root=SequenceNode(id="root", name="p", children=(WAIT,)))
 
 
-@pytest.mark.parametrize("owned", [True, False])
-async def test_no_checkpoint_passes_a_start_that_is_in_no_index(owned: bool) -> None:
-    """Neither while the partition is ours, nor when we have given it up and forgotten what began in it."""
+@pytest.mark.parametrize("now", ["owned", "given up", "taken over again"])
+async def test_no_checkpoint_passes_a_start_that_is_in_no_index(now: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither while the partition is ours, nor when we have given it up and forgotten what began in it, nor while it is
+    taken over again."""
     async with MemoryBus(MemoryServer()) as bus:
         await bus.prepare(streams(partitions=1), buckets())
         config, journals, parked = RouterConfig(), Journals(bus, 1), Parked(bus)
@@ -45,13 +48,23 @@ async def test_no_checkpoint_passes_a_start_that_is_in_no_index(owned: bool) -> 
             assert stored is not None
             await owner.on_stored(stored)
         await young.put(0, "before")
-        if not owned:
+        if now != "owned":
             owner.own(frozenset())
         for hold in parking._holds.values():
             hold.marked_at = -1_000_000.0
+        if now == "taken over again":
+            asked = bus.stream_info
+
+            async def looked_at_meanwhile(stream: str) -> dict[str, Any]:
+                await parking._mark()
+                return await asked(stream)
+
+            monkeypatch.setattr(bus, "stream_info", looked_at_meanwhile)
+            owner.own(frozenset({0}))
+            await parking.claim([0])
         await parking._mark()
         await parking._send.aclose()
         await parking._receive.aclose()
         mark, _ = await parked.checkpoint(0)
         assert mark is not None
-        assert mark.sequence == (stored.sequence - 1 if owned else 0)
+        assert mark.sequence == (stored.sequence - 1 if now == "owned" else 0)

@@ -160,6 +160,9 @@ class Parking:
 
     async def claim(self, partitions: Iterable[int]) -> None:
         """From here on another router's marks are refused, and what it was parking stays in the live index."""
+        partitions = list(partitions)
+        for partition in partitions:
+            self._holds.pop(partition, None)  # from when we had it before, and knew what began in it
         last = await self._last()
         await asyncio.gather(*(self._claim(partition, last) for partition in partitions))
 
@@ -167,7 +170,6 @@ class Parking:
         return int((await self._bus.stream_info(EVENTS))["last_sequence"])
 
     async def _claim(self, partition: int, last: int) -> None:
-        self._holds.pop(partition, None)
         hold = self._claimed[partition] = await self._claimed_hold(partition, last)
         for session in hold.mark.leaving:
             await self._live.put(live_key(partition, session), b"1")
@@ -307,7 +309,7 @@ class Parking:
     async def _replace(self, partition: int, hold: _Hold, leaving: Iterable[str] = ()) -> bool:
         """Whether the partition is ours still. Who was leaving and is to be back is said to be leaving until it is. Of
         a partition that we have just given up we do not know any more which sessions are in no index."""
-        if partition not in self._owner.owned:
+        if partition not in self._owner.owned or self._holds.get(partition) is not hold:
             return False
         back = [session for session in hold.mark.leaving if session in self._waking[partition]]
         mark = Checkpoint(sequence=self._seen_to(partition, hold), second=hold.second, leaving=tuple({*leaving, *back}))
