@@ -85,7 +85,10 @@ def _reply(choice: Choice, outcome: StepOutcome) -> CallReply:
                 duration_us=outcome.duration_us,
                 usage=outcome.usage,
             )
-        case StepFailed() | StepTimedOut() | StepLost():
+        case StepTimedOut():
+            # A call has one limit, which its task has as both: which of them the worker found past says nothing.
+            raise DeadlineExceeded(outcome.error.message)
+        case StepFailed() | StepLost():
             raise error_from(outcome.error)
         case StepCancelled():
             raise DeadlineExceeded(f"{choice.handler} was cancelled: {outcome.reason}", code="cancelled")
