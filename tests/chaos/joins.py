@@ -177,6 +177,10 @@ class _Follower:
         count = len(items) if isinstance(items, list) else max(places, default=-1) + 1
         if any(place >= count for place in places):
             self.wrong.append(f"{id} ran {max(places) + 1} items of {count}")
+        if isinstance(items, list) and node.join.kind == "quorum" and count < _needed(node):
+            for place in range(count):
+                self._nothing_of(_below(id, place), f"its join {id} takes more than its {count} items")
+            return Ran("failed", began)
         branches: list[Ran] = []
         for place in range(count):
             starts = began
@@ -366,6 +370,6 @@ def _settled(node: ParallelNode | MapNode, count: int, good: Sequence[int], bad:
         return bad[0] if bad else NEVER
     needed = _needed(node)
     enough = good[needed - 1] if len(good) >= needed else NEVER
-    too_many = count - needed
-    hopeless = bad[too_many] if len(bad) > too_many else NEVER
+    too_many = count - needed  # below 0 where the journal does not tell how many items there were
+    hopeless = bad[too_many] if 0 <= too_many < len(bad) else NEVER
     return min(enough, hopeless)

@@ -50,7 +50,8 @@ class Written:
         self.kept: list[Kept] = []
         self._number = itertools.count(1)
         self.session = session
-        accepted = SessionAccepted(session=session, plan=plan(*nodes), input={}, deadline_ms=DEADLINE_MS, **more)
+        more = {"input": {}, "deadline_ms": DEADLINE_MS, **more}
+        accepted = SessionAccepted(session=session, plan=plan(*nodes), **more)
         self.put("accepted", accepted)
 
     def put(self, slot: str, event: JournalEvent, session: str | None = None, time_ms: int = 0) -> Kept:
@@ -471,6 +472,20 @@ def test_items_of_a_map_start_as_others_end() -> None:
 
     assert items(1, 0, 2, 3, limit=2).wrong() == []
     finds(items(2, 0, 1, 3, limit=2), "0-2-0 has an outcome at 2, and could begin at 3")
+
+
+def test_a_quorum_of_more_than_the_items_starts_none() -> None:
+    def short(items: object, *ran: int) -> Written:
+        written = Written(mapped("0", task("0-n-0"), kind="quorum", quorum=3), input={"items": items})
+        for place in ran:
+            written.step(f"0-{place}-0", FAILED)
+        written.end("failed", code="join_failed")
+        return written
+
+    assert short(["a", "b"]).wrong() == []
+    finds(short(["a", "b"], 1), "0-1-0 ran, and its join 0 takes more than its 2 items")
+    # Items that another step made: the journal tells of those alone that ended.
+    assert short(None, 0, 1).wrong() == []
 
 
 def test_rounds_of_a_loop_and_ways_of_a_branch() -> None:
