@@ -32,16 +32,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .buckets import Entry, KeyValue, ObjectInfo, ObjectStore
     from .bus import (
         Bus,
         Consumer,
         Delivery,
         Endpoint,
-        Entry,
-        KeyValue,
         Message,
-        ObjectInfo,
-        ObjectStore,
         Reader,
         Request,
         ServiceSpec,
@@ -57,8 +54,9 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            ".bus": "Bus, Consumer, Delivery, Endpoint, Entry, KeyValue, Message, ObjectInfo, ObjectStore, Reader, "
-            "Request, ServiceSpec, Stored, StoredMessage, Subscription",
+            ".buckets": "Entry, KeyValue, ObjectInfo, ObjectStore",
+            ".bus": "Bus, Consumer, Delivery, Endpoint, Message, Reader, Request, ServiceSpec, Stored, StoredMessage, "
+            "Subscription",
             ".memory": "MemoryBus, MemoryServer",
             ".nats": "NatsBus, connect",
             ".server": "EmbeddedServer, find_nats_server",

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .errors import InvalidName
+from .names import dotted, token
 
 ROOT = "dspex.v1"
 DEFAULT_LANE = "normal"
@@ -29,30 +30,8 @@ EVENT = f"{ROOT}.event"
 TASK = f"{ROOT}.task"
 DEAD = f"{ROOT}.dead"
 
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _IDS = [re.compile(rf"[A-Za-z0-9_-]{{1,255}}(\.[A-Za-z0-9_-]{{1,255}}){{{more}}}") for more in range(5)]
 _OBJECT = re.compile(r"([A-Za-z0-9_-]{0,64})\.[a-z]+\.[0-9a-f]{24}")
-_DOTTED = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}")
-
-
-def token(value: str, what: str) -> str:
-    """``value`` if it can be one subject token, else InvalidName saying what is wrong with which name."""
-    if _TOKEN.fullmatch(value):
-        return value
-    raise InvalidName(
-        f"{what} {value!r} cannot be used: 1 to 64 letters, digits, '_' or '-'", details={"what": what, "value": value}
-    )
-
-
-def dotted(value: str, what: str) -> str:
-    """Like :func:`token` for names that may have dots, such as a handler's (``dspy.ChainOfThought``)."""
-    if _DOTTED.fullmatch(value):
-        return value
-    raise InvalidName(
-        f"{what} {value!r} cannot be used: letters, digits, '_' or '-', in up to 8 parts joined by dots",
-        details={"what": what, "value": value},
-    )
 
 
 @lru_cache(4096)
@@ -63,11 +42,6 @@ def _ids(*ids: str) -> str:
     if _IDS[len(ids) - 1].fullmatch(joined):
         return joined
     raise InvalidName(f"{joined!r} cannot be part of a subject", details={"value": joined})
-
-
-def safe(name: str) -> str:
-    """A name from elsewhere, such as a host's, as one token."""
-    return _UNSAFE.sub("-", name)[:64] or "-"
 
 
 def partition_of(session: str, partitions: int) -> int:

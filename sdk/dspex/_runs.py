@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, Unpack
 
-from dspex_bus import subjects
+from dspex_bus import names, subjects
 from dspex_bus.errors import Disconnected, InvalidRequest, RunFailed
 from dspex_bus.wire import (
     PipelineDefinition,
@@ -120,7 +120,7 @@ class Runs(Asking):
 
     def session(self, id: str) -> Session:
         """A handle on a session started anywhere."""
-        return Session(self, subjects.token(id, "session"))
+        return Session(self, names.token(id, "session"))
 
     async def sessions(self, *, ended: bool = True, limit: int = 50, before: int = 0) -> SessionList:
         """The newest, at most ``limit`` (1,000), fewer only where there are no more; with the answer's ``next`` as

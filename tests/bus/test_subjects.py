@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex_bus import subjects
+from dspex_bus import names, subjects
 from dspex_bus.errors import InvalidName
 
 TOKENS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
@@ -19,7 +19,7 @@ BAD = ["", "a.b", "a b", "*", ">", "a*", "$SYS", "é", "a\n", "x" * 65, "a\t", "
 @pytest.mark.parametrize("name", BAD)
 def test_names_that_cannot_be_tokens(name: str) -> None:
     with pytest.raises(InvalidName) as refusal:
-        subjects.token(name, "pool")
+        names.token(name, "pool")
     assert refusal.value.details == {"what": "pool", "value": name}
     for build in (subjects.run, subjects.submit):
         with pytest.raises(InvalidName):
@@ -72,11 +72,11 @@ def test_no_id_widens_a_subject(build: Callable[[str], str], bad: str) -> None:
 
 @given(st.text(max_size=100))
 def test_a_name_from_elsewhere_is_made_one_token(name: str) -> None:
-    assert subjects.token(subjects.safe(name), "name")
+    assert names.token(names.safe(name), "name")
 
 
 def test_a_name_that_is_one_token_stays() -> None:
-    assert subjects.safe("host-1_a") == "host-1_a"
+    assert names.safe("host-1_a") == "host-1_a"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_public_subjects_are_pinned(built: str, subject: str) -> None:
 
 @given(TOKENS)
 def test_tokens_are_themselves(name: str) -> None:
-    assert subjects.token(name, "x") == name
+    assert names.token(name, "x") == name
     assert subjects.run(name) == f"dspex.v1.run.{name}"
 
 

@@ -485,6 +485,7 @@ def test_a_quorum_of_more_than_the_items_starts_none() -> None:
     assert short(["a", "b"]).wrong() == []
     finds(short(["a", "b"], 1), "0-1-0 ran, and its join 0 takes more than its 2 items")
     # Items that another step made: the journal tells of those alone that ended.
+    assert short(None).wrong() == []
     assert short(None, 0, 1).wrong() == []
 
 

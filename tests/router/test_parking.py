@@ -11,7 +11,7 @@ import pytest
 
 import dspex
 from dspex_bus import EmbeddedServer, NatsBus, subjects
-from dspex_bus.bus import KeyValue
+from dspex_bus.buckets import KeyValue
 from dspex_bus.errors import Unavailable
 from dspex_bus.streams import CHECKPOINTS, EVENTS, LIVE, PARKED, buckets, streams
 from dspex_bus.wire import SignalReceived, StepCancelled, encode_event

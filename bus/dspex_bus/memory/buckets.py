@@ -7,7 +7,7 @@ import hashlib
 import time
 
 from .._headers import EXPECTED_LAST
-from ..bus import Entry, KeyValue, ObjectInfo, ObjectStore
+from ..buckets import Entry, KeyValue, ObjectInfo, ObjectStore
 from ..errors import Conflict, NotFound, PayloadTooLarge, StoreFailed
 from ..streams import lifetime_s
 from .server import MemoryServer

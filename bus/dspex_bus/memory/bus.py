@@ -15,13 +15,12 @@ from .._mailbox import Mailbox
 from .._service import Service
 from .._tasks import Tasks
 from .._waiting import tell
+from ..buckets import KeyValue, ObjectStore
 from ..bus import (
     Bus,
     Consumer,
     Headers,
-    KeyValue,
     Message,
-    ObjectStore,
     OnDelivery,
     OnMessage,
     OnStored,

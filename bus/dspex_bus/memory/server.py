@@ -9,7 +9,8 @@ from dataclasses import replace
 from .._headers import EXPECTED_LAST, ROLLUP
 from .._mailbox import Mailbox
 from .._tasks import Tasks
-from ..bus import Headers, Message, ObjectInfo, OnMessage, StoredMessage, Subscription
+from ..buckets import ObjectInfo
+from ..bus import Headers, Message, OnMessage, StoredMessage, Subscription
 from ..errors import SetupError
 from ..streams import BucketSpec, StreamSpec, merged_metadata
 from .consumer import Durable

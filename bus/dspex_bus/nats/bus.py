@@ -15,13 +15,12 @@ import anyio
 from .. import crashing
 from .._headers import SCHEDULE, SCHEDULE_TARGET
 from .._service import Service
+from ..buckets import KeyValue, ObjectStore
 from ..bus import (
     Bus,
     Consumer,
     Headers,
-    KeyValue,
     Message,
-    ObjectStore,
     OnDelivery,
     OnMessage,
     OnStored,

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from .. import crashing
 from .._headers import EXPECTED_LAST, TTL
-from ..bus import Entry, KeyValue, Stored
+from ..buckets import Entry, KeyValue
+from ..bus import Stored
 from ..errors import Conflict, StoreFailed
 from ..streams import lifetime_s
 from .history import History

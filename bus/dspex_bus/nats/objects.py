@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from .._headers import ROLLUP
-from ..bus import ObjectInfo, ObjectStore, Stored
+from ..buckets import ObjectInfo, ObjectStore
+from ..bus import Stored
 from ..errors import DspexError, NotFound, PayloadTooLarge, StoreFailed
 from ..streams import LARGEST_KEY, BucketSpec
 from .history import History

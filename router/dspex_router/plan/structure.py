@@ -11,6 +11,7 @@ import msgspec
 from dspex_bus import subjects
 from dspex_bus.conditions import ConditionError, names
 from dspex_bus.errors import InvalidName, InvalidPipeline
+from dspex_bus.names import dotted, token
 from dspex_bus.wire import PipelineDefinition, RetryPolicy, StepDefinition
 
 KINDS = (
@@ -136,7 +137,7 @@ def _check_nothing(step: StepDefinition, path: str) -> None:
 def _check_handler(step: StepDefinition, path: str) -> None:
     kind = kind_of(step, path)
     try:
-        subjects.dotted(getattr(step, kind).replace(":", "."), "handler")
+        dotted(getattr(step, kind).replace(":", "."), "handler")
     except InvalidName as error:
         raise InvalidPipeline(error.message, path=f"{path}.{kind}", code="invalid_name") from error
     if step.pool is not None:
@@ -212,7 +213,7 @@ def _check_condition(text: str, path: str) -> None:
 
 def _check_token(value: str, what: str, path: str) -> None:
     try:
-        subjects.token(value, what)
+        token(value, what)
     except InvalidName as error:
         raise InvalidPipeline(error.message, path=path, code="invalid_name") from error
 

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 import anyio
 
-from dspex_bus import Bus, Message, subjects
+from dspex_bus import Bus, Message, names, subjects
 from dspex_bus.errors import DecodeError, DspexError
 from dspex_bus.wire import JOURNAL_FORMAT, RouterPresence, decode, encode
 
@@ -48,7 +48,7 @@ class Sure(Protocol):
 class Membership:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self.id = f"{subjects.safe(socket.gethostname().split('.')[0][:24])}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.id = f"{names.safe(socket.gethostname().split('.')[0][:24])}-{os.getpid()}-{secrets.token_hex(2)}"
         self._owned: frozenset[int] = frozenset()
         self._started_ms = bus.clock.now_ms()
         self._heard = Heard(INTERVAL_S, FRESH_S, time.monotonic())

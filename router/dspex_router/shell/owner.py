@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 import anyio.lowlevel
 
-from dspex_bus import Bus, StoredMessage, subjects
+from dspex_bus import Bus, StoredMessage, names, subjects
 from dspex_bus.claim import claimed
 from dspex_bus.errors import DecodeError, DspexError, NewerJournal
 from dspex_bus.wire import SessionAccepted, SessionEnded, error_info
@@ -311,7 +311,7 @@ class Owner:
         self.malformed += 1
         log.error("journal message %d on %s: %s", message.sequence, message.subject, error)
         parts = [*message.subject.split("."), *("unknown",) * 3]
-        subject = subjects.dead("router", subjects.safe(parts[4]), "journal", message.sequence)
+        subject = subjects.dead("router", names.safe(parts[4]), "journal", message.sequence)
         headers = {"Dspex-Reason": error.code, "Dspex-Subject": message.subject}
         self._errands.add(partial(self._bus.store_and_wait, subject, message.data, headers=headers, once=True))
 

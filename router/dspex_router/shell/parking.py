@@ -18,7 +18,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dspex_bus import Bus, StoredMessage, subjects
+from dspex_bus import Bus, subjects
 from dspex_bus.errors import Conflict, DspexError
 from dspex_bus.streams import EVENTS, LIVE
 
@@ -28,6 +28,7 @@ from .journals import Journals
 from .owner import Owner
 from .parked import Checkpoint, Parked
 from .recovery import Recovery
+from .window import Window
 from .young import Young, live_key
 
 log = logging.getLogger(__name__)
@@ -66,34 +67,6 @@ class _Hold(Struct, eq=False):
     read: int
     second: int
     marked_at: float = 0.0
-
-
-class _Window:
-    """What is behind a checkpoint: of each session its first event, and its end. Those that ended before ``since_ms``
-    are nobody's business any more."""
-
-    def __init__(self, since_ms: int) -> None:
-        self._since_ms = since_ms
-        self._first: dict[str, StoredMessage] = {}
-        self._ends: dict[str, StoredMessage] = {}
-
-    def add(self, message: StoredMessage) -> None:
-        session = subjects.object_owner(message.subject)
-        if subjects.journal_kind(message.subject) != "end":
-            self._first.setdefault(session, message)
-        elif message.time_ms >= self._since_ms:
-            self._ends[session] = message
-        else:
-            self._first.pop(session, None)
-
-    def open(self) -> list[tuple[str, StoredMessage]]:
-        return [(session, message) for session, message in self._first.items() if session not in self._ends]
-
-    def over(self) -> list[tuple[StoredMessage, StoredMessage]]:
-        """How those began and ended of which nothing but this tells. The others were in the index, and are for as long
-        as something is to be done about them."""
-        both = [(self._first[session], end) for session, end in self._ends.items() if session in self._first]
-        return [(first, end) for first, end in both if subjects.journal_kind(first.subject) == "accepted"]
 
 
 class _Leaving(Struct, eq=False):
@@ -200,7 +173,7 @@ class Parking:
     async def _catch_up(self, partition: int) -> list[str]:
         hold = self._claimed.pop(partition)
         # Without a checkpoint all of the journal is behind it, and nearly all of that has long been told.
-        window = _Window(0 if hold.mark.sequence else self._bus.clock.now_ms() - _TOLD_MS)
+        window = Window(0 if hold.mark.sequence else self._bus.clock.now_ms() - _TOLD_MS)
         async for message in self._bus.history(EVENTS, subjects.partition_journal(partition), after=hold.mark.sequence):
             window.add(message)
             hold.read = message.sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from dspex_bus import Bus, subjects
+from dspex_bus import Bus, names, subjects
 from dspex_bus.errors import InvalidRequest, NotFound
 from dspex_bus.streams import PIPELINES
 from dspex_bus.wire import PipelineDefinition, PipelineList, PipelinePut, PipelineRequest, PipelineView, decode
@@ -42,10 +42,10 @@ class Pipelines:
         return stored
 
     async def get(self, request: PipelineRequest) -> PipelineView:
-        subjects.token(request.name, "pipeline")
+        names.token(request.name, "pipeline")
         key = _current(request.name)
         if request.version is not None:
-            key = _version(request.name, subjects.token(request.version, "version"))
+            key = _version(request.name, names.token(request.version, "version"))
         entry = await self._bucket.get(key)
         if entry is None:
             known = ", ".join(sorted({view.name for view in (await self.list()).pipelines})) or "none"

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from dspex_bus import Bus, Message, subjects
+from dspex_bus import Bus, Message, names, subjects
 from dspex_bus.errors import DecodeError, DspexError, NoWorkers
 from dspex_bus.wire import WorkerPresence, decode
 
@@ -80,7 +80,7 @@ class Presence:
     async def _on_presence(self, message: Message) -> None:
         try:
             said = decode(WorkerPresence, message.data, subject=message.subject)
-            subjects.token(said.pool, "pool")
+            names.token(said.pool, "pool")
         except (DecodeError, DspexError) as error:
             log.warning("an announcement was ignored: %s", error)
             return

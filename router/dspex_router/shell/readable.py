@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TypeVar
 
-from dspex_bus.bus import Entry
+from dspex_bus.buckets import Entry
 from dspex_bus.errors import DecodeError
 from dspex_bus.wire import decode
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from dspex_bus.errors import InvalidName
-from dspex_bus.subjects import token
+from dspex_bus.names import token
 
 from ..errors import SetupError
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from dspex_bus.errors import InvalidRequest
-from dspex_bus.subjects import token
+from dspex_bus.names import token
 from dspex_bus.wire import PipelineDefinition, RetryPolicy, StepDefinition
 
 from ..evaluation.metrics import MetricSpec

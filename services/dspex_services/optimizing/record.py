@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from dspex_bus import Bus
+from dspex_bus.names import token
 from dspex_bus.streams import JOBS
-from dspex_bus.subjects import token
 from dspex_bus.wire import Usage
 
 from .progress import Trial

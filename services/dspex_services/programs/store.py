@@ -12,8 +12,8 @@ import msgspec
 
 from dspex_bus import Bus
 from dspex_bus.errors import Conflict, InvalidRequest, NotFound
+from dspex_bus.names import token
 from dspex_bus.streams import PROGRAMS
-from dspex_bus.subjects import token
 
 from . import states
 from .types import Origin, Program, ProgramVersion, Promotion

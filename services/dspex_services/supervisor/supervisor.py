@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import anyio
 from anyio.abc import TaskStatus
 
-from dspex_bus import NatsBus, subjects
+from dspex_bus import NatsBus, names
 from dspex_bus.errors import Disconnected
 from dspex_bus.wire import WorkerClaims
 
@@ -60,7 +60,7 @@ class Supervisor:
         async with AsyncExitStack() as stack:
             bus = await self._connected(stack)
             guard = stack.enter_context(Guard())
-            id = f"{subjects.safe(socket.gethostname().split('.')[0])[:24]}-{secrets.token_hex(4)}"
+            id = f"{names.safe(socket.gethostname().split('.')[0])[:24]}-{secrets.token_hex(4)}"
             neighbours = Neighbours(bus, id, [spec.pool for spec in self._specs], self._claims, self._search)
             self._pools = [Pool(self._server, spec, bus, guard, neighbours) for spec in self._specs]
             async with anyio.create_task_group() as group:

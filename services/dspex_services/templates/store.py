@@ -11,8 +11,8 @@ import msgspec
 
 from dspex_bus import Bus
 from dspex_bus.errors import Conflict, InvalidRequest
+from dspex_bus.names import token
 from dspex_bus.streams import TEMPLATES
-from dspex_bus.subjects import token
 
 from ..errors import UnknownTemplate
 from .types import StoredTemplate, TemplateVersion

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from dspex_bus import Bus
 from dspex_bus.errors import Conflict
+from dspex_bus.names import token
 from dspex_bus.streams import TENANTS
-from dspex_bus.subjects import token
 from dspex_bus.wire import Budget, TenantHold, TenantLimit, TenantUsage, Usage, decode, encode
 from dspex_bus.wire.tenant import Per
 

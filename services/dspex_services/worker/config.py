@@ -8,7 +8,7 @@ import socket
 
 import msgspec
 
-from dspex_bus import subjects
+from dspex_bus import names
 
 MAX_DELIVERIES = 3
 """At this delivery a task is recorded as lost and not run, where two workers died of it (see deaths.py)."""
@@ -18,7 +18,7 @@ WAITING = 256
 
 
 def _name() -> str:
-    return f"{subjects.safe(socket.gethostname().split('.')[0][:24])}-{os.getpid()}-{secrets.token_hex(2)}"
+    return f"{names.safe(socket.gethostname().split('.')[0][:24])}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):

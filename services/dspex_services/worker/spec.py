@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from dspex_bus.subjects import token
+from dspex_bus.names import token
 
 from ..errors import SetupError
 from ..handlers import Handlers

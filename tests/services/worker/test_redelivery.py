@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from dspex_bus import Delivery, subjects
+from dspex_bus import Delivery, names, subjects
 from dspex_bus.streams import DEAD_LETTERS, TASKS
 from dspex_bus.wire import (
     RESENT,
@@ -298,4 +298,4 @@ async def test_a_blocking_attempt_is_abandoned_at_once(rig: Rig) -> None:
 def test_a_worker_is_named_after_its_host_and_process() -> None:
     one, other = WorkerConfig(pool="p"), WorkerConfig(pool="p")
     assert one.name != other.name
-    assert subjects.token(one.name, "worker") == one.name
+    assert names.token(one.name, "worker") == one.name
