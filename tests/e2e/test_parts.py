@@ -24,6 +24,7 @@ def doctor(environment: dict[str, str], *arguments: str) -> tuple[int, dict[str,
     return done.returncode, {check["name"]: check["status"] for check in json.loads(done.stdout)}
 
 
+@pytest.mark.slow
 async def test_health_checks_follow_the_parts_and_a_pool_without_a_model_answers_offline() -> None:
     async with EmbeddedServer() as server:
         environment = {**offline_environment(), "DSPEX_SERVER": server.url}

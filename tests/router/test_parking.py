@@ -194,6 +194,7 @@ async def test_who_has_many_children_stays_and_is_in_nobody_s_way(
         assert parent.id not in _sessions(await world.parked.keys())
 
 
+@pytest.mark.slow
 async def test_it_is_back_before_it_is_due(world: World) -> None:
     async with router(world.server, PARKING):
         slept = await world.client.submit(dspex.pipeline([dspex.sleep(8)]))

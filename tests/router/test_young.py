@@ -160,6 +160,7 @@ async def test_who_waits_is_told_of_an_end_that_its_router_did_not_live_to_tell_
         assert await _indexed(world) == 0
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_read_is_put_into_the_index(world: World) -> None:
     """Only a later look can do something about it, or a later release."""
     async with router(world.server, RouterConfig(sweep_s=0.2)):

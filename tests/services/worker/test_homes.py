@@ -205,6 +205,7 @@ async def test_whoever_gets_a_task_for_a_handler_it_has_not_asks_one_that_has_it
     assert set(made) == {"bob"}
 
 
+@pytest.mark.slow
 async def test_who_leaves_with_what_it_was_asked_for_does_not_end_it(rig: Rig) -> None:
     handlers, made = shelf()
     older = Handlers()
