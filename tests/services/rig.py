@@ -122,6 +122,15 @@ class Rig:
     async def counts(self) -> dict[str, int]:
         return await self.bus.consumer_info(TASKS, subjects.durable(self.pool))
 
+    async def counted(self, tasks: int) -> dict[str, int]:
+        """:meth:`counts` with so many tasks: the server counts one a moment after it has said that it is stored."""
+        with anyio.fail_after(PATIENCE_S):
+            while True:
+                counts = await self.counts()
+                if counts["pending"] + counts["ack_pending"] == tasks:
+                    return counts
+                await anyio.sleep(0.01)
+
     async def queue_empty(self, within_s: float = PATIENCE_S) -> None:
         """Until every task has been acknowledged."""
         with anyio.fail_after(within_s):

@@ -69,7 +69,7 @@ async def test_as_many_tasks_are_taken_as_slots_are_free(rig: Rig, handler: str)
         for task in tasks:
             await rig.send(task)
         await gate.has(3)
-        counts = await rig.counts()
+        counts = await rig.counted(len(tasks))
         assert (counts["ack_pending"], counts["pending"]) == (3, 4)
         gate.open.set()
         for task in tasks:
