@@ -59,7 +59,6 @@ class Delivery(ABC):
     stored, by the server's clock. ``deliveries`` is 1 the first time. ``receipt`` is what somebody else needs to give
     it back, see :meth:`Bus.give_back`."""
 
-    __slots__ = ("data", "deliveries", "headers", "receipt", "sequence", "subject", "time_ms")
     subject: str
     data: bytes
     headers: Headers | None

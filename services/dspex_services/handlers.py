@@ -32,7 +32,7 @@ Reads = Literal["fields", "signature", "any"]
 ProgramOf = Callable[[Bus, Mapping[str, Any]], Awaitable[str]]
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class Handler:
     """``convert`` makes the function's first argument of the task's fields; None hands it the mapping itself."""
 

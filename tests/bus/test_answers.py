@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
+import nats
 import pytest
+from nats.aio.msg import Msg
 
-from dspex_bus import EmbeddedServer, Message, NatsBus, Stored
+from dspex_bus import EmbeddedServer, NatsBus, Stored
 from dspex_bus.nats.replies import RESTING
 from dspex_bus.streams import buckets, streams
 
@@ -26,16 +29,33 @@ async def server() -> AsyncIterator[EmbeddedServer]:
 
 
 class Heard:
-    """The subjects to which the server answered, in order."""
+    """The subjects to which the server answered, in order: somebody else's subscription to the bus's inbox."""
 
-    def __init__(self, bus: NatsBus) -> None:
+    def __init__(self) -> None:
         self.subjects: list[str] = []
-        self._take_in = bus._replies._on_message
-        bus._replies._on_message = self._on_message  # type: ignore[method-assign]
+        self._more = asyncio.Event()
 
-    def _on_message(self, message: Message) -> None:
+    async def _on_message(self, message: Msg) -> None:
         self.subjects.append(message.subject)
-        self._take_in(message)
+        self._more.set()
+
+    async def at_least(self, count: int) -> None:
+        with anyio.fail_after(20):
+            while len(self.subjects) < count:
+                self._more.clear()
+                await self._more.wait()
+
+
+@asynccontextmanager
+async def heard_by(server: EmbeddedServer, bus: NatsBus) -> AsyncIterator[Heard]:
+    heard = Heard()
+    client = await nats.connect(server.url)
+    try:
+        await client.subscribe(f"{bus._replies._inbox}.*", cb=heard._on_message)
+        await client.flush()
+        yield heard
+    finally:
+        await client.close()
 
 
 async def _store(bus: NatsBus, first: int, count: int) -> list[Stored | Exception]:
@@ -56,17 +76,16 @@ async def _store(bus: NatsBus, first: int, count: int) -> list[Stored | Exceptio
 
 
 async def test_subjects_of_answers_are_used_again_after_a_rest(
-    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+    server: EmbeddedServer,
 ) -> None:
-    bus = NatsBus(server.url)
-    heard = Heard(bus)
-    async with bus:
+    async with NatsBus(server.url) as bus:
         await bus.prepare(streams(), buckets())
-        heard.subjects.clear()
-        for number in range(MANY):
-            [result] = await _store(bus, number, 1)
-            assert isinstance(result, Stored)
-            assert result.created
+        async with heard_by(server, bus) as heard:
+            for number in range(MANY):
+                [result] = await _store(bus, number, 1)
+                assert isinstance(result, Stored)
+                assert result.created
+            await heard.at_least(MANY)
         assert len(heard.subjects) == MANY
         assert len(set(heard.subjects)) == RESTING + 1
         for place, subject in enumerate(heard.subjects):
@@ -85,20 +104,19 @@ async def test_what_is_stored_at_the_same_time_has_subjects_of_its_own(server: E
 
 async def test_the_subject_of_what_was_sent_twice_is_not_used_again(server: EmbeddedServer) -> None:
     """Both may be answered, the second when another message waits for its answer."""
-    async with Link(server.port) as link:
-        bus = NatsBus(link.url)
-        heard = Heard(bus)
-        async with bus:
-            await bus.prepare(streams(), buckets())
+    async with Link(server.port) as link, NatsBus(link.url) as bus:
+        await bus.prepare(streams(), buckets())
+        async with heard_by(server, bus) as heard:
             async with anyio.create_task_group() as group:
                 link.freeze()
                 group.start_soon(_store, bus, 0, 1)
                 await anyio.sleep(0.05)
                 await bus._stores.send_again()
-                heard.subjects.clear()
                 link.thaw()
+            await heard.at_least(2)
             twice = heard.subjects[0]
             await _store(bus, 1, MANY)
             await _store(bus, 1 + MANY, MANY)
-            assert heard.subjects.count(twice) <= 2
+            await heard.at_least(2 * MANY + 2)
+            assert heard.subjects.count(twice) == 2
             assert twice not in heard.subjects[2:]

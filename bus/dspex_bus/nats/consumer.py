@@ -33,8 +33,6 @@ _ACK = "$JS.ACK."
 
 
 class NatsDelivery(Delivery):
-    __slots__ = ("_connection",)
-
     def __init__(self, connection: Connection, message: Message) -> None:
         self._connection = connection
         self.receipt: str = message.reply

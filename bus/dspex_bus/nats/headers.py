@@ -37,8 +37,6 @@ class LazyHeaders(Mapping[str, str]):
     """A message's headers, parsed at the first look: on the hot path nobody looks. What says how a message was to be
     stored is left out, lest it be stored on with it."""
 
-    __slots__ = ("_parsed", "_raw")
-
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
         self._parsed: dict[str, str] | None = None

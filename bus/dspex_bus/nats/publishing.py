@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -32,7 +33,8 @@ _SWEEP_S = 0.5
 _REPAIRS = 3
 
 
-class Outstanding(msgspec.Struct, eq=False):
+@dataclass(eq=False)
+class Outstanding:
     """``live``: it has been handed to a connection, not kept for the next one. ``again``: it has been sent more than
     once, or may have been: there may be several answers."""
 

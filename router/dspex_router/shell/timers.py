@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import anyio
-from msgspec import Struct
 
 from dspex_bus.clock import Clock
 
@@ -22,8 +22,8 @@ _SLACK = 1024
 Action = Callable[[], Awaitable[None]]
 
 
-class _Timer(Struct, order=True):
-    """``due_ms`` by the steady clock. ``at_ms`` of one that keeps to the bus's time."""
+class _Timer(NamedTuple):
+    """``due_ms`` by the steady clock. ``at_ms`` of one that keeps to the bus's time. No two have one ``number``."""
 
     due_ms: float
     number: int
@@ -81,9 +81,9 @@ class Timers:
         if abs(ahead_ms - self._ahead_ms) < _JUMP_MS:
             return
         self._ahead_ms = ahead_ms
-        for timer in self._heap:
-            if timer.at_ms is not None:
-                timer.due_ms = timer.at_ms - ahead_ms
+        self._heap = [
+            timer if timer.at_ms is None else timer._replace(due_ms=timer.at_ms - ahead_ms) for timer in self._heap
+        ]
         heapq.heapify(self._heap)
 
     def _due(self, now_ms: float) -> list[Action]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-
-from msgspec import Struct
 
 from dspex_bus import Bus, Stored
 from dspex_bus.bus import Headers
@@ -23,7 +22,8 @@ _FIRST_PAUSE_MS = 100
 _LONGEST_PAUSE_MS = 5_000
 
 
-class Write(Struct):
+@dataclass(eq=False)
+class Write:
     """One message for one slot, on behalf of a session. ``instead`` makes what is written where this cannot be:
     because of its size, or because the server kept refusing it. What is large is in the object store by the second
     try."""

@@ -11,8 +11,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 from dspex_bus import Bus
 from dspex_bus.streams import LIVE
@@ -25,7 +24,8 @@ YOUNG_S = 2.0
 _AT_ONCE = 256
 
 
-class _Start(Struct, eq=False):
+@dataclass(eq=False)
+class _Start:
     """``putting``: its index entry is being stored. ``over``: nobody needs that any more."""
 
     sequence: int

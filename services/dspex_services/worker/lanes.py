@@ -36,7 +36,7 @@ ANSWER_S = 0.003
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Lane:
     """``standing`` counts the tasks that are asked for and have not come."""
 

@@ -49,7 +49,7 @@ _STUBBORN_S = 2.0
 """A coroutine that goes on for that long after it was cancelled is not waited for."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Held:
     """An attempt in our hands. It may be delivered again while we run it: then it has several ``deliveries``.
     ``recorded``: its outcome is on its way to the journal. ``claim`` says where a large task is kept, until nobody

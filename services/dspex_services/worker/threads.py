@@ -27,7 +27,8 @@ class Threads:
 
 class Returned:
     """What a function returned, or raised. An exception is carried as a value, because on its way through futures
-    SystemExit and KeyboardInterrupt would end the event loop, and StopIteration be refused."""
+    SystemExit and KeyboardInterrupt would end the event loop, and StopIteration be refused; that is a RuntimeError in
+    the end, as out of any coroutine."""
 
     __slots__ = ("error", "value")
 
@@ -36,6 +37,8 @@ class Returned:
         self.error = error
 
     def unwrap(self) -> Any:
+        if isinstance(self.error, StopIteration):
+            raise RuntimeError(f"the handler raised {self.error!r}") from self.error
         if self.error is not None:
             raise self.error
         return self.value

@@ -299,7 +299,7 @@ def copied(value: Any, known: dict[int, Any] | None = None) -> Any:
         return [copied(item, known) for item in value]
     if isinstance(value, Context | Session | RunBase | Counts):
         known[id(value)] = twin = copy.copy(value)
-        for name in value.__slots__ if isinstance(value, Context) else value.__struct_fields__:
+        for name in ("base", "fields", "hidden") if isinstance(value, Context) else value.__struct_fields__:
             setattr(twin, name, copied(getattr(value, name), known))
         return twin
     return value  # all else never changes
