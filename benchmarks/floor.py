@@ -7,7 +7,7 @@ Bare, it sends the first task and calls a run done without waiting for what is s
 it keep what the protocol promises: nothing of a run is done before its start is stored, and nobody is told of its end
 before that is.
 
-The worker is a process of its own, as in the product: ``python benchmarks/floor.py URL``.
+The worker is a process of its own, as in the product: ``python benchmarks/floor.py URL [--asyncio]``.
 """
 
 from __future__ import annotations
@@ -196,4 +196,4 @@ class JournalFloor:
 if __name__ == "__main__":
     from timing import run_loop
 
-    run_loop(work(sys.argv[1]))
+    run_loop(work(sys.argv[1]), plain="--asyncio" in sys.argv)

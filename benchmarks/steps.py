@@ -3,9 +3,11 @@
 One server, one router process (or ``--routers`` of them), one worker process. Sequential runs of ten steps; 64 runs in
 flight; fan-outs of 64 and 256 with a join; all these unfused. Then fused: ten steps in one run, and runs of a hundred.
 ``--wide`` adds 1,024 runs in flight and a fan-out of 4,096. With ``--sync-always`` the server flushes each stored
-message to disk, for the floor as for the product. Machines are noisy: look at the ratios.
+message to disk, for the floor as for the product. ``--asyncio`` has the floors, and the client, run on asyncio's own
+loop, as a program of plain nats-py does; else all are on uvloop, where that is installed. Machines are noisy: look at
+the ratios.
 
-    python benchmarks/steps.py [--quick] [--sync-always] [--routers N] [--wide] [--json FILE]
+    python benchmarks/steps.py [--quick] [--sync-always] [--routers N] [--wide] [--asyncio] [--json FILE]
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from timing import (
 
 import dspex
 from dspex_bus import EmbeddedServer
+from dspex_bus.compiled import compiled
 
 HERE = Path(__file__).parent
 STEPS = 10
@@ -45,6 +48,7 @@ MANY_IN_FLIGHT = 1024
 OPTIONS = (
     ("--sync-always", {"action": "store_true", "help": "the server flushes every stored message to disk"}),
     ("--routers", {"type": int, "default": 1, "metavar": "N", "help": "router processes (default 1)"}),
+    ("--asyncio", {"action": "store_true", "help": "the floors and the client without uvloop"}),
     ("--wide", {"action": "store_true", "help": "also 1,024 runs in flight, and a fan-out of 4,096"}),
 )
 LONG = 100
@@ -58,6 +62,8 @@ NOTES = {
     "durable_over_journal_floor_p50": "target 1.25 or less",
     "durable_over_waiting_floor_p50": "the same, over the floor that waits",
     "ephemeral_over_core_floor_p50": "target 2 or less",
+    "durable_step_ms": f"a step without what its run costs besides: runs of {LONG}, less runs of {STEPS}",
+    "durable_step_over_floor": "the same of both; target 1.25 or less",
     "durable_steps_per_s": f"{IN_FLIGHT} sessions in flight",
     "durable_throughput_over_floor": "the median of each turn's; target 0.65 or more",
     "durable_throughput_over_waiting_floor": "the same, over the floor that waits",
@@ -117,6 +123,7 @@ class Product:
         for definition in (
             sequential(STEPS, fuse=False, name="sequential"),
             sequential(1, fuse=False, name="single"),
+            sequential(LONG, fuse=False, name="hundred"),
             sequential(STEPS, fuse=True, name="fused"),
             sequential(LONG, fuse=True, name="long"),
             fan_out(64),
@@ -151,7 +158,7 @@ async def measure(options: argparse.Namespace) -> dict[str, float]:
             await stack.enter_async_context(process(*command, "router", "--server", url))
         serve = ("serve", "handlers:handlers", "--pool", "bench", "--size", "1", "--slots", "256", "--server", url)
         await stack.enter_async_context(process(*command, *serve))
-        await stack.enter_async_context(process(sys.executable, "floor.py", url))
+        await stack.enter_async_context(process(sys.executable, "floor.py", url, *["--asyncio"] * options.asyncio))
         raw = await nats.connect(url)
         stack.push_async_callback(raw.close)
         core, journal = CoreFloor(raw), JournalFloor(raw, tasks="memory")
@@ -198,6 +205,7 @@ async def _figures(core: CoreFloor, journal: JournalFloor, product: Product, qui
     figures["durable_over_journal_floor_p50"] = figures["durable_ms_per_step"] / figures["journal_floor_ms_per_step"]
     figures["durable_over_waiting_floor_p50"] = figures["durable_ms_per_step"] / figures["waiting_floor_ms_per_step"]
     figures["ephemeral_over_core_floor_p50"] = figures["ephemeral_ms_per_step"] / figures["core_floor_ms_per_step"]
+    figures |= await _step(journal, product, rounds // 4)
     figures |= await _throughput(sequential, blocks, runs)
     for width in (64, 256):
         works = {"floor": _fan(journal, width), "waiting": _waiting(journal, width), "durable": _fan(product, width)}
@@ -206,6 +214,23 @@ async def _figures(core: CoreFloor, journal: JournalFloor, product: Product, qui
         figures[f"fanout{width}_over_floor"] = durable / floor
         figures[f"fanout{width}_over_waiting_floor"] = durable / waiting
     return figures | await _fused(journal, product, quick)
+
+
+async def _step(journal: JournalFloor, product: Product, rounds: int) -> dict[str, float]:
+    """What one step more costs."""
+    works: dict[str, Work] = {
+        "floor": lambda: journal.run(STEPS),
+        "floor_long": lambda: journal.run(LONG),
+        "durable": lambda: product.count("sequential", STEPS),
+        "durable_long": lambda: product.count("hundred", LONG),
+    }
+    times = {name: milliseconds(taken) for name, taken in (await _in_turns(works, rounds)).items()}
+    steps = {name: (times[f"{name}_long"] - times[name]) / (LONG - STEPS) for name in ("floor", "durable")}
+    return {
+        "journal_floor_step_ms": steps["floor"],
+        "durable_step_ms": steps["durable"],
+        "durable_step_over_floor": steps["durable"] / steps["floor"],
+    }
 
 
 async def _fused(journal: JournalFloor, product: Product, quick: bool) -> dict[str, float]:
@@ -283,7 +308,8 @@ async def _in_turns(works: dict[str, Work], rounds: int) -> dict[str, list[float
 
 def main() -> None:
     options = arguments(__doc__ or "", more=OPTIONS)
-    report(run_loop(measure(options)), options.json, NOTES)
+    print(f"hot modules compiled: {'yes' if compiled() else 'no'}")
+    report(run_loop(measure(options), plain=options.asyncio), options.json, NOTES)
 
 
 if __name__ == "__main__":

@@ -28,12 +28,14 @@ def arguments(description: str, *, calls: bool = False, more: Options = ()) -> a
     return parser.parse_args()
 
 
-def run_loop(main: Coroutine[Any, Any, Any]) -> Any:
+def run_loop(main: Coroutine[Any, Any, Any], *, plain: bool = False) -> Any:
     """On uvloop where that is installed, as dspex's own processes do, so that floor and product stand on the same
-    loop."""
+    loop; ``plain`` on asyncio's own."""
     try:
         import uvloop
     except ImportError:
+        plain = True
+    if plain:
         return asyncio.run(main)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
