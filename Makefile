@@ -4,10 +4,15 @@ BIN := .venv/bin
 NPM := $(shell command -v npm 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-containers lint types imports coverage package check bench docs clean
+.PHONY: help setup demo test test-slow test-containers compiled test-compiled bench-compiled lint types imports coverage \
+  package check bench docs clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Ahead of what .venv has, by PYTHONPATH: what is compiled is another build, and stale only until it is made again.
+COMPILED := build/compiled
+SOURCES := $(shell find bus router services sdk -name '*.py' -not -path '*/.*')
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"dspex needs Python 3.11 to 3.13; {sys.executable} is {v.major}.{v.minor}. Name another: make PYTHON=python3.12 ...")'
@@ -34,6 +39,22 @@ test-slow: setup ## the longer ones
 
 test-containers: setup ## the tests that need a container engine
 	$(BIN)/python -m pytest -m containers
+
+$(COMPILED)/ready: .venv/ready hatch_build.py $(SOURCES)
+	@echo "compiling (a minute or two)"
+	@rm -rf $(COMPILED) build/compiled-wheel
+	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --wheel --outdir build/compiled-wheel . >build/compiled.log 2>&1 || { cat build/compiled.log; exit 1; }
+	@$(BIN)/python -m zipfile -e build/compiled-wheel/*.whl $(COMPILED)
+	@touch $@
+
+compiled: $(COMPILED)/ready ## a build whose hot modules are compiled, in build/compiled (needs a C compiler)
+	@PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -c 'import sys; from dspex_bus.compiled import compiled; sys.exit(not compiled())'
+
+test-compiled: setup compiled ## the default tests on that build
+	PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m pytest
+
+bench-compiled: compiled ## the steps' benchmark on that build, quickly
+	PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python benchmarks/steps.py --quick
 
 lint: .venv/ready ## style and formatting
 	$(BIN)/ruff check .

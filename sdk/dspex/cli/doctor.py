@@ -13,6 +13,7 @@ from typing import Any, Literal
 import anyio
 import click
 
+from dspex_bus.compiled import compiled
 from dspex_bus.errors import DspexError
 
 from .shell import SECONDS, asynchronous, count, json_option, out, print_json, server_option
@@ -51,13 +52,21 @@ async def doctor(require: tuple[str, ...], here: bool, timeout: float, server: s
 
 def machine() -> list[Check]:
     """What is installed and configured here."""
-    return [_python(), _nats_server(), _package("dspy", "dspy"), _package("search", "sklearn"), _model()]
+    return [_python(), _build(), _nats_server(), _package("dspy", "dspy"), _package("search", "sklearn"), _model()]
 
 
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 11) <= sys.version_info < (3, 14)
     return Check("python", "ok" if fits else "failed", f"{version}; dspex needs 3.11 to 3.13")
+
+
+def _build() -> Check:
+    if compiled():
+        return Check("compiled", "ok", "the modules that every step passes through are compiled")
+    return Check(
+        "compiled", "missing", "interpreted, as it comes; docs/performance.md says what a compiled build gains"
+    )
 
 
 def _nats_server() -> Check:
