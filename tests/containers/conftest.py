@@ -35,11 +35,10 @@ def engine() -> Any:
 
 
 class Stack:
-    """The running services: by container, and as a client sees them. ``beside`` is a container that a test adds."""
+    """The running services: by container, and as a client sees them."""
 
     def __init__(self, compose: Any, engine: Any, port: int) -> None:
         self.url = f"nats://127.0.0.1:{port}"
-        self.beside: Any = None
         self._compose = compose
         self._engine = engine
 
@@ -56,6 +55,17 @@ class Stack:
     def run(self, *command: str) -> None:
         """A command of compose's."""
         self._compose._run_command(cmd=[*self._compose.compose_command_property, *command])
+
+    def down(self) -> None:
+        """``compose down``, volumes kept. What else is in the network is put out of it, or it would stay: containers
+        that others added, and what the engine forgot there of one that was killed."""
+        (network,) = self.one("router").attrs["NetworkSettings"]["Networks"]
+        self.run("stop")
+        self.run("rm", "--force")
+        left = self._engine.networks.get(network)
+        for endpoint in left.attrs["Containers"].values():
+            left.disconnect(endpoint["Name"], force=True)
+        self.run("down")
 
     def scale(self, service: str, count: int) -> None:
         self.run("up", "--detach", "--wait", "--no-recreate", "--scale", f"{service}={count}", service)

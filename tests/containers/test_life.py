@@ -42,11 +42,9 @@ def stack(engine: Any) -> Iterator[Stack]:
         )
         try:
             lm.start()
-            started.beside = lm
             yield started
         finally:
-            if started.beside is not None:
-                lm.remove(force=True)
+            lm.remove(force=True)
 
 
 @pytest.fixture
@@ -120,9 +118,7 @@ async def test_what_was_begun_goes_on_after_down_and_up(stack: Stack) -> None:
         with anyio.fail_after(30):
             while not (await session.view()).waiting_for:
                 await anyio.sleep(0.05)
-    stack.beside.remove(force=True)  # else the network would stay
-    stack.beside = None
-    stack.run("down")
+    stack.down()
     assert not stack.containers("nats")
     stack.run("up", "--detach", "--wait")
     async with dspex.connect(stack.url) as client:
