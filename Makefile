@@ -1,6 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes. `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+BY_TWO := -n 2 --dist loadfile
 NPM := $(shell command -v npm 2>/dev/null)
 
 .DEFAULT_GOAL := help
@@ -31,8 +32,8 @@ setup: .venv/ready $(if $(NPM),examples/javascript/node_modules/ready) ## set up
 demo: .venv/ready ## run the research assistant on an embedded server
 	@$(BIN)/dspex demo
 
-test: setup ## the default tests: under five minutes on two cores
-	$(BIN)/python -m pytest
+test: setup ## the default tests, two files at a time: under five minutes on two cores
+	$(BIN)/python -m pytest $(BY_TWO)
 
 test-slow: setup ## the longer ones
 	$(BIN)/python -m pytest -m "slow and not containers"
@@ -51,7 +52,7 @@ compiled: $(COMPILED)/ready ## a build whose hot modules are compiled, in build/
 	@PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -c 'import sys; from dspex_bus.compiled import compiled; sys.exit(not compiled())'
 
 test-compiled: setup compiled ## the default tests on that build
-	PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m pytest
+	PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m pytest $(BY_TWO)
 
 bench-compiled: compiled ## the steps' benchmark on that build, quickly
 	PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python benchmarks/steps.py --quick
