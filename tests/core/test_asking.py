@@ -110,6 +110,6 @@ async def test_the_last_error_is_raised_by_itself_when_the_time_is_up() -> None:
         await client.pools()
         router.errors = [StoreFailed("full")] * 10_000
         with anyio.fail_after(5), pytest.raises(StoreFailed) as raised:
-            await client.ask("pools", "list", None, PoolList, timeout_s=0.1)
+            await client.ask("pools", "list", None, PoolList, timeout_s=0.5)
         assert raised.value.__context__ is None
-        assert len(router.asked) > 3
+        assert len(router.asked) >= 3
