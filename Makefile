@@ -44,6 +44,7 @@ test-containers: setup ## the tests that need a container engine
 $(COMPILED)/ready: .venv/ready hatch_build.py $(SOURCES)
 	@echo "compiling (a minute or two)"
 	@rm -rf $(COMPILED) build/compiled-wheel
+	@mkdir -p build
 	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --wheel --outdir build/compiled-wheel . >build/compiled.log 2>&1 || { cat build/compiled.log; exit 1; }
 	@$(BIN)/python -m zipfile -e build/compiled-wheel/*.whl $(COMPILED)
 	@touch $@
