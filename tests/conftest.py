@@ -3,13 +3,21 @@ from the process that ran a test to the one that prints them."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("dspex", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
 settings.load_profile("dspex")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_handled() -> Iterator[None]:
+    """No coroutine, compiled or not, leaves its exception behind as everybody's."""
+    yield
+    assert sys.exc_info()[1] is None
 
 
 @pytest.hookimpl(wrapper=True)

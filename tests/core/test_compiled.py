@@ -43,8 +43,8 @@ def test_nothing_is_awaited_while_an_exception_is_handled(package: str, module: 
     """A compiled coroutine that is suspended there leaves its exception behind as everybody's: all that are raised
     meanwhile have it as their context, and some for ever."""
     source = (PROJECT.parent / package / f"{module.replace('.', '/')}.py").read_text()
-    found = [node.lineno for node in ast.walk(ast.parse(source)) if _waits_while_handling(node)]
-    assert not found, f"{module}, lines {found}"
+    found = [ast.unparse(node)[:60] for node in ast.walk(ast.parse(source)) if _waits_while_handling(node)]
+    assert not found, f"{module}: {found}"
 
 
 def _waits_while_handling(node: ast.AST) -> bool:

@@ -259,15 +259,16 @@ class Connection:
             )
             self._check_server(client)
             await self._hand_on(client)
-        except (nats.errors.Error, OSError, TimeoutError) as error:
-            await client.abandon()
-            self._cannot(server, error)
-            return False
-        except BaseException:
-            await client.abandon()
-            raise
-        self._client = client
-        return True
+        except BaseException as error:
+            problem = error
+        else:
+            self._client = client
+            return True
+        await client.abandon()
+        if not isinstance(problem, nats.errors.Error | OSError | TimeoutError):
+            raise problem
+        self._cannot(server, problem)
+        return False
 
     async def _hand_on(self, client: OneConnection) -> None:
         """What the new connection takes over: all subscriptions, then what waited to be sent."""

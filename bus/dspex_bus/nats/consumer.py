@@ -249,8 +249,10 @@ class NatsConsumer(Consumer):
                 await self._ask()
             except DspexError as error:
                 logger.warning("consuming %s again: %s", self._durable, error)
-                await asyncio.sleep(_RETRY_S)
                 self._unsettled.set()
+            else:
+                continue
+            await asyncio.sleep(_RETRY_S)
 
     async def _mend(self) -> None:
         await self._create()

@@ -56,10 +56,13 @@ class NatsReader(Reader):
         self.start = self.last = last if self._after is None else self._after
         try:
             await self._create()
-        except BaseException:
-            await self._hang_up()
-            raise
-        self._task = self._connection.tasks.start(self._mend(), f"read {self._stream}")
+        except BaseException as error:
+            problem = error
+        else:
+            self._task = self._connection.tasks.start(self._mend(), f"read {self._stream}")
+            return
+        await self._hang_up()
+        raise problem
 
     @property
     def closed(self) -> bool:
@@ -139,8 +142,10 @@ class NatsReader(Reader):
                 await self._start_anew()
             except DspexError as error:
                 logger.warning("reading %s again: %s", self._stream, error)
-                await asyncio.sleep(_RETRY_S)
                 self._broken.set()
+            else:
+                continue
+            await asyncio.sleep(_RETRY_S)
 
     async def _start_anew(self) -> None:
         self._consumer = ""

@@ -138,7 +138,10 @@ class Owner:
         except DspexError:
             raise  # the world's fault: it is tried again
         except Exception as error:  # a mistake of ours or a journal nobody foresaw: the other sessions go on
-            await self.abandon(state.accepted, state.partition, error)
+            fault = error
+        else:
+            return
+        await self.abandon(state.accepted, state.partition, fault)
 
     def refuse(self, session: str, error: NewerJournal) -> None:
         """Do nothing about a session, whatever is stored of it, and say so once."""
@@ -200,7 +203,7 @@ class Owner:
             try:
                 entry = await self._journals.read(message)
             except DecodeError as error:
-                await self._reject(message, error)
+                self._reject(message, error)
                 return
             except NewerJournal as error:
                 self.refuse(session, error)
@@ -209,16 +212,16 @@ class Owner:
                 if tried == self._tries - 1:
                     self._set_aside(session, error)
                     return
-                await anyio.sleep(_FETCH_PAUSE_S * (tried + 1))
             else:
                 await self._on_entry(message, entry)
                 return
+            await anyio.sleep(_FETCH_PAUSE_S * (tried + 1))
 
     async def _on_whole(self, message: StoredMessage) -> None:
         try:
             entry = read(message)
         except DecodeError as error:
-            await self._reject(message, error)
+            self._reject(message, error)
         except NewerJournal as error:
             self.refuse(subjects.object_owner(message.subject), error)
         else:
@@ -248,7 +251,7 @@ class Owner:
         if entry.where.partition not in self.owned or session in self.refused:
             return
         if entry.fault is not None:
-            await self._reject(message, entry.fault)
+            self._reject(message, entry.fault)
         state = self.sessions.get(session)
         if state is not None and entry.recorded.sequence <= state.sequence:
             return  # it was in the journal already when that was read
@@ -282,7 +285,10 @@ class Owner:
                 old = isinstance(event, Recorded) and not self._sure(event.time_ms)
                 await self.performer.perform(state, commands, resent=old)
         except Exception as error:  # as above: one session ends of it, not the partition
-            await self._break(state, event, error)
+            fault = error
+        else:
+            return
+        await self._break(state, event, fault)
 
     async def _break(self, state: Session | None, event: Event, error: Exception) -> None:
         if state is not None:
@@ -304,7 +310,7 @@ class Owner:
     async def _finish_broken(self, accepted: SessionAccepted, partition: int, ended: SessionEnded) -> None:
         await self.performer.finish(accepted.session, partition, finish(accepted, ended, 0, 0))
 
-    async def _reject(self, message: StoredMessage, error: DecodeError) -> None:
+    def _reject(self, message: StoredMessage, error: DecodeError) -> None:
         """Keep what could not be read where a person can find it. Of a refused session it is nothing to us."""
         if subjects.object_owner(message.subject) in self.refused:
             return

@@ -178,7 +178,12 @@ class Performer:
         )
 
     async def _tell_child(self, parent: str, command: TellChild, tries: int = 2) -> None:
-        """One that is not there was never started, or is on its way."""
+        if not await self._is_told(parent, command) and tries > 1:
+            await anyio.sleep(_ON_ITS_WAY_S)
+            await self._tell_child(parent, command, tries - 1)
+
+    async def _is_told(self, parent: str, command: TellChild) -> bool:
+        """False where the child is not there: it was never started, or is on its way."""
         try:
             if command.verb == "cancel":
                 await self._controls.cancel(command.session, "the run that started it does not want it any more")
@@ -187,9 +192,8 @@ class Performer:
         except Conflict:
             log.debug("session %s is over: nothing to %s", command.session, command.verb)
         except NotFound:
-            if tries > 1:
-                await anyio.sleep(_ON_ITS_WAY_S)
-                await self._tell_child(parent, command, tries - 1)
+            return False
+        return True
 
     async def finish(self, session: str, partition: int, command: Finish) -> None:
         if command.reply:
@@ -228,9 +232,11 @@ class Performer:
         try:
             data, told = await self._claims.pack(subject, data, headers)
         except PayloadTooLarge as error:
-            await self.reply_error(subject, error, headers[CONTENT_TYPE])
+            refusal = error
         else:
             await self._say(subject, data, told)
+            return
+        await self.reply_error(subject, refusal, headers[CONTENT_TYPE])
 
     async def reply_error(self, subject: str, error: DspexError, content: str) -> None:
         headers = {"Nats-Service-Error-Code": str(error.status), "Nats-Service-Error": " ".join(error.message.split())}

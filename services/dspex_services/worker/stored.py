@@ -104,7 +104,7 @@ class StoredTasks:
                 if not told:
                     logger.warning("there is no task stream yet; waiting for a router to make it: dspex router")
                 told = True
-                await anyio.sleep(_LOOK_S)
+            await anyio.sleep(_LOOK_S)
 
     async def stop(self) -> None:
         """Want no more. What we have is still run: to give it back would cost it a delivery."""
@@ -150,15 +150,20 @@ class StoredTasks:
     async def _attempt(self, held: Held) -> None:
         attempt: Attempt | None = None
         try:
-            attempt = await self._settle(held, held.deliveries[0])
-        except Exception as error:  # whatever it is, the task is not lost: another worker may do better
-            logger.warning("%s goes back to the queue: %s", held.subject, error, exc_info=not _ours(error))
-            await self._give_back(held, _RETRY_S)
+            attempt = await self._settled_or_back(held)
         finally:
             if attempt is None:
                 self._free()
             else:
                 attempt.when_idle(self._free)
+
+    async def _settled_or_back(self, held: Held) -> Attempt | None:
+        try:
+            return await self._settle(held, held.deliveries[0])
+        except Exception as error:  # whatever it is, the task is not lost: another worker may do better
+            logger.warning("%s goes back to the queue: %s", held.subject, error, exc_info=not _ours(error))
+        await self._give_back(held, _RETRY_S)
+        return None
 
     def _free(self) -> None:
         self._freed += 1
@@ -228,8 +233,9 @@ class StoredTasks:
         try:
             return await read_task(self._objects, delivery, place)
         except DecodeError as error:
-            await self._refuse(held, delivery, place, error)
-            return None
+            unreadable = error
+        await self._refuse(held, delivery, place, unreadable)
+        return None
 
     async def _execute(self, held: Held, task: Task) -> tuple[StepOutcome | None, Attempt | None]:
         for delivery in held.deliveries:
@@ -262,9 +268,12 @@ class StoredTasks:
         headers: Headers | None
         data, headers = encode_event(outcome, slot)
         if self._objects.large(data):
+            refusal: PayloadTooLarge | None = None
             try:
                 data, headers = await self._objects.pack(slot, data, headers)
-            except PayloadTooLarge as refusal:
+            except PayloadTooLarge as error:
+                refusal = error
+            if refusal is not None:
                 await self._record(held, slot, smaller(outcome, refusal))
                 return
 

@@ -7,6 +7,7 @@ import logging
 from msgspec import structs
 
 from dspex_bus import Bus, Delivery, subjects
+from dspex_bus.bus import Headers
 from dspex_bus.claim import Claims, claim_of
 from dspex_bus.errors import DecodeError, PayloadTooLarge, StoreFailed
 from dspex_bus.streams import DEFAULT_PARTITIONS, EVENTS, PARTITIONS_KEY
@@ -69,12 +70,19 @@ async def bury(bus: Bus, delivery: Delivery, reason: ErrorInfo) -> None:
     reason_and_place = {"Dspex-Reason": encode(reason).decode(), "Dspex-Subject": delivery.subject}
     headers = {**reason_and_place, **(claim_of(delivery.headers) if not delivery.data else {})}
     try:
-        try:
-            await bus.store_and_wait(subject, delivery.data, headers=headers, once=True)
-        except PayloadTooLarge:
+        if not await _fits(bus, subject, delivery.data, headers):
             await bus.store_and_wait(subject, b"", headers=headers, once=True)
     except StoreFailed as error:
         logger.error("%s could not be kept as a dead letter: %s", delivery.subject, error)
+
+
+async def _fits(bus: Bus, subject: str, data: bytes, headers: Headers) -> bool:
+    """Stored, unless it is too large."""
+    try:
+        await bus.store_and_wait(subject, data, headers=headers, once=True)
+    except PayloadTooLarge:
+        return False
+    return True
 
 
 def smaller(outcome: StepOutcome, refusal: PayloadTooLarge) -> StepOutcome:
