@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import anyio
 import click
+from rich.markup import escape
 
 from dspex_bus.compiled import compiled
 from dspex_bus.errors import DspexError
@@ -46,7 +47,7 @@ async def doctor(require: tuple[str, ...], here: bool, timeout: float, server: s
         print_json([check.__dict__ for check in checks])
     else:
         for check in checks:
-            out.print(f"{_MARKS[check.status]} {check.name:<14} {check.found}", soft_wrap=True)
+            out.print(f"{_MARKS[check.status]} {check.name:<14} {escape(check.found)}", soft_wrap=True)
     return 1 if any(check.status == "failed" for check in checks) else 0
 
 
