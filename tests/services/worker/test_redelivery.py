@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from dspex_bus import Delivery, names, subjects
+from dspex_bus.errors import Disconnected
 from dspex_bus.streams import DEAD_LETTERS, TASKS
 from dspex_bus.wire import (
     RESENT,
@@ -299,3 +300,24 @@ def test_a_worker_is_named_after_its_host_and_process() -> None:
     one, other = WorkerConfig(pool="p"), WorkerConfig(pool="p")
     assert one.name != other.name
     assert names.token(one.name, "worker") == one.name
+
+
+@pytest.mark.parametrize("error", [Disconnected("away"), ValueError("a mistake of ours")])
+async def test_what_a_worker_fails_to_see_to_goes_back_and_is_run(
+    rig: Rig, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = Counting()
+    async with rig.worker(counting.handlers, slots=1) as worker:
+        execute, failed = worker.execute, False
+
+        async def fails_once(task: Task) -> Any:
+            nonlocal failed
+            if not failed:
+                failed = True
+                raise error
+            return await execute(task)
+
+        monkeypatch.setattr(worker, "execute", fails_once)
+        assert (await rig.run("count")).outputs == {"run": 1}
+        assert failed
+        await rig.queue_empty()
