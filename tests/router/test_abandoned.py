@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_session_that_cannot_be_gone_on_with_ends_by_itself(
-    unsure: Unsure,  # noqa: F811 - the fixture
+    unsure: Unsure,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store, task, end = unsure.bus.store, subjects.task("p", "normal", "s", "0", 1), subjects.end(0, "s")
