@@ -90,12 +90,13 @@ class Claims:
             return
         stream = TASKS if subject.startswith(f"{subjects.TASK}.") else EVENTS
         try:
-            there = await self._bus.last(stream, subject)
+            async for there in self._bus.history(stream, subject):
+                if claimed(there.data, there.headers) == name:
+                    return
         except DspexError as error:
             logger.warning("the object %s is left for the sweep: %s", name, error)
             return
-        if there is None or claimed(there.data, there.headers) != name:
-            await self.drop(subject, headers)
+        await self.drop(subject, headers)
 
     async def store_once(
         self, subject: str, data: bytes, headers: Headers | None = None, *, timeout_s: float = 5.0

@@ -102,6 +102,15 @@ async def test_a_slot_filled_by_the_same_message_keeps_its_object(place: Place, 
     assert await claims.unpack(end(place), data, headers) == LARGE
 
 
+async def test_a_message_that_others_followed_keeps_its_object(place: Place, bus: Bus, claims: Claims) -> None:
+    subject = subjects.snapshot(0, place.id)
+    data, headers = await claims.pack(subject, LARGE)
+    for body, told in ((b"before", None), (data, headers), (b"behind", None)):
+        await bus.store_and_wait(subject, body, headers=told)
+    await claims.drop_unless_stored(subject, headers)
+    assert await claims.unpack(subject, data, headers) == LARGE
+
+
 async def test_requests_and_answers(place: Place, bus: Bus, claims: Claims) -> None:
     subject = place.subject("asked")
     heard: list[bytes] = []

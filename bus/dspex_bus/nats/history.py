@@ -10,6 +10,7 @@ import msgspec
 from ..bus import Message, StoredMessage
 from ..errors import DspexError, NotFound, StoreFailed, Unavailable
 from .jetstream import API, JetStream, direct_message
+from .leader import Leaders
 from .replies import Replies, status_of
 
 BATCH = 256
@@ -29,31 +30,40 @@ class History:
         self._replies = replies
         self._made = made
         self._jetstream = JetStream(replies)
+        self._leaders = Leaders(self._jetstream)
 
-    async def last(self, stream: str, subject: str) -> StoredMessage | None:
-        return await self._one(stream, subject, f"{API}.DIRECT.GET.{stream}.{subject}", b"")
+    async def last(self, stream: str, subject: str, *, newest: bool = False) -> StoredMessage | None:
+        """None where there is none. What there is may have been followed by another a moment ago, unless it must be the
+        ``newest``."""
+        return await self._one(stream, {"last_by_subj": subject}, f".{subject}", newest=newest)
 
     async def first(self, stream: str, subject: str, after: int) -> StoredMessage | None:
         """The oldest message on a subject or pattern with a sequence above ``after``."""
-        body = msgspec.json.encode({"seq": after + 1, "next_by_subj": subject})
-        return await self._one(stream, subject, f"{API}.DIRECT.GET.{stream}", body)
+        return await self._one(stream, _behind(after, subject))
 
-    async def _one(self, stream: str, subject: str, ask: str, body: bytes) -> StoredMessage | None:
+    async def _one(
+        self, stream: str, ask: dict[str, Any], path: str = "", *, newest: bool = False
+    ) -> StoredMessage | None:
+        """``path`` says to a direct get what ``ask`` says, and is cheaper."""
+        if newest and (found := await self._of_leader(stream, ask)) is not None:
+            return found
+        body = b"" if path else msgspec.json.encode(ask)
         try:
-            message = await self._replies.request(ask, body, None, _TIMEOUT_S)
+            message = await self._replies.request(f"{API}.DIRECT.GET.{stream}{path}", body, None, _TIMEOUT_S)
         except Unavailable as error:
             raise await self._unread(stream, error) from error
         status = status_of(message)
         if status == "404":
-            return None
+            return await self._of_leader(stream, ask)
         if status:
-            raise StoreFailed(f"{subject} could not be read from {stream}: status {status}")
+            raise StoreFailed(f"{stream} could not be read by {ask}: status {status}")
         return direct_message(message)
 
     async def read(self, stream: str, subject: str, after: int) -> AsyncIterator[StoredMessage]:
         more = True
         while more:
-            batch, more = await self._batch(stream, subject, after)
+            batch, more = await self._asked(stream, _behind(after, subject))
+            more = more or await self._goes_on(stream, subject, after, batch)
             for message in batch:
                 after = message.sequence
                 yield message
@@ -69,12 +79,23 @@ class History:
                 async for message in self.read(stream, pattern, after):
                     yield message
                 return
+            more = more or await self._goes_on(stream, pattern, after, batch)
             for message in batch:
                 after = message.sequence
                 yield message
 
-    async def _batch(self, stream: str, subject: str, after: int) -> tuple[list[StoredMessage], bool]:
-        return await self._asked(stream, {"seq": after + 1, "next_by_subj": subject})
+    async def _goes_on(self, stream: str, subject: str, after: int, batch: list[StoredMessage]) -> bool:
+        """Whether the leader has more than the last batch there was, which then ends with its next."""
+        following = await self._of_leader(stream, _behind(batch[-1].sequence if batch else after, subject))
+        if following is not None:
+            batch.append(following)
+        return following is not None
+
+    async def _of_leader(self, stream: str, ask: dict[str, Any]) -> StoredMessage | None:
+        try:
+            return await self._leaders.asked(stream, ask)
+        except NotFound as error:
+            raise self._absent(stream) from error
 
     async def _asked(self, stream: str, ask: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
         """The next messages, and whether there are more behind them."""
@@ -105,9 +126,16 @@ class History:
         try:
             await self._jetstream.ask(f"STREAM.INFO.{stream}")
         except NotFound:
-            if stream in self._made:
-                return Unavailable(f"the stream {stream} is not back yet")
-            return NotFound(f"there is no stream {stream}")
+            return self._absent(stream)
         except DspexError as cause:
             return Unavailable(f"the stream {stream} cannot be read just now: {cause}")
         return Unavailable(f"the stream {stream} cannot be read just now")
+
+    def _absent(self, stream: str) -> NotFound | Unavailable:
+        if stream in self._made:
+            return Unavailable(f"the stream {stream} is not back yet")
+        return NotFound(f"there is no stream {stream}")
+
+
+def _behind(after: int, subject: str) -> dict[str, Any]:
+    return {"seq": after + 1, "next_by_subj": subject}

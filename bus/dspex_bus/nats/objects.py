@@ -69,7 +69,7 @@ class NatsObjects(ObjectStore):
             )
             if _named(hashlib.sha256(data).digest()) == about["digest"]:
                 return data
-            read, about = about, await self._about(name)
+            read, about = about, await self._about(name, newest=True)
             if about is not None and about["nuid"] == read["nuid"]:
                 raise StoreFailed(f"the object {name} is damaged: its digest is not {about['digest']}", retryable=False)
         return None
@@ -138,9 +138,9 @@ class NatsObjects(ObjectStore):
             await self._store(self._chunks(id), data[start : start + CHUNK], {})
         return len(starts)
 
-    async def _about(self, name: str) -> dict[str, Any] | None:
+    async def _about(self, name: str, *, newest: bool = False) -> dict[str, Any] | None:
         try:
-            message = await self._history.last(self._stream, self._meta(name))
+            message = await self._history.last(self._stream, self._meta(name), newest=newest)
         except NotFound:
             return None
         if message is None:
